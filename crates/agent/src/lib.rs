@@ -1,0 +1,1 @@
+//! The node agent: source -> model -> plan -> kernel, and its local API.

@@ -1,0 +1,1 @@
+//! Kubernetes objects: the API server defaults, validation, conversion to the model.

@@ -1,0 +1,2 @@
+//! The `balancing` command.
+fn main() {}

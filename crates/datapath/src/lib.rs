@@ -1,0 +1,1 @@
+//! Every per-connection decision, generic over a small trait of look-ups.

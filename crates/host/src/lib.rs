@@ -1,0 +1,1 @@
+//! What the machine has: cgroup2 mount, namespaces, processes.

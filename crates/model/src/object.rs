@@ -1,0 +1,392 @@
+//! The objects that decisions are made from.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::IpNet;
+
+/// IP family of an address, a service's VIP or a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// The family of `address`.
+    pub fn of(address: IpAddr) -> Self {
+        if address.is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+/// Transport protocol. SCTP is out of scope (R28) and never gets this far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+        })
+    }
+}
+
+/// Name of a namespaced object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+}
+
+impl ObjectName {
+    /// `namespace/name`.
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// `spec.type` of a Service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceType {
+    /// Only the cluster IP.
+    #[default]
+    ClusterIp,
+    /// Cluster IP and a port on each node.
+    NodePort,
+    /// Node port and load balancer VIPs.
+    LoadBalancer,
+    /// A DNS alias: no VIP, never ours (R1).
+    ExternalName,
+}
+
+/// Internal or external traffic policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TrafficPolicy {
+    /// Any endpoint of the cluster.
+    #[default]
+    Cluster,
+    /// Only endpoints on this node.
+    Local,
+}
+
+/// `spec.trafficDistribution`: read only where selectors are resolved to slices (it becomes hints there);
+/// selection itself looks at hints alone (R5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TrafficDistribution {
+    /// `PreferClose` or `PreferSameZone`.
+    SameZone,
+    /// `PreferSameNode`.
+    SameNode,
+}
+
+/// `targetPort` of a service port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetPort {
+    /// A number.
+    Number(u16),
+    /// The name of a container port, resolved per pod.
+    Name(String),
+}
+
+/// One entry of `spec.ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// Port name, `""` where unset.
+    pub name: String,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Port on the VIP, 1-65535.
+    pub port: u16,
+    /// Node port, 0 where there is none.
+    pub node_port: u16,
+    /// Where pods listen; only used to resolve selectors (R3).
+    pub target: TargetPort,
+}
+
+/// A Service, with the API server's defaults applied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// `metadata.uid`, empty in most manifests.
+    pub uid: String,
+    /// `metadata.creationTimestamp`, seconds since 1970; manifests have none.
+    pub created: Option<i64>,
+    /// `spec.type`.
+    pub kind: ServiceType,
+    /// Value of the label `service.kubernetes.io/service-proxy-name`.
+    pub proxy_name: Option<String>,
+    /// `spec.clusterIPs`, at most one per family; empty for headless services (`None`).
+    pub cluster_ips: Vec<IpAddr>,
+    /// `spec.externalIPs`.
+    pub external_ips: Vec<IpAddr>,
+    /// `status.loadBalancer.ingress[].ip` whose `ipMode` is not `Proxy`.
+    pub load_balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges`.
+    pub source_ranges: Vec<IpNet>,
+    /// `spec.ports`, TCP and UDP only.
+    pub ports: Vec<ServicePort>,
+    /// `spec.selector`; empty = endpoints are somebody else's business.
+    pub selector: BTreeMap<String, String>,
+    /// `spec.internalTrafficPolicy`.
+    pub internal_policy: TrafficPolicy,
+    /// `spec.externalTrafficPolicy`.
+    pub external_policy: TrafficPolicy,
+    /// `sessionAffinity: ClientIP` with its timeout in seconds; `None` = no affinity.
+    pub affinity_seconds: Option<u32>,
+    /// `spec.publishNotReadyAddresses`.
+    pub publish_not_ready: bool,
+    /// `spec.trafficDistribution`.
+    pub distribution: Option<TrafficDistribution>,
+    /// `spec.healthCheckNodePort`, 0 where unset.
+    pub health_check_node_port: u16,
+}
+
+/// One entry of a slice's `ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlicePort {
+    /// Port name, `""` where unset.
+    pub name: String,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Target port; `None` and 0 mean that this entry names no port (R3).
+    pub port: Option<u16>,
+}
+
+/// One entry of a slice's `endpoints`, conditions with their defaults applied (R4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `addresses[0]` (R3).
+    pub address: IpAddr,
+    /// `conditions.ready ?? true`.
+    pub ready: bool,
+    /// `conditions.serving ?? true`.
+    pub serving: bool,
+    /// `conditions.terminating ?? false`.
+    pub terminating: bool,
+    /// `nodeName`.
+    pub node: Option<String>,
+    /// `zone`.
+    pub zone: Option<String>,
+    /// `hints.forZones[].name`.
+    pub zone_hints: Vec<String>,
+    /// `hints.forNodes[].name`.
+    pub node_hints: Vec<String>,
+    /// The pod behind it (`targetRef` of kind Pod).
+    pub pod: Option<ObjectName>,
+}
+
+/// An EndpointSlice.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSlice {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Value of the label `kubernetes.io/service-name`; `None` = belongs to no service.
+    pub service: Option<String>,
+    /// Has the label `service.kubernetes.io/headless` (R1: not ours).
+    pub headless: bool,
+    /// `addressType`.
+    pub family: Family,
+    /// `ports`.
+    pub ports: Vec<SlicePort>,
+    /// `endpoints`.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A Node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// `metadata.name`.
+    pub name: String,
+    /// Labels; `topology.kubernetes.io/zone` is its zone.
+    pub labels: BTreeMap<String, String>,
+    /// `status.addresses` of type InternalIP.
+    pub internal_ips: Vec<IpAddr>,
+    /// `status.addresses` of type ExternalIP.
+    pub external_ips: Vec<IpAddr>,
+}
+
+impl Node {
+    /// Value of the label `topology.kubernetes.io/zone`.
+    pub fn zone(&self) -> Option<&str> {
+        self.labels.get("topology.kubernetes.io/zone").map(String::as_str)
+    }
+}
+
+/// A named port of a pod's containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerPort {
+    /// Port name.
+    pub name: String,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Number, 1-65535.
+    pub port: u16,
+}
+
+/// A Pod, as far as endpoints and client identity need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// Namespace and name.
+    pub name: ObjectName,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// `spec.nodeName`.
+    pub node: Option<String>,
+    /// `status.podIPs`.
+    pub ips: Vec<IpAddr>,
+    /// Condition `Ready` is True.
+    pub ready: bool,
+    /// `status.phase` is Succeeded or Failed.
+    pub finished: bool,
+    /// `metadata.deletionTimestamp` is set.
+    pub terminating: bool,
+    /// Named ports of containers and restartable init containers.
+    pub ports: Vec<ContainerPort>,
+}
+
+/// A ServiceCIDR.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceCidr {
+    /// `metadata.name`.
+    pub name: String,
+    /// `spec.cidrs`.
+    pub cidrs: Vec<IpNet>,
+}
+
+/// Any object that a source can bring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Object {
+    /// A Service.
+    Service(Service),
+    /// An EndpointSlice.
+    EndpointSlice(EndpointSlice),
+    /// A Node.
+    Node(Node),
+    /// A Pod.
+    Pod(Pod),
+    /// A ServiceCIDR.
+    ServiceCidr(ServiceCidr),
+}
+
+/// Which object: kind and name (namespace empty for cluster-scoped kinds).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectId {
+    /// The kind.
+    pub kind: Kind,
+    /// Namespace (empty if cluster-scoped) and name.
+    pub name: ObjectName,
+}
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.name.namespace.is_empty() {
+            write!(f, "{} {}", self.kind, self.name.name)
+        } else {
+            write!(f, "{} {}", self.kind, self.name)
+        }
+    }
+}
+
+/// Kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// v1 Service.
+    Service,
+    /// discovery.k8s.io/v1 EndpointSlice.
+    EndpointSlice,
+    /// v1 Node.
+    Node,
+    /// v1 Pod.
+    Pod,
+    /// networking.k8s.io/v1 ServiceCIDR.
+    ServiceCidr,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Service => "Service",
+            Self::EndpointSlice => "EndpointSlice",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
+            Self::ServiceCidr => "ServiceCIDR",
+        })
+    }
+}
+
+impl Object {
+    /// Kind and name.
+    pub fn id(&self) -> ObjectId {
+        let (kind, name) = match self {
+            Self::Service(o) => (Kind::Service, o.name.clone()),
+            Self::EndpointSlice(o) => (Kind::EndpointSlice, o.name.clone()),
+            Self::Pod(o) => (Kind::Pod, o.name.clone()),
+            Self::Node(o) => (Kind::Node, ObjectName::new("", &o.name)),
+            Self::ServiceCidr(o) => (Kind::ServiceCidr, ObjectName::new("", &o.name)),
+        };
+        ObjectId { kind, name }
+    }
+}
+
+/// What a source says happened to one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is there, and looks like this now.
+    Upsert(Object),
+    /// It is gone.
+    Delete(ObjectId),
+}
+
+/// One service port in one family (R2): what has an id in the kernel's maps.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServicePortName {
+    /// The Service.
+    pub service: ObjectName,
+    /// Port name, `""` where unset.
+    pub port: String,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Family of the VIP and its backends.
+    pub family: Family,
+}
+
+impl fmt::Display for ServicePortName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}/{}", self.service, self.port, self.protocol)
+    }
+}
+
+/// A backend that selection has looked at, with what the kernel tables and explanations need of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// R4: an existing flow may stay on it.
+    pub usable: bool,
+    /// Neither ready nor new: chosen only because nothing better is left.
+    pub terminating: bool,
+    /// Its node.
+    pub node: Option<String>,
+    /// Its pod.
+    pub pod: Option<ObjectName>,
+}

@@ -1,0 +1,1 @@
+//! Decoding and naming of events, reasons as labels, log set-up.

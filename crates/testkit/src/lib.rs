@@ -1,0 +1,1 @@
+//! Test hosts as namespaces, private bpffs and cgroup, backends, object builders.

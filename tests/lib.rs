@@ -1,0 +1,1 @@
+//! Kernel, process and scenario tests.
