@@ -1,1 +1,31 @@
-//! Map keys and values, event records, verdicts and reasons shared by the kernel and user space.
+//! What the kernel's programs and user space agree on: map keys and values, event records, verdicts and
+//! reasons.
+//!
+//! Plain data only: `repr(C)`, explicit padding, no enum, bool or Option in a map. Ports (`*_be`) and
+//! addresses are in network byte order, everything else in the machine's.
+//!
+//! Each map has a layout version of its own ([`layout`]): a new agent adopts the pinned maps whose layout it
+//! knows, and builds anew, or copies, the others.
+#![no_std]
+
+pub mod address;
+pub mod event;
+pub mod frontend;
+pub mod layout;
+pub mod name;
+pub mod reason;
+pub mod settings;
+pub mod slot;
+
+pub use address::{Address, Endpoint};
+pub use event::Event;
+pub use frontend::{Backend, Key, Key4, Key6, Range, Record};
+pub use name::Name;
+pub use reason::{Hook, Reason, Verdict};
+pub use settings::Settings;
+pub use slot::{Pair, Pairs, Slot};
+
+/// IP protocol number of TCP.
+pub const TCP: u8 = 6;
+/// IP protocol number of UDP.
+pub const UDP: u8 = 17;

@@ -1,0 +1,197 @@
+//! The table: frontends, the records that say what to do, lists of backends, and backends.
+//!
+//! ```text
+//! frontends4/6   key -> record index             one hash look-up a decision
+//! records        index -> Record                 immutable while a frontend points to it
+//! lists          position -> backend index       ranges of one flat array
+//! backends       index -> Backend
+//! ```
+//!
+//! A replaced element of a bpf hash is handed to the next update without a grace period (kernel 6.18
+//! kernel/bpf/hashtab.c, `htab_map_update_elem`), so a reader may find another frontend's record index. The
+//! record repeats its key: who finds another key looks up again. Records, ranges and backends are reused only
+//! after a grace period.
+
+use crate::{Address, Endpoint};
+use bytemuck::{Pod, Zeroable};
+
+/// Key of `frontends4`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Key4 {
+    /// Address, network byte order.
+    pub address: u32,
+    /// Port, network byte order.
+    pub port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Always 0.
+    pub pad: u8,
+}
+
+/// Key of `frontends6`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Key6 {
+    /// Address, network byte order; never IPv4-mapped.
+    pub address: [u32; 4],
+    /// Port, network byte order.
+    pub port_be: u16,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Always 0.
+    pub pad: u8,
+}
+
+/// What a connection asks for: address, port, protocol. Looked up in the map of the address' family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// The address and port.
+    pub endpoint: Endpoint,
+    /// IP protocol number.
+    pub protocol: u8,
+}
+
+impl Key {
+    /// The key in `frontends4`, if the address is an IPv4 one.
+    #[inline(always)]
+    pub const fn v4(&self) -> Option<Key4> {
+        match self.endpoint.address.as_v4() {
+            Some(address) => {
+                Some(Key4 { address, port_be: self.endpoint.port_be, protocol: self.protocol, pad: 0 })
+            }
+            None => None,
+        }
+    }
+
+    /// The key in `frontends6`; meaningful where [`Key::v4`] is `None`.
+    #[inline(always)]
+    pub const fn v6(&self) -> Key6 {
+        Key6 {
+            address: self.endpoint.address.0,
+            port_be: self.endpoint.port_be,
+            protocol: self.protocol,
+            pad: 0,
+        }
+    }
+}
+
+impl From<Key4> for Key {
+    fn from(key: Key4) -> Self {
+        let endpoint = Endpoint { address: Address::v4(key.address), port_be: key.port_be };
+        Self { endpoint, protocol: key.protocol }
+    }
+}
+
+impl From<Key6> for Key {
+    fn from(key: Key6) -> Self {
+        let endpoint = Endpoint { address: Address(key.address), port_be: key.port_be };
+        Self { endpoint, protocol: key.protocol }
+    }
+}
+
+/// A range of the array `lists`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
+pub struct Range {
+    /// First position.
+    pub start: u32,
+    /// How many.
+    pub len: u32,
+}
+
+/// What to do for one frontend. 64 bytes: one cache line.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Record {
+    /// The frontend's address: the key, repeated.
+    pub address: Address,
+    /// The frontend's port in network byte order: the key, repeated.
+    pub port_be: u16,
+    /// The frontend's IP protocol number: the key, repeated.
+    pub protocol: u8,
+    /// One of [`mode`].
+    pub mode: u8,
+    /// Bits of [`record_flag`].
+    pub flags: u32,
+    /// Id of the service port; index of `names`.
+    pub service: u32,
+    /// Backends for connections that begin on this node.
+    pub local: Range,
+    /// Always 0; room for the list of outside traffic and a policy's fallback.
+    pub pad: [u32; 7],
+}
+
+impl Record {
+    /// The key that this record answers to.
+    #[inline(always)]
+    pub const fn key(&self) -> Key {
+        Key {
+            endpoint: Endpoint { address: self.address, port_be: self.port_be },
+            protocol: self.protocol,
+        }
+    }
+}
+
+/// Bits of [`Record::flags`].
+pub mod record_flag {
+    /// Some endpoint exists somewhere (R5 `has_any`): an empty list then means "none here" (R11), not "none
+    /// at all" (R10).
+    pub const HAS_ANY: u32 = 1;
+}
+
+/// Values of [`Record::mode`]: what kind of frontend it is.
+pub mod mode {
+    /// A cluster IP.
+    pub const CLUSTER_IP: u8 = 1;
+
+    /// As events and listings name it.
+    pub const fn name(mode: u8) -> &'static str {
+        match mode {
+            CLUSTER_IP => "ClusterIP",
+            _ => "unknown",
+        }
+    }
+}
+
+/// One endpoint of one service port. 32 bytes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Backend {
+    /// Address; IPv4 as mapped.
+    pub address: Address,
+    /// Port in network byte order.
+    pub port_be: u16,
+    /// Bits of [`backend_flag`].
+    pub flags: u16,
+    /// Id of the service port that it belongs to.
+    pub service: u32,
+    /// Goes up each time that the index is given to another endpoint; index and generation are never reused
+    /// together.
+    pub generation: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+impl Backend {
+    /// Where it listens.
+    #[inline(always)]
+    pub const fn endpoint(&self) -> Endpoint {
+        Endpoint { address: self.address, port_be: self.port_be }
+    }
+}
+
+/// Bits of [`Backend::flags`].
+pub mod backend_flag {
+    /// The index is in use.
+    pub const LIVE: u16 = 1;
+    /// R4 *usable*: what is on it may stay on it.
+    pub const USABLE: u16 = 2;
+    /// It is terminating, and was chosen because nothing better is left (R5).
+    pub const TERMINATING: u16 = 4;
+}
+
+const _: () = assert!(size_of::<Key4>() == 8);
+const _: () = assert!(size_of::<Key6>() == 20);
+const _: () = assert!(size_of::<Record>() == 64);
+const _: () = assert!(size_of::<Backend>() == 32);

@@ -1,0 +1,176 @@
+//! Verdicts and reasons: one list for the kernel's counters, events, metric labels and the command line.
+
+/// The hook in which a decision was made.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hook {
+    /// `connect()`.
+    Connect = 0,
+    /// `sendto()`, `sendmsg()` of UDP.
+    Sendmsg = 1,
+}
+
+impl Hook {
+    /// All of them, by number.
+    pub const ALL: [Self; 2] = [Self::Connect, Self::Sendmsg];
+
+    /// From its number.
+    pub fn from_u8(value: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(value)).copied()
+    }
+
+    /// As events and labels have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Sendmsg => "sendmsg",
+        }
+    }
+}
+
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// Sent to a backend.
+    Translated,
+    /// Left alone.
+    Passed,
+    /// Failed with ECONNREFUSED (or ENOBUFS where the reason says so).
+    Refused,
+    /// Failed with EHOSTUNREACH.
+    Unreachable,
+}
+
+impl Verdict {
+    /// As events and labels have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Translated => "translated",
+            Self::Passed => "passed",
+            Self::Refused => "refused",
+            Self::Unreachable => "unreachable",
+        }
+    }
+
+    /// Did the application's call fail because of us?
+    pub const fn is_failure(self) -> bool {
+        matches!(self, Self::Refused | Self::Unreachable)
+    }
+}
+
+/// Why. The number is the index of the kernel's counter.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Reason {
+    /// The destination is no frontend of ours.
+    NotAService = 0,
+    /// A backend was chosen.
+    Balanced = 1,
+    /// The socket stays on the backend that it has (R8).
+    Sticky = 2,
+    /// `balancing pause` is in force.
+    Paused = 3,
+    /// A connected, IPv4-mapped socket sends: the kernel shows the backend's address again (R9).
+    AlreadyTranslated = 4,
+    /// The service has no endpoint at all (R10).
+    NoEndpoints = 5,
+    /// The policy wants an endpoint on this node and there is none (R11).
+    NoLocalEndpoint = 6,
+    /// Chosen, but the socket's other destinations left no room to remember all: the least recently used one
+    /// was forgotten (R8: more than 8 pairs a socket).
+    PairForgotten = 7,
+    /// Chosen, but it could not be remembered: getpeername shows the backend.
+    NotRemembered = 8,
+    /// UDP, and it could not be remembered: ENOBUFS, since replies would come from a stranger.
+    NoMemory = 9,
+    /// The tables contradict themselves. Never happens; refused rather than sent astray.
+    BrokenTable = 10,
+}
+
+impl Reason {
+    /// All of them, by number.
+    pub const ALL: [Self; 11] = [
+        Self::NotAService,
+        Self::Balanced,
+        Self::Sticky,
+        Self::Paused,
+        Self::AlreadyTranslated,
+        Self::NoEndpoints,
+        Self::NoLocalEndpoint,
+        Self::PairForgotten,
+        Self::NotRemembered,
+        Self::NoMemory,
+        Self::BrokenTable,
+    ];
+
+    /// From its number.
+    pub fn from_u8(value: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(value)).copied()
+    }
+
+    /// Each reason has one verdict.
+    pub const fn verdict(self) -> Verdict {
+        match self {
+            Self::NotAService | Self::Paused | Self::AlreadyTranslated => Verdict::Passed,
+            Self::Balanced | Self::Sticky | Self::PairForgotten | Self::NotRemembered => Verdict::Translated,
+            Self::NoEndpoints | Self::NoMemory | Self::BrokenTable => Verdict::Refused,
+            Self::NoLocalEndpoint => Verdict::Unreachable,
+        }
+    }
+
+    /// As events, labels and the command line have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotAService => "not-a-service",
+            Self::Balanced => "balanced",
+            Self::Sticky => "sticky",
+            Self::Paused => "paused",
+            Self::AlreadyTranslated => "already-translated",
+            Self::NoEndpoints => "no-endpoints",
+            Self::NoLocalEndpoint => "no-local-endpoint",
+            Self::PairForgotten => "pair-forgotten",
+            Self::NotRemembered => "not-remembered",
+            Self::NoMemory => "no-memory",
+            Self::BrokenTable => "broken-table",
+        }
+    }
+}
+
+/// Entries of the per-CPU array `counters`: one for each hook, family and reason.
+pub const COUNTERS: u32 = (Hook::ALL.len() * 2 * Reason::ALL.len()) as u32 + 1;
+
+/// Index in `counters` of events that the ring buffer had no room for.
+pub const COUNTER_LOST: u32 = COUNTERS - 1;
+
+/// Index in `counters`.
+#[inline(always)]
+pub const fn counter(hook: Hook, v6: bool, reason: Reason) -> u32 {
+    let row = (hook as u32) * 2 + v6 as u32;
+    row * (Reason::ALL.len() as u32) + reason as u32
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn numbers_names_and_counters_are_one_list() {
+        for (number, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, number);
+            assert_eq!(Reason::from_u8(number as u8), Some(reason));
+        }
+        assert_eq!(Reason::from_u8(Reason::ALL.len() as u8), None);
+        let names: BTreeSet<_> = Reason::ALL.map(Reason::name).into();
+        assert_eq!(names.len(), Reason::ALL.len());
+        let mut counters = BTreeSet::from([COUNTER_LOST]);
+        for hook in Hook::ALL {
+            for v6 in [false, true] {
+                counters.extend(Reason::ALL.map(|reason| counter(hook, v6, reason)));
+            }
+        }
+        assert_eq!(counters.len(), COUNTERS as usize);
+        assert_eq!(counters.last(), Some(&(COUNTERS - 1)));
+    }
+}

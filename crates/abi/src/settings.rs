@@ -1,0 +1,31 @@
+//! What the agent tells the programs while they run.
+
+use bytemuck::{Pod, Zeroable};
+
+/// The only entry of the array `settings`. Each word is read on its own.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Settings {
+    /// Not 0: everything passes untranslated (`balancing pause`). What was translated keeps its peer address.
+    pub paused: u32,
+    /// One of [`level`].
+    pub events: u32,
+    /// At level [`level::SAMPLED`]: one decision of so many, at random; at least 1.
+    pub sample: u32,
+    /// Always 0.
+    pub pad: u32,
+}
+
+/// Values of [`Settings::events`].
+pub mod level {
+    /// No events.
+    pub const OFF: u32 = 0;
+    /// Only what fails.
+    pub const FAILURES: u32 = 1;
+    /// What fails, and one in so many of the rest (without what is no service).
+    pub const SAMPLED: u32 = 2;
+    /// Every decision (without what is no service).
+    pub const ALL: u32 = 3;
+}
+
+const _: () = assert!(size_of::<Settings>() == 16);
