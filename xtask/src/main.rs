@@ -1,2 +1,52 @@
-//! Development tasks.
-fn main() {}
+//! Development tasks. `cargo xtask --help` lists them.
+#![forbid(unsafe_code)]
+
+mod check_layers;
+mod fuzz;
+mod lint;
+mod run;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything a contributor or CI runs, one verb each.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what building and testing need on this machine; says what first, reuses what is there
+    Setup,
+    /// Formatting, clippy, the layers, licences and sources of dependencies
+    Lint(lint::Arguments),
+    /// Only the layers: which crate may use which (docs/adr/0001-layers.md)
+    CheckLayers,
+    /// Set up, build, and run every test; the kernel, scenario and process tests run as root
+    Test(test::Arguments),
+    /// Fuzz one target, or each in turn (needs a nightly toolchain)
+    Fuzz(fuzz::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().verb {
+        Verb::Setup => setup::run(),
+        Verb::Lint(arguments) => lint::run(&arguments),
+        Verb::CheckLayers => check_layers::run(),
+        Verb::Test(arguments) => test::run(&arguments),
+        Verb::Fuzz(arguments) => fuzz::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
