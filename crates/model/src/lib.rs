@@ -1,9 +1,22 @@
 //! Services, endpoints, nodes and pods as Balancing sees them, and the rules that select backends.
 //!
 //! Everything here is a pure value: no Kubernetes types, no I/O, no clock. Objects arrive with the API
-//! server's defaults already applied (crate `api`), as [`Change`]s, in any order.
+//! server's defaults already applied (crate `api`), as [`Change`]s, in any order, and make up a [`Cluster`].
+//! From it [`candidates`] lists the endpoints of a service port, and [`select`] says which of them get traffic.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
+pub mod endpoints;
 pub mod object;
+pub mod resolve;
+pub mod select;
+mod service;
 
+pub use cluster::{Cluster, Dirty, View};
+pub use endpoints::{Candidate, candidates};
 pub use object::*;
+pub use resolve::resolve;
+pub use select::{Here, Mode, Selection, Standing, Traffic, select, standings};
+
+#[cfg(test)]
+mod sample;

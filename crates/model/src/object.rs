@@ -349,6 +349,8 @@ impl Object {
 }
 
 /// What a source says happened to one object.
+// Nearly all changes are upserts: a box would cost each of them an allocation and save nothing.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is there, and looks like this now.

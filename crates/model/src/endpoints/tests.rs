@@ -1,0 +1,124 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    object::{Protocol, SlicePort},
+    sample::*,
+};
+
+fn addresses(port: &ServicePortName, slices: &[EndpointSlice]) -> Vec<String> {
+    candidates(port, slices).iter().map(|c| c.address.to_string()).collect()
+}
+
+#[test]
+fn r3_endpoints_are_the_union_of_all_slices() {
+    let slices = [slice("b", vec![endpoint("10.0.0.2")]), slice("a", vec![endpoint("10.0.0.1")])];
+    assert_eq!(addresses(&http(), &slices), ["10.0.0.1:8080", "10.0.0.2:8080"]);
+}
+
+#[test]
+fn r3_slices_may_have_different_ports_for_one_service_port() {
+    let mut other = slice("b", vec![endpoint("10.0.0.2")]);
+    other.ports[0].port = Some(9090);
+    let slices = [slice("a", vec![endpoint("10.0.0.1")]), other];
+    assert_eq!(addresses(&http(), &slices), ["10.0.0.1:8080", "10.0.0.2:9090"]);
+}
+
+#[test]
+fn r3_more_than_a_hundred_endpoints_are_normal() {
+    let endpoints = (0..300).map(|i| endpoint(&format!("10.0.{}.{}", i / 200, i % 200 + 1))).collect();
+    assert_eq!(candidates(&http(), &[slice("a", endpoints)]).len(), 300);
+}
+
+#[test]
+fn r3_a_slice_of_another_service_family_port_or_protocol_is_left_out() {
+    let changes: [fn(&mut EndpointSlice); 8] = [
+        |s| s.service = Some("other".into()),
+        |s| s.service = None,
+        |s| s.name.namespace = "other".into(),
+        |s| s.family = Family::V6,
+        |s| s.ports[0].name = "https".into(),
+        |s| s.ports[0].protocol = Protocol::Udp,
+        |s| s.ports[0].port = None,
+        |s| s.ports[0].port = Some(0),
+    ];
+    for (i, change) in changes.iter().enumerate() {
+        let mut it = slice("a", vec![endpoint("10.0.0.1")]);
+        change(&mut it);
+        assert!(addresses(&http(), &[it]).is_empty(), "change {i}");
+    }
+}
+
+#[test]
+fn r1_a_headless_slice_is_not_ours() {
+    let it = EndpointSlice { headless: true, ..slice("a", vec![endpoint("10.0.0.1")]) };
+    assert!(addresses(&http(), &[it]).is_empty());
+}
+
+#[test]
+fn r3_the_unnamed_port_matches_the_unnamed_port_only() {
+    let mut unnamed = slice("a", vec![endpoint("10.0.0.1")]);
+    unnamed.ports = vec![
+        SlicePort { name: String::new(), protocol: Protocol::Tcp, port: Some(1) },
+        SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: Some(2) },
+    ];
+    let port = ServicePortName { port: String::new(), ..http() };
+    assert_eq!(addresses(&port, &[unnamed]), ["10.0.0.1:1"]);
+}
+
+#[test]
+fn r3_the_same_address_twice_prefers_not_terminating_then_ready_then_the_smallest_slice_name() {
+    let on = |node: &str, e: Endpoint| Endpoint { node: Some(node.into()), ..e };
+    let cases = [
+        ("not terminating", on("loses", terminating("10.0.0.1")), on("wins", not_ready("10.0.0.1"))),
+        ("ready", on("loses", not_ready("10.0.0.1")), on("wins", endpoint("10.0.0.1"))),
+    ];
+    for (why, loser, winner) in cases {
+        let (a, b) = (slice("a", vec![loser]), slice("b", vec![winner]));
+        for slices in [[&a, &b], [&b, &a]] {
+            let found = candidates(&http(), slices);
+            assert_eq!(found.len(), 1, "{why}");
+            assert_eq!(found[0].endpoint.node.as_deref(), Some("wins"), "{why}");
+        }
+    }
+    let a = slice("a", vec![on("wins", endpoint("10.0.0.1"))]);
+    let b = slice("b", vec![on("loses", endpoint("10.0.0.1"))]);
+    for slices in [[&a, &b], [&b, &a]] {
+        assert_eq!(candidates(&http(), slices)[0].endpoint.node.as_deref(), Some("wins"), "name");
+    }
+}
+
+#[test]
+fn r4_usable_is_serving_whatever_readiness_says() {
+    let slices = [slice("a", vec![terminating("10.0.0.1"), not_ready("10.0.0.2"), endpoint("10.0.0.3")])];
+    let usable: Vec<bool> = candidates(&http(), &slices).iter().map(Candidate::is_usable).collect();
+    assert_eq!(usable, [true, false, true]);
+}
+
+fn any_endpoint() -> impl Strategy<Value = Endpoint> {
+    (1..4u8, any::<[bool; 3]>(), proptest::option::of("n[12]")).prop_map(|(last, [r, s, t], node)| Endpoint {
+        ready: r,
+        serving: s,
+        terminating: t,
+        node,
+        ..endpoint(&format!("10.0.0.{last}"))
+    })
+}
+
+proptest! {
+    #[test]
+    fn r3_neither_the_order_of_slices_nor_of_endpoints_matters(
+        lists in proptest::collection::vec(proptest::collection::vec(any_endpoint(), 0..5), 0..4),
+        seed in any::<usize>(),
+    ) {
+        let mut slices: Vec<_> = lists.into_iter().enumerate().map(|(i, l)| slice(&format!("s{i}"), l)).collect();
+        let before: Vec<_> = candidates(&http(), &slices).iter().map(Candidate::backend).collect();
+        for slice in &mut slices {
+            slice.endpoints.reverse();
+        }
+        let turns = seed % slices.len().max(1);
+        slices.rotate_left(turns);
+        let after: Vec<_> = candidates(&http(), &slices).iter().map(Candidate::backend).collect();
+        prop_assert_eq!(before, after);
+    }
+}
