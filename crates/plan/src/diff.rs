@@ -1,0 +1,255 @@
+//! From desired state and table to a plan.
+
+use abi::{Backend, Key, Name, Record, frontend::record_flag};
+use model::{Family, ServicePortName};
+
+use crate::{
+    compile::{PortTable, protocol_number},
+    desired::{Desired, Touched},
+    phases::{Phase, Plan},
+    refusal::{Refusal, Subject},
+    table::{Room, Table},
+};
+
+/// Whether anything may be deleted: not before every source has synced (R6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deletes {
+    /// Frontends, backends and names that are no longer desired stay as they are until a diff that allows
+    /// deletes.
+    Held,
+    /// They go.
+    Allowed,
+}
+
+/// Plans what makes the table of `touched` like `desired`, and of what earlier diffs refused or held back.
+///
+/// `table` is changed as if the plan were applied. If applying fails, read the maps and
+/// [`restore`](Table::restore) it. After applying, a grace period ([`Table::begin_grace`]) makes what the plan
+/// freed reusable; if something was refused, diff again after it, with nothing touched.
+pub fn diff(desired: &Desired, touched: &Touched, table: &mut Table, deletes: Deletes) -> Plan {
+    let mut work = table.take_pending();
+    work.merge(touched.clone());
+    if work.everything {
+        work.ports = desired.ports().map(|it| &it.name).chain(table.ports()).cloned().collect();
+        work.keys = desired.frontends().map(|(key, _)| key).chain(table.keys()).copied().collect();
+    }
+    let mut differ = Differ { desired, table, writes: Writes::default(), again: Touched::default() };
+    for port in &work.ports {
+        differ.port(port);
+    }
+    for key in &work.keys {
+        differ.frontend(key);
+    }
+    differ.finish(deletes)
+}
+
+struct Differ<'a> {
+    desired: &'a Desired,
+    table: &'a mut Table,
+    writes: Writes,
+    /// What the next diff has to look at again.
+    again: Touched,
+}
+
+#[derive(Default)]
+struct Writes {
+    names: Vec<(u32, Name)>,
+    backends: Vec<(u32, Backend)>,
+    lists: Vec<(u32, u32)>,
+    records: Vec<(u32, Record)>,
+    frontends: Vec<(Key, u32)>,
+    /// Frontends to delete.
+    gone: Vec<Key>,
+    refused: Vec<Refusal>,
+}
+
+impl Differ<'_> {
+    fn full(&mut self, room: Room, subject: Subject) {
+        let capacity = self.table.capacity().of(room);
+        self.writes.refused.push(Refusal::Full { room, capacity, subject });
+    }
+
+    /// A service port: its name and its backends.
+    fn port(&mut self, port: &ServicePortName) {
+        let kept = self.desired.port(port).and_then(|want| self.keep(want));
+        for id in self.table.ids(port) {
+            if Some(id) != kept {
+                self.table.bury_service(id);
+            }
+        }
+    }
+
+    fn keep(&mut self, want: &PortTable) -> Option<u32> {
+        let known = self.table.find_service(&want.name, &want.uid);
+        let uid = match known.and_then(|id| self.table.service_name(id)) {
+            // A source that does not know the uid says nothing against the one that is known.
+            Some(name) if want.uid.is_empty() => Name::text(&name.uid).to_owned(),
+            _ => want.uid.clone(),
+        };
+        let name = match encode(want, &uid) {
+            Ok(name) => name,
+            Err(refusal) => {
+                self.writes.refused.push(refusal);
+                self.again.ports.insert(want.name.clone());
+                return None;
+            }
+        };
+        let id = match known {
+            Some(id) => {
+                if self.table.service_name(id) != Some(&name) {
+                    self.table.set_name(id, name);
+                    self.writes.names.push((id, name));
+                }
+                self.table.revive_service(id);
+                id
+            }
+            None => match self.table.add_service(&want.name, name) {
+                Some(id) => {
+                    self.writes.names.push((id, name));
+                    id
+                }
+                None => {
+                    self.full(Room::Services, Subject::Port(want.name.clone()));
+                    self.again.ports.insert(want.name.clone());
+                    return None;
+                }
+            },
+        };
+        self.backends(id, want);
+        Some(id)
+    }
+
+    fn backends(&mut self, id: u32, want: &PortTable) {
+        let had = self.table.service_backends(id).map(|it| it.values().copied().collect::<Vec<u32>>());
+        for index in had.into_iter().flatten() {
+            self.table.bury_backend(index, true);
+        }
+        let mut refused = Vec::new();
+        for (addr, flags) in &want.backends {
+            let endpoint = (*addr).into();
+            match self.table.find_backend(id, endpoint) {
+                Some(index) => {
+                    self.table.bury_backend(index, false);
+                    let changed = self.table.update_backend(index, *flags);
+                    self.writes.backends.extend(changed.map(|backend| (index, backend)));
+                }
+                None => match self.table.add_backend(id, endpoint, *flags) {
+                    Some(added) => self.writes.backends.push(added),
+                    None => refused.push(*addr),
+                },
+            }
+        }
+        if let Some(first) = refused.first().copied() {
+            let port = want.name.clone();
+            self.again.ports.insert(port.clone());
+            self.full(Room::Backends, Subject::Backends { port, count: refused.len(), first });
+        }
+    }
+
+    fn frontend(&mut self, key: &Key) {
+        let Some(spec) = self.desired.frontend(key) else {
+            if self.table.has_frontend(key) {
+                self.writes.gone.push(*key);
+            }
+            return;
+        };
+        let service = self
+            .desired
+            .port(&spec.port)
+            .and_then(|want| self.table.find_service(&spec.port, &want.uid))
+            .filter(|id| !self.table.is_dead_service(*id));
+        // Without an id the service port has been refused.
+        let Some(service) = service else { return self.leave(key) };
+
+        let found = spec.list.iter().filter_map(|addr| self.table.find_backend(service, (*addr).into()));
+        let content: Vec<u32> = found.collect();
+        if content.len() < spec.list.len() {
+            // Some of its backends have been refused. The others will do until there is room.
+            self.again.keys.insert(*key);
+            if content.is_empty() {
+                return self.leave(key);
+            }
+        }
+        let want = Record {
+            address: key.endpoint.address,
+            port_be: key.endpoint.port_be,
+            protocol: key.protocol,
+            mode: spec.mode,
+            flags: if spec.has_any { record_flag::HAS_ANY } else { 0 },
+            service,
+            ..Record::default()
+        };
+        if self.table.agrees(&want, &content) {
+            return;
+        }
+        match self.table.switch(want, &content) {
+            Ok(switch) => {
+                if let Some(start) = switch.written {
+                    self.writes.lists.extend((start..).zip(content));
+                }
+                self.writes.records.push((switch.index, switch.record));
+                self.writes.frontends.push((*key, switch.index));
+            }
+            Err(room) => {
+                self.full(room, Subject::Frontend(*key));
+                self.leave(key);
+            }
+        }
+    }
+
+    /// Leaves a refused frontend as it is; unless it is still that of a service that is gone, which must stop
+    /// answering (R13) and makes room by going.
+    fn leave(&mut self, key: &Key) {
+        self.again.keys.insert(*key);
+        if self.table.record(key).is_some_and(|record| self.table.is_dead_service(record.service)) {
+            self.writes.gone.push(*key);
+        }
+    }
+
+    fn finish(mut self, deletes: Deletes) -> Plan {
+        let (mut gone, mut retired, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        match deletes {
+            Deletes::Held => self.again.keys.extend(self.writes.gone),
+            Deletes::Allowed => {
+                gone = self.writes.gone;
+                for key in &gone {
+                    self.table.remove_frontend(key);
+                }
+                retired = self.table.retire_backends();
+                removed = self.table.remove_services();
+            }
+        }
+        self.table.set_pending(self.again);
+        let mut phases = vec![
+            Phase::Names(self.writes.names),
+            Phase::Backends(self.writes.backends),
+            Phase::Lists(self.writes.lists),
+            Phase::Records(self.writes.records),
+            Phase::Frontends(self.writes.frontends),
+            Phase::DeleteFrontends(gone),
+            Phase::RetireBackends(retired),
+            Phase::DeleteNames(removed),
+        ];
+        phases.retain(|phase| !phase.is_empty());
+        Plan { phases, refused: self.writes.refused }
+    }
+}
+
+fn encode(want: &PortTable, uid: &str) -> Result<Name, Refusal> {
+    fn bytes<const N: usize>(want: &PortTable, field: &'static str, text: &str) -> Result<[u8; N], Refusal> {
+        Name::bytes(text).ok_or_else(|| Refusal::Name { port: want.name.clone(), field, limit: N })
+    }
+    Ok(Name {
+        namespace: bytes(want, "namespace", &want.name.service.namespace)?,
+        service: bytes(want, "name", &want.name.service.name)?,
+        port: bytes(want, "port name", &want.name.port)?,
+        uid: bytes(want, "uid", uid)?,
+        port_be: want.port.to_be(),
+        protocol: protocol_number(want.name.protocol),
+        family: match want.name.family {
+            Family::V4 => 4,
+            Family::V6 => 6,
+        },
+        pad: 0,
+    })
+}

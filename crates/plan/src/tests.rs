@@ -1,0 +1,10 @@
+//! Tests of the whole crate, against maps in memory that take one write at a time.
+
+mod compile;
+mod damage;
+mod desired;
+mod diff;
+mod maps;
+mod room;
+mod sequences;
+mod world;

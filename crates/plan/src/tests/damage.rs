@@ -1,0 +1,193 @@
+//! Images that nobody could have written.
+
+use proptest::prelude::*;
+
+use super::{
+    maps::Maps,
+    world::{ROOMY, edit, edits, settle},
+};
+use crate::{Deletes, Desired, Image, Table, Touched, diff};
+
+#[derive(Clone, Debug)]
+struct Blow {
+    what: u8,
+    which: prop::sample::Index,
+    value: u32,
+}
+
+fn blows() -> impl Strategy<Value = Vec<Blow>> {
+    let value = prop_oneof![0..12u32, 0..1000u32, any::<u32>()];
+    let blow = (any::<u8>(), any::<prop::sample::Index>(), value);
+    prop::collection::vec(blow.prop_map(|(what, which, value)| Blow { what, which, value }), 1..8)
+}
+
+fn pick<'a, T>(entries: &'a mut [T], which: &prop::sample::Index) -> Option<&'a mut T> {
+    if entries.is_empty() { None } else { Some(which.get_mut(entries)) }
+}
+
+fn strike(image: &mut Image, Blow { what, which, value }: &Blow) {
+    let (value, small) = (*value, (*value % 200) as u8);
+    match what % 22 {
+        0 => drop(pick(&mut image.frontends, which).map(|it| it.1 = value)),
+        1 => drop(pick(&mut image.frontends, which).map(|it| it.0.endpoint.port_be = value as u16)),
+        2 => drop(pick(&mut image.records, which).map(|it| it.1.local.start = value)),
+        3 => drop(pick(&mut image.records, which).map(|it| it.1.local.len = value)),
+        4 => drop(pick(&mut image.records, which).map(|it| it.1.service = value)),
+        5 => drop(pick(&mut image.records, which).map(|it| it.1.port_be = value as u16)),
+        6 => drop(pick(&mut image.records, which).map(|it| it.1.mode = small)),
+        7 => drop(pick(&mut image.records, which).map(|it| it.1.pad[3] = value)),
+        8 => drop(pick(&mut image.lists, which).map(|it| *it = value)),
+        9 => drop(pick(&mut image.backends, which).map(|it| it.1.service = value)),
+        10 => drop(pick(&mut image.backends, which).map(|it| it.1.flags = value as u16)),
+        11 => drop(pick(&mut image.backends, which).map(|it| it.1.generation = value)),
+        12 => drop(pick(&mut image.backends, which).map(|it| it.1.address.0[3] = value)),
+        13 => drop(pick(&mut image.backends, which).map(|it| it.1.pad = value)),
+        14 => drop(pick(&mut image.names, which).map(|it| it.1.service[usize::from(small % 64)] = small)),
+        15 => drop(pick(&mut image.names, which).map(|it| it.1.protocol = small)),
+        16 => drop(pick(&mut image.names, which).map(|it| it.1.uid[0] = small)),
+        17 if !image.names.is_empty() => drop(image.names.remove(which.index(image.names.len()))),
+        18 if !image.backends.is_empty() => drop(image.backends.remove(which.index(image.backends.len()))),
+        19 if !image.records.is_empty() => drop(image.records.remove(which.index(image.records.len()))),
+        20 => image.lists.truncate(which.index(image.lists.len() + 1)),
+        21 if !image.names.is_empty() => {
+            let twin = which.get(&image.names).1;
+            image.names.push((value % ROOMY.services, twin));
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn what_is_damaged_is_repaired(
+        edits in edits(1..8),
+        blows in blows(),
+        first in prop_oneof![Just(Deletes::Held), Just(Deletes::Allowed)],
+    ) {
+        let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
+        for change in &edits {
+            let touched = edit(&mut desired, change);
+            let plan = diff(&desired, &touched, &mut table, Deletes::Allowed);
+            maps.apply(&plan, Maps::assert_sound);
+        }
+        let mut image = maps.image();
+        for blow in &blows {
+            strike(&mut image, blow);
+        }
+        let mut maps = Maps::of(&image);
+        let image = maps.image();
+        let (mut table, _) = Table::restore(&image, ROOMY);
+        let plan = diff(&desired, &Touched::default(), &mut table, first);
+        maps.apply(&plan, |_| {});
+        // The maps may hold entries beyond their capacity only in this test.
+        maps.names.retain(|id, _| *id < ROOMY.services);
+        settle(&desired, &mut table, &mut maps);
+    }
+
+    #[test]
+    fn any_rubbish_can_be_restored(
+        seed in prop::collection::vec((any::<u32>(), any::<u32>(), any::<u8>()), 0..20),
+        edits in edits(1..3),
+    ) {
+        let mut image = Image::default();
+        for (a, b, c) in seed {
+            let key = super::world::vip(model::Family::V4, c % 4, 80);
+            let (start, len) = (a % 40, b % 40);
+            image.frontends.push((key, a % 8));
+            let service = b % 5;
+            let record = abi::Record {
+                address: key.endpoint.address,
+                port_be: if c & 1 == 0 { key.endpoint.port_be } else { a as u16 },
+                protocol: abi::TCP,
+                service,
+                local: abi::Range { start, len },
+                ..abi::Record::default()
+            };
+            image.records.push((a % 8, record));
+            image.lists.push(b % 20);
+            let backend = abi::Backend {
+                address: abi::Address([a % 3, 0, 0, b % 3]),
+                flags: u16::from(c % 8),
+                service,
+                generation: u32::from(c % 3),
+                ..abi::Backend::default()
+            };
+            image.backends.push((b % 16, backend));
+        }
+        let (mut table, _) = Table::restore(&image, ROOMY);
+        let mut desired = Desired::new();
+        for change in &edits {
+            edit(&mut desired, change);
+        }
+        diff(&desired, &Touched::default(), &mut table, Deletes::Held);
+        diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
+    }
+}
+
+/// What each kind of damage is called.
+#[test]
+fn damage_is_named() {
+    let mut desired = Desired::new();
+    let sketch = super::world::Sketch::new("u", [super::world::PortSketch::v4(80, 1, [1, 2])]);
+    edit(&mut desired, &(0, Some(sketch)));
+    let (mut table, mut maps) = (Table::new(ROOMY), Maps::default());
+    maps.apply(&diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed), |_| {});
+    let good = maps.image();
+    let told = |change: &dyn Fn(&mut Image)| {
+        let mut image = good.clone();
+        change(&mut image);
+        let (_, found) = Table::restore(&image, ROOMY);
+        found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(told(&|_| {}), "");
+    assert_eq!(
+        told(&|image| image.records[0].1.port_be = 81u16.to_be()),
+        "frontend 10.96.0.1:80/TCP: its record 0 is that of 10.96.0.1:81/TCP"
+    );
+    assert_eq!(
+        told(&|image| image.records[0].1.local.len = 3),
+        "frontend 10.96.0.1:80/TCP: its backends at 0..3 are out of bounds"
+    );
+    assert_eq!(
+        told(&|image| image.lists[1] = 9),
+        "frontend 10.96.0.1:80/TCP: 1 of its backends at 0..2 are no live backends of service port 0"
+    );
+    assert_eq!(
+        told(&|image| image.backends[1].1.address = image.backends[0].1.address),
+        "backend 1 (10.1.0.1:8080 of service 0, generation 1, live usable): same endpoint as backend 0"
+    );
+    assert_eq!(told(&|image| image.names.push((1, image.names[0].1))), "name 1: same service port as name 0");
+    assert!(told(&|image| image.names.clear()).contains("its service port 0 has no name"));
+    assert!(told(&|image| image.names[0].1.family = 5).contains("name 0: unreadable"));
+}
+
+/// What an audit calls them.
+#[test]
+fn differences_name_object_and_field() {
+    let mut desired = Desired::new();
+    let sketch = super::world::Sketch::new("u", [super::world::PortSketch::v4(80, 1, [1, 2])]);
+    edit(&mut desired, &(0, Some(sketch)));
+    let mut table = Table::new(ROOMY);
+    diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
+    let told = |change: &dyn Fn(&mut Image)| {
+        let mut image = table.image();
+        change(&mut image);
+        table.compare(&image).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    assert_eq!(told(&|_| {}), "");
+    assert_eq!(told(&|image| image.frontends.clear()), "frontend 10.96.0.1:80/TCP: is missing");
+    assert_eq!(
+        told(&|image| image.frontends[0].1 = 4),
+        "frontend 10.96.0.1:80/TCP: points to record 4, not 0"
+    );
+    assert_eq!(told(&|image| image.records[0].1.flags = 0), "record 0: flags is 0, not 1");
+    assert_eq!(told(&|image| image.lists[1] = 7), "list position 1: has backend 7, not 1");
+    assert_eq!(told(&|image| image.lists.truncate(1)), "list position 1: is missing");
+    assert_eq!(told(&|image| image.backends[0].1.generation = 5), "backend 0: generation is 5, not 1");
+    assert_eq!(told(&|image| image.names.push((3, image.names[0].1))), "name 3: should not be there");
+    assert!(
+        told(&|image| image.names[0].1.port_be = 0).starts_with("name 0: is default/s0:p80/TCP IPv4, port 0")
+    );
+}

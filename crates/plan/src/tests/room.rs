@@ -1,0 +1,65 @@
+//! Ids, indexes, records and ranges come back.
+
+use abi::Range;
+use model::Family;
+
+use super::{
+    maps::Maps,
+    world::{PortSketch, Sketch, edit, grace, vip},
+};
+use crate::{Capacity, Deletes, Desired, Table, Touched, diff};
+
+/// A cheap deterministic sequence; what it is does not matter.
+fn next(state: &mut u64) -> u64 {
+    *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+    *state >> 33
+}
+
+#[test]
+fn nothing_leaks_over_thousands_of_edits() {
+    let capacity =
+        Capacity { services: 8, backends: 40, lists: 40, records: 10, frontends4: 5, frontends6: 5 };
+    let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(capacity), Maps::default());
+    let mut state = 1;
+    let mut refused = 0;
+    for _ in 0..3000 {
+        let n = (next(&mut state) % 4) as u8;
+        let backends: Vec<u8> = (0..next(&mut state) % 12).map(|_| (next(&mut state) % 20) as u8).collect();
+        let uid = ["", "a", "b"][(next(&mut state) % 3) as usize];
+        let sketch = (!next(&mut state).is_multiple_of(5))
+            .then(|| Sketch::new(uid, [PortSketch::v4(80, n, backends.clone()), PortSketch::v4(81, n, [1])]));
+        let touched = edit(&mut desired, &(n, sketch));
+        let plan = diff(&desired, &touched, &mut table, Deletes::Allowed);
+        refused += plan.refused.len();
+        maps.apply(&plan, |_| {});
+        if next(&mut state).is_multiple_of(2) {
+            grace(&mut table);
+        }
+    }
+    maps.assert_sound();
+    assert!(refused > 100, "room was never short: {refused}");
+
+    for n in 0..4 {
+        let touched = edit(&mut desired, &(n, None));
+        diff(&desired, &touched, &mut table, Deletes::Allowed);
+    }
+    grace(&mut table);
+    let nothing = Capacity { services: 0, backends: 0, lists: 0, records: 0, frontends4: 0, frontends6: 0 };
+    assert_eq!(table.usage(), nothing);
+    assert_eq!(table.quarantined(), 0);
+
+    // All of the room can be had, in one piece.
+    let touched = edit(&mut desired, &(0, Some(Sketch::new("", [PortSketch::v4(80, 0, 0..40)]))));
+    assert_eq!(diff(&desired, &touched, &mut table, Deletes::Allowed).refused, []);
+    assert_eq!(table.record(&vip(Family::V4, 0, 80)).map(|it| it.local), Some(Range { start: 0, len: 40 }));
+    for n in 1..5 {
+        let empty = |port| PortSketch { vips: [n].into(), ..PortSketch::v4(port, n, []) };
+        edit(&mut desired, &(n, Some(Sketch::new("", [empty(80)]))));
+    }
+    let six =
+        |port| PortSketch { family: Family::V6, vips: [1, 2, 3, 4, 5].into(), ..PortSketch::v4(port, 1, []) };
+    edit(&mut desired, &(5, Some(Sketch::new("", [six(80)]))));
+    let plan = diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
+    assert_eq!(plan.refused, []);
+    assert_eq!(table.usage(), Capacity { services: 6, ..capacity });
+}

@@ -1,0 +1,200 @@
+//! Small random services, and what the tables mean.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use abi::{
+    Endpoint, Key, Name,
+    frontend::{
+        backend_flag::{LIVE, USABLE},
+        mode, record_flag,
+    },
+};
+use model::{Family, ObjectName, Protocol, ServicePortName};
+use proptest::prelude::*;
+
+use super::maps::Maps;
+use crate::{Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched, diff};
+
+/// Room for everything that the generators make, twice.
+pub(super) const ROOMY: Capacity =
+    Capacity { services: 100, backends: 400, lists: 800, records: 200, frontends4: 60, frontends6: 60 };
+
+/// A service in short.
+#[derive(Clone, Debug)]
+pub(super) struct Sketch {
+    pub(super) uid: String,
+    pub(super) created: Option<i64>,
+    pub(super) ports: Vec<PortSketch>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct PortSketch {
+    pub(super) port: u16,
+    pub(super) family: Family,
+    /// Last part of the VIPs; few, so that services get into conflict.
+    pub(super) vips: BTreeSet<u8>,
+    /// Last part of the address, whether it is usable, whether it is in the list.
+    pub(super) backends: BTreeMap<u8, (bool, bool)>,
+}
+
+pub(super) fn service(n: u8) -> ObjectName {
+    ObjectName::new("default", format!("s{n}"))
+}
+
+pub(super) fn vip(family: Family, n: u8, port: u16) -> Key {
+    let addr: SocketAddr = match family {
+        Family::V4 => SocketAddr::new([10, 96, 0, n].into(), port),
+        Family::V6 => SocketAddr::new([0xfd00, 0, 0, 0, 0, 0, 0x60, u16::from(n)].into(), port),
+    };
+    Key { endpoint: addr.into(), protocol: abi::TCP }
+}
+
+fn backend(family: Family, n: u8) -> SocketAddr {
+    match family {
+        Family::V4 => SocketAddr::new([10, 1, 0, n].into(), 8080),
+        Family::V6 => SocketAddr::new([0xfd00, 0, 0, 0, 0, 0, 1, u16::from(n)].into(), 8080),
+    }
+}
+
+impl PortSketch {
+    pub(super) fn v4(port: u16, vip: u8, backends: impl IntoIterator<Item = u8>) -> Self {
+        let backends = backends.into_iter().map(|n| (n, (true, true))).collect();
+        Self { port, family: Family::V4, vips: [vip].into(), backends }
+    }
+}
+
+impl Sketch {
+    pub(super) fn new(uid: &str, ports: impl IntoIterator<Item = PortSketch>) -> Self {
+        Self { uid: uid.into(), created: None, ports: ports.into_iter().collect() }
+    }
+
+    pub(super) fn tables(&self, name: &ObjectName) -> ServiceTables {
+        let mut tables = ServiceTables::default();
+        for sketch in &self.ports {
+            let name = ServicePortName {
+                service: name.clone(),
+                port: format!("p{}", sketch.port),
+                protocol: Protocol::Tcp,
+                family: sketch.family,
+            };
+            let address = |n: &u8| backend(sketch.family, *n);
+            let list: Vec<SocketAddr> =
+                sketch.backends.iter().filter(|(_, (_, listed))| *listed).map(|(n, _)| address(n)).collect();
+            let has_any = !list.is_empty();
+            for n in &sketch.vips {
+                let spec =
+                    FrontendSpec { mode: mode::CLUSTER_IP, port: name.clone(), list: list.clone(), has_any };
+                tables.frontends.insert(vip(sketch.family, *n, sketch.port), spec);
+            }
+            let flags = |usable: bool| if usable { USABLE } else { 0 };
+            let backends = sketch.backends.iter().map(|(n, (usable, _))| (address(n), flags(*usable)));
+            let table = PortTable {
+                uid: self.uid.clone(),
+                port: sketch.port,
+                has_any,
+                backends: backends.collect(),
+                name: name.clone(),
+            };
+            tables.ports.insert(name, table);
+        }
+        tables
+    }
+}
+
+pub(super) fn sketch() -> impl Strategy<Value = Sketch> {
+    let port = (
+        prop_oneof![Just(Family::V4), Just(Family::V6)],
+        prop::collection::btree_set(0..5u8, 0..3),
+        prop::collection::btree_map(0..8u8, any::<(bool, bool)>(), 0..6),
+    );
+    let ports = prop::collection::btree_map(80..83u16, port, 1..3);
+    let uid = prop_oneof![Just(""), Just("uid-a"), Just("uid-b")];
+    (uid, prop::option::of(0..3i64), ports).prop_map(|(uid, created, ports)| Sketch {
+        uid: uid.into(),
+        created,
+        ports: ports
+            .into_iter()
+            .map(|(port, (family, vips, backends))| PortSketch { port, family, vips, backends })
+            .collect(),
+    })
+}
+
+/// One edit: a service appears, changes or (`None`) goes.
+pub(super) type Edit = (u8, Option<Sketch>);
+
+pub(super) fn edits(count: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<Edit>> {
+    prop::collection::vec((0..5u8, prop::option::weighted(0.8, sketch())), count)
+}
+
+pub(super) fn edit(desired: &mut Desired, (n, sketch): &Edit) -> Touched {
+    let name = service(*n);
+    match sketch {
+        Some(sketch) => desired.set(&name, sketch.tables(&name), sketch.created),
+        None => desired.remove(&name),
+    }
+}
+
+/// Who a service port is, by name.
+type Who = (String, String, u8);
+/// Frontends with mode, flags, service port and endpoints; live backends with their flags.
+pub(super) type Meaning =
+    (BTreeMap<Key, (u8, u32, Who, BTreeSet<Endpoint>)>, BTreeSet<(Who, Endpoint, u16)>, BTreeSet<Who>);
+
+/// What a reader of the maps understands.
+pub(super) fn meaning(maps: &Maps) -> Meaning {
+    let who = |id: u32| {
+        let name = &maps.names[&id];
+        (Name::text(&name.service).to_owned(), Name::text(&name.port).to_owned(), name.family)
+    };
+    let frontends = maps.frontends.iter().map(|(key, index)| {
+        let record = maps.records[index];
+        let list = maps.list(&record).iter().map(|(_, it)| it.endpoint()).collect();
+        (*key, (record.mode, record.flags, who(record.service), list))
+    });
+    let live = maps.backends.values().filter(|it| it.flags & LIVE != 0);
+    (
+        frontends.collect(),
+        live.map(|it| (who(it.service), it.endpoint(), it.flags)).collect(),
+        maps.names.keys().map(|id| who(*id)).collect(),
+    )
+}
+
+/// What it should understand.
+pub(super) fn intent(desired: &Desired) -> Meaning {
+    let who = |port: &ServicePortName| {
+        let family = if port.family == Family::V4 { 4 } else { 6 };
+        (port.service.name.clone(), port.port.clone(), family)
+    };
+    let frontends = desired.frontends().map(|(key, spec)| {
+        let flags = if spec.has_any { record_flag::HAS_ANY } else { 0 };
+        (*key, (spec.mode, flags, who(&spec.port), spec.list.iter().map(|it| (*it).into()).collect()))
+    });
+    let backends = desired.ports().flat_map(|port| {
+        port.backends.iter().map(|(addr, flags)| (who(&port.name), (*addr).into(), flags | LIVE))
+    });
+    (frontends.collect(), backends.collect(), desired.ports().map(|port| who(&port.name)).collect())
+}
+
+/// Lets a grace period pass.
+pub(super) fn grace(table: &mut Table) {
+    let grace = table.begin_grace();
+    table.grace_passed(grace);
+}
+
+/// Diffs everything until nothing is refused for want of quarantined room, and asserts that the result is
+/// right and stays.
+pub(super) fn settle(desired: &Desired, table: &mut Table, maps: &mut Maps) {
+    for _ in 0..6 {
+        let plan = diff(desired, &Touched::everything(), table, Deletes::Allowed);
+        maps.apply(&plan, |_| {});
+        grace(table);
+    }
+    maps.assert_sound();
+    assert_eq!(meaning(maps), intent(desired));
+    assert_eq!(table.compare(&maps.image()), []);
+    let plan = diff(desired, &Touched::everything(), table, Deletes::Allowed);
+    assert_eq!(plan, crate::Plan::default());
+}
