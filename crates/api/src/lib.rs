@@ -1,1 +1,26 @@
-//! Kubernetes objects: the API server defaults, validation, conversion to the model.
+//! Kubernetes objects: the API server's defaults, validation, conversion to the model.
+//!
+//! [`convert`] takes any document; [`from_service`] and its siblings take the typed objects that watchers
+//! deliver. Both apply the defaults that the API server would have applied, so that a hand-written manifest
+//! and an object from a cluster mean the same.
+#![forbid(unsafe_code)]
+
+mod cidr;
+mod document;
+mod field;
+mod identity;
+mod invalid;
+mod node;
+mod notice;
+mod pod;
+mod service;
+mod slice;
+
+pub use cidr::from_cidr;
+pub use document::{Converted, convert};
+pub use invalid::Invalid;
+pub use node::from_node;
+pub use notice::Notice;
+pub use pod::from_pod;
+pub use service::from_service;
+pub use slice::from_slice;

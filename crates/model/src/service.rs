@@ -31,11 +31,8 @@ impl Service {
     }
 
     /// The source ranges that clients of load balancer VIPs of a family must be in; none = no restriction.
-    /// A zero-length prefix in the list lifts the restriction.
-    pub fn source_ranges_in(&self, family: Family) -> Vec<IpNet> {
-        let ranges: Vec<IpNet> =
-            self.source_ranges.iter().filter(|range| Family::of(range.addr()) == family).copied().collect();
-        if ranges.iter().any(|range| range.prefix_len() == 0) { Vec::new() } else { ranges }
+    pub fn source_ranges_in(&self, family: Family) -> impl Iterator<Item = IpNet> + '_ {
+        self.source_ranges.iter().copied().filter(move |range| Family::of(range.addr()) == family)
     }
 
     /// The identity of one of this service's ports in one family.

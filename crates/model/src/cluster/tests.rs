@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    object::{Backend, Endpoint, ObjectId, ServiceType},
+    object::{Backend, Endpoint, Family, ObjectId, ServiceType, TrafficDistribution, TrafficPolicy},
     sample::*,
     select::{Selection, select},
 };
@@ -174,11 +174,18 @@ fn service_cidrs_come_and_go() {
 }
 
 #[test]
-fn r2_source_ranges_are_per_family_and_a_zero_length_prefix_lifts_them() {
-    let ranges = ["192.0.2.0/24", "2001:db8::/32", "::/0"].map(|r| r.parse().unwrap()).to_vec();
-    let service = Service { source_ranges: ranges, ..service() };
-    assert_eq!(service.source_ranges_in(crate::Family::V4).len(), 1);
-    assert!(service.source_ranges_in(crate::Family::V6).is_empty());
+fn r2_vips_and_source_ranges_are_told_apart_by_family() {
+    let service = Service {
+        cluster_ips: vec![ip("fd00::96"), ip("10.96.0.1")],
+        external_ips: vec![ip("192.0.2.1"), ip("2001:db8::1")],
+        source_ranges: ["192.0.2.0/24", "2001:db8::/32"].map(|r| r.parse().unwrap()).to_vec(),
+        ..service()
+    };
+    let families: Vec<Family> = service.ports_by_family().map(|(_, family)| family).collect();
+    assert_eq!(families, [Family::V6, Family::V4]);
+    assert_eq!(service.cluster_ip(Family::V4), Some(ip("10.96.0.1")));
+    assert_eq!(service.external_ips_in(Family::V6).collect::<Vec<_>>(), [ip("2001:db8::1")]);
+    assert_eq!(service.source_ranges_in(Family::V4).count(), 1);
 }
 
 #[test]
@@ -207,13 +214,13 @@ fn any_object() -> impl Strategy<Value = Object> {
     let nodes = || proptest::option::of("n[12]");
     prop_oneof![
         (apps(), apps(), any::<bool>(), any::<bool>()).prop_map(|(n, app, local, publish)| {
-            let policy = if local { crate::TrafficPolicy::Local } else { crate::TrafficPolicy::Cluster };
+            let policy = if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
             Object::Service(Service {
                 name: name(n),
                 selector: map(&[("app", app)]),
                 internal_policy: policy,
                 publish_not_ready: publish,
-                distribution: Some(crate::TrafficDistribution::SameZone),
+                distribution: Some(TrafficDistribution::SameZone),
                 ..service()
             })
         }),
@@ -241,8 +248,8 @@ type Picture = Vec<(ObjectName, Vec<Backend>, Selection)>;
 fn picture(cluster: &Cluster) -> Picture {
     let see = |service: &Service| {
         let port = &service.ports[0];
-        let endpoints = cluster.endpoints(&service.port_name(port, crate::Family::V4));
-        let selection = select(service, port, crate::Family::V4, &endpoints, &cluster.here());
+        let endpoints = cluster.endpoints(&service.port_name(port, Family::V4));
+        let selection = select(service, port, Family::V4, &endpoints, &cluster.here());
         (service.name.clone(), endpoints.iter().map(Candidate::backend).collect(), selection)
     };
     cluster.services().map(see).collect()

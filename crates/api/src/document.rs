@@ -1,0 +1,139 @@
+//! Any document: which kind it is, and what is in it if it is a list.
+
+use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking::v1 as networking};
+use model::{Kind, Object};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use crate::{Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice};
+
+/// What is in a document.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Converted {
+    /// The objects, in their order.
+    pub objects: Vec<Object>,
+    /// What is in it without having an effect.
+    pub notices: Vec<Notice>,
+}
+
+/// Reads one document: an object, or a list of objects (`kind: List`, `ServiceList`, ...). Kinds that
+/// Balancing does not read are no error, since it is pointed at directories full of other things.
+///
+/// # Errors
+///
+/// [`Invalid`] for the first thing that is wrong; nothing of the document counts then.
+pub fn convert(document: Value) -> Result<Converted, Invalid> {
+    let mut converted = Converted::default();
+    add(document, None, &mut converted)?;
+    Ok(converted)
+}
+
+/// `apiVersion` and `kind` that the items of a typed list leave out.
+#[derive(Clone)]
+struct Implied {
+    api_version: String,
+    kind: String,
+}
+
+fn add(value: Value, implied: Option<&Implied>, converted: &mut Converted) -> Result<(), Invalid> {
+    let Value::Object(mut map) = value else {
+        return Err(unnamed("apiVersion", "is missing; a document must be a Kubernetes object"));
+    };
+    if let Some(implied) = implied {
+        map.entry("apiVersion").or_insert_with(|| implied.api_version.clone().into());
+        map.entry("kind").or_insert_with(|| implied.kind.clone().into());
+    }
+    let api_version = required(&map, "apiVersion")?;
+    let kind = required(&map, "kind")?;
+    match kind.strip_suffix("List") {
+        Some(item_kind) if map.get("items").is_some_and(Value::is_array) => {
+            let implied = (!item_kind.is_empty())
+                .then(|| Implied { api_version: api_version.clone(), kind: item_kind.to_owned() });
+            let Some(Value::Array(items)) = map.remove("items") else { return Ok(()) };
+            items.into_iter().try_for_each(|item| add(item, implied.as_ref(), converted))
+        }
+        _ => add_object(map, &api_version, &kind, converted),
+    }
+}
+
+fn add_object(
+    map: Map<String, Value>,
+    api_version: &str,
+    kind: &str,
+    converted: &mut Converted,
+) -> Result<(), Invalid> {
+    let Some((kind, right_version)) = known(api_version, kind) else {
+        let (name, kind) = (name_in(&map), kind.to_owned());
+        let api_version = api_version.to_owned();
+        converted.notices.push(Notice::IgnoredKind { api_version, kind, name });
+        return Ok(());
+    };
+    if api_version != right_version {
+        return Err(Invalid {
+            object: format!("{kind} {}", name_in(&map)),
+            field: "apiVersion".into(),
+            problem: format!("{api_version:?} is not read; use {right_version}"),
+        });
+    }
+    let notices = &mut converted.notices;
+    let object = match kind {
+        Kind::Service => Some(Object::Service(from_service(&typed::<core::Service>(kind, map)?, notices)?)),
+        Kind::EndpointSlice => {
+            from_slice(&typed::<discovery::EndpointSlice>(kind, map)?, notices)?.map(Object::EndpointSlice)
+        }
+        Kind::Node => Some(Object::Node(from_node(&typed::<core::Node>(kind, map)?)?)),
+        Kind::Pod => Some(Object::Pod(from_pod(&typed::<core::Pod>(kind, map)?)?)),
+        Kind::ServiceCidr => {
+            Some(Object::ServiceCidr(from_cidr(&typed::<networking::ServiceCIDR>(kind, map)?)?))
+        }
+    };
+    converted.objects.extend(object);
+    Ok(())
+}
+
+/// Our kind, and the version of its group that is read. `None` for other kinds, and for those of the same
+/// name in other groups (there are other Services in the world).
+fn known(api_version: &str, kind: &str) -> Option<(Kind, &'static str)> {
+    let group = api_version.split_once('/').map_or("", |(group, _)| group);
+    match (group, kind) {
+        ("", "Service") => Some((Kind::Service, "v1")),
+        ("", "Node") => Some((Kind::Node, "v1")),
+        ("", "Pod") => Some((Kind::Pod, "v1")),
+        ("discovery.k8s.io", "EndpointSlice") => Some((Kind::EndpointSlice, "discovery.k8s.io/v1")),
+        ("networking.k8s.io", "ServiceCIDR") => Some((Kind::ServiceCidr, "networking.k8s.io/v1")),
+        _ => None,
+    }
+}
+
+fn typed<T: DeserializeOwned>(kind: Kind, map: Map<String, Value>) -> Result<T, Invalid> {
+    let name = name_in(&map);
+    serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| Invalid {
+        object: format!("{kind} {name}"),
+        field: error.path().to_string(),
+        problem: error.inner().to_string(),
+    })
+}
+
+fn required(map: &Map<String, Value>, key: &str) -> Result<String, Invalid> {
+    match map.get(key) {
+        Some(Value::String(text)) if !text.is_empty() => Ok(text.clone()),
+        Some(Value::Null) | None => Err(unnamed(key, "is missing; a document must be a Kubernetes object")),
+        Some(_) => Err(unnamed(key, "must be a text that is not empty")),
+    }
+}
+
+fn unnamed(field: &str, problem: &str) -> Invalid {
+    Invalid { object: "document".into(), field: field.into(), problem: problem.into() }
+}
+
+/// Namespace and name of an object that may not be valid otherwise.
+fn name_in(map: &Map<String, Value>) -> String {
+    let text = |key: &str| map.get("metadata").and_then(|metadata| metadata.get(key)?.as_str());
+    match (text("namespace"), text("name").unwrap_or_default()) {
+        (Some(namespace), name) => format!("{namespace}/{name}"),
+        (None, name) => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

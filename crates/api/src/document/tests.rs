@@ -1,0 +1,184 @@
+use model::{ContainerPort, Protocol};
+use serde_json::json;
+
+use super::*;
+
+fn objects(document: Value) -> Vec<Object> {
+    convert(document).unwrap().objects
+}
+
+fn ids(document: Value) -> Vec<String> {
+    objects(document).iter().map(|object| object.id().to_string()).collect()
+}
+
+fn bad(document: Value) -> String {
+    convert(document).unwrap_err().to_string()
+}
+
+fn service(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}})
+}
+
+fn pod(fields: Value) -> Value {
+    let mut it = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}});
+    it.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    it
+}
+
+#[test]
+fn each_of_our_kinds_is_read() {
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "s"},
+        "addressType": "IPv4", "endpoints": []});
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1.example"}});
+    let cidr = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "c"},
+        "spec": {"cidrs": ["10.96.0.0/12", "fd00:96::/112"]}});
+    let all = json!({"apiVersion": "v1", "kind": "List", "items": [service("web"), slice, node, pod(json!({})), cidr]});
+    assert_eq!(
+        ids(all),
+        [
+            "Service default/web",
+            "EndpointSlice default/s",
+            "Node n1.example",
+            "Pod default/p",
+            "ServiceCIDR c"
+        ]
+    );
+}
+
+#[test]
+fn items_of_a_typed_list_may_leave_out_what_they_are() {
+    let item = json!({"metadata": {"name": "web"}, "spec": {"clusterIP": "None"}});
+    let list = json!({"apiVersion": "v1", "kind": "ServiceList", "items": [item, service("api")]});
+    assert_eq!(ids(list), ["Service default/web", "Service default/api"]);
+    let slices = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSliceList",
+        "items": [{"metadata": {"name": "s"}, "addressType": "IPv6", "endpoints": []}]});
+    assert_eq!(ids(slices), ["EndpointSlice default/s"]);
+}
+
+#[test]
+fn other_kinds_are_noticed_and_no_error() {
+    let deployment =
+        json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": 7});
+    let other_service =
+        json!({"apiVersion": "serving.knative.dev/v1", "kind": "Service", "metadata": {"name": "k"}});
+    let endpoints = json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"}});
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [deployment, other_service, endpoints]});
+    let got = convert(list).unwrap();
+    assert!(got.objects.is_empty());
+    let notices: Vec<_> = got.notices.iter().map(Notice::to_string).collect();
+    assert_eq!(notices[0], "Deployment web: apps/v1 Deployment is not read by Balancing; ignored");
+    assert_eq!(notices.len(), 3);
+}
+
+#[test]
+fn a_retired_version_of_our_kinds_is_an_error() {
+    let old =
+        json!({"apiVersion": "discovery.k8s.io/v1beta1", "kind": "EndpointSlice", "metadata": {"name": "s"}});
+    assert_eq!(
+        bad(old),
+        "EndpointSlice s: apiVersion: \"discovery.k8s.io/v1beta1\" is not read; use discovery.k8s.io/v1"
+    );
+}
+
+#[test]
+fn one_bad_item_makes_the_whole_list_bad() {
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [service("web"), service("Bad_Name")]});
+    assert!(bad(list).starts_with("Service default/Bad_Name: metadata.name: is not a valid name"));
+}
+
+#[test]
+fn what_is_no_kubernetes_object_is_an_error() {
+    let missing = "is missing; a document must be a Kubernetes object";
+    assert_eq!(bad(json!("hello")), format!("document: apiVersion: {missing}"));
+    assert_eq!(bad(json!({"a": 1})), format!("document: apiVersion: {missing}"));
+    assert_eq!(bad(json!({"apiVersion": "v1"})), format!("document: kind: {missing}"));
+    assert_eq!(
+        bad(json!({"apiVersion": 1, "kind": "Pod"})),
+        "document: apiVersion: must be a text that is not empty"
+    );
+}
+
+#[test]
+fn wrong_types_name_the_field() {
+    let mut it = service("web");
+    it["spec"]["ports"][0]["port"] = json!("http");
+    assert_eq!(bad(it), "Service web: spec.ports[0].port: invalid type: string \"http\", expected i32");
+    let mut labels = service("web");
+    labels["metadata"] = json!({"name": "web", "namespace": "shop", "labels": {"version": 1}});
+    assert_eq!(
+        bad(labels),
+        "Service shop/web: metadata.labels.version: invalid type: integer `1`, expected a string"
+    );
+}
+
+#[test]
+fn names_and_namespaces_are_checked() {
+    let mut nameless = service("web");
+    nameless["metadata"] = json!({"generateName": "web-"});
+    assert_eq!(bad(nameless), "Service default/: metadata.name: is missing; every object needs a name");
+    let mut lost = service("web");
+    lost["metadata"]["namespace"] = json!("a/b");
+    assert_eq!(bad(lost), "Service a/b/web: metadata.namespace: is not a valid namespace");
+}
+
+#[test]
+fn nodes_bring_labels_and_addresses() {
+    let node = json!({"apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": "n1", "namespace": "ignored", "labels": {"topology.kubernetes.io/zone": "z1"}},
+        "status": {"addresses": [
+            {"type": "InternalIP", "address": "192.0.2.1"}, {"type": "InternalIP", "address": "fd00::1"},
+            {"type": "ExternalIP", "address": "198.51.100.1"}, {"type": "Hostname", "address": "n1"}]}});
+    let Some(Object::Node(it)) = objects(node).pop() else { panic!("no node") };
+    assert_eq!((it.name.as_str(), it.zone()), ("n1", Some("z1")));
+    assert_eq!((it.internal_ips.len(), it.external_ips.len()), (2, 1));
+    let broken = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"},
+        "status": {"addresses": [{"type": "InternalIP", "address": "n1"}]}});
+    assert_eq!(bad(broken), "Node n1: status.addresses[0].address: \"n1\" is not an IP address");
+}
+
+#[test]
+fn pods_bring_addresses_conditions_and_named_ports() {
+    let document = pod(json!({
+        "metadata": {"name": "p", "labels": {"app": "web"}, "deletionTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"nodeName": "n1",
+            "containers": [{"name": "c", "ports": [
+                {"name": "http", "containerPort": 8080}, {"containerPort": 9},
+                {"name": "sctp", "containerPort": 7, "protocol": "SCTP"}]}],
+            "initContainers": [
+                {"name": "once", "ports": [{"name": "setup", "containerPort": 1}]},
+                {"name": "sidecar", "restartPolicy": "Always",
+                    "ports": [{"name": "dns", "containerPort": 53, "protocol": "UDP"}]}]},
+        "status": {"phase": "Running", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}],
+            "conditions": [{"type": "Ready", "status": "True"}]},
+    }));
+    let Some(Object::Pod(it)) = objects(document).pop() else { panic!("no pod") };
+    assert_eq!((it.node.as_deref(), it.ips.len()), (Some("n1"), 2));
+    assert_eq!((it.ready, it.finished, it.terminating), (true, false, true));
+    let port = |name: &str, protocol, port| ContainerPort { name: name.into(), protocol, port };
+    assert_eq!(it.ports, [port("http", Protocol::Tcp, 8080), port("dns", Protocol::Udp, 53)]);
+}
+
+#[test]
+fn pods_without_status_are_neither_ready_nor_reachable() {
+    let Some(Object::Pod(it)) = objects(pod(json!({}))).pop() else { panic!("no pod") };
+    assert_eq!((it.ready, it.finished, it.ips.len(), it.node), (false, false, 0, None));
+    for phase in ["Succeeded", "Failed"] {
+        let document = pod(json!({"status": {"phase": phase, "podIP": "10.0.0.1"}}));
+        let Some(Object::Pod(it)) = objects(document).pop() else { panic!("no pod") };
+        assert_eq!((it.finished, it.ips.len()), (true, 1));
+    }
+    let not_ready = pod(json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}));
+    let Some(Object::Pod(it)) = objects(not_ready).pop() else { panic!("no pod") };
+    assert!(!it.ready);
+}
+
+#[test]
+fn service_cidrs_must_be_cidrs() {
+    let document = json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "c"},
+        "spec": {"cidrs": ["10.96.0.0"]}});
+    assert_eq!(
+        bad(document),
+        "ServiceCIDR c: spec.cidrs[0]: \"10.96.0.0\" is not a CIDR; write address/length, for example 10.0.0.0/8"
+    );
+}

@@ -1,0 +1,78 @@
+//! v1 Pod.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::{self, Container};
+use model::{ContainerPort, Kind, Pod};
+
+use crate::{
+    Invalid,
+    field::{Field, set},
+    identity::identify,
+};
+
+/// A Pod, as far as endpoints and client identity need it.
+///
+/// # Errors
+///
+/// [`Invalid`] for a bad name, address or named port.
+pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
+    let id = identify(Kind::Pod, &it.metadata)?;
+    let spec = it.spec.as_ref();
+    let status = it.status.as_ref();
+    let condition = |wanted: &str| {
+        let conditions = status.and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        conditions.iter().any(|condition| condition.type_ == wanted && condition.status == "True")
+    };
+    let mut ports = Vec::new();
+    if let Some(spec) = spec {
+        add_ports(&Field::of(&id, "spec.containers"), &spec.containers, |_| true, &mut ports)?;
+        add_ports(
+            &Field::of(&id, "spec.initContainers"),
+            spec.init_containers.as_deref().unwrap_or_default(),
+            // Sidecars: only these run beside the others.
+            |container| container.restart_policy.as_deref() == Some("Always"),
+            &mut ports,
+        )?;
+    }
+    Ok(Pod {
+        labels: it.metadata.labels.clone().unwrap_or_default(),
+        node: spec.and_then(|spec| set(&spec.node_name)).map(str::to_owned),
+        ips: ips(&Field::of(&id, "status"), status)?,
+        ready: condition("Ready"),
+        finished: matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")),
+        terminating: it.metadata.deletion_timestamp.is_some(),
+        ports,
+        name: id.name,
+    })
+}
+
+fn ips(at: &Field<'_>, status: Option<&v1::PodStatus>) -> Result<Vec<IpAddr>, Invalid> {
+    let Some(status) = status else { return Ok(Vec::new()) };
+    match status.pod_ips.as_deref() {
+        Some(list) if !list.is_empty() => {
+            let at = at.field("podIPs");
+            at.items(list).map(|(at, it)| at.field("ip").ip(&it.ip)).collect()
+        }
+        _ => set(&status.pod_ip).into_iter().map(|ip| at.field("podIP").ip(ip)).collect(),
+    }
+}
+
+fn add_ports(
+    at: &Field<'_>,
+    containers: &[Container],
+    counts: impl Fn(&Container) -> bool,
+    ports: &mut Vec<ContainerPort>,
+) -> Result<(), Invalid> {
+    for (at, container) in at.items(containers).filter(|(_, container)| counts(container)) {
+        let at = at.field("ports");
+        for (at, port) in at.items(container.ports.as_deref().unwrap_or_default()) {
+            let Some(name) = set(&port.name) else { continue };
+            let number = at.field("containerPort").port(port.container_port)?;
+            if let Some(protocol) = at.field("protocol").protocol(set(&port.protocol))? {
+                ports.push(ContainerPort { name: name.to_owned(), protocol, port: number });
+            }
+        }
+    }
+    Ok(())
+}

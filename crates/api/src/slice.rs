@@ -1,0 +1,114 @@
+//! discovery.k8s.io/v1 EndpointSlice.
+
+use std::collections::HashSet;
+
+use k8s_openapi::api::discovery::v1;
+use model::{Endpoint, EndpointSlice, Family, Kind, ObjectName, SlicePort};
+
+use crate::{
+    Invalid, Notice,
+    field::{Field, set},
+    identity::identify,
+};
+
+/// An EndpointSlice with its defaults; `None` for one of names instead of addresses (`FQDN`), which nobody
+/// can balance. What is valid but has no effect here goes to `notices`.
+///
+/// # Errors
+///
+/// [`Invalid`] for what the API server would refuse and selection can't work with.
+pub fn from_slice(
+    it: &v1::EndpointSlice,
+    notices: &mut Vec<Notice>,
+) -> Result<Option<EndpointSlice>, Invalid> {
+    let id = identify(Kind::EndpointSlice, &it.metadata)?;
+    let at = Field::of(&id, "addressType");
+    let types = [("IPv4", Some(Family::V4)), ("IPv6", Some(Family::V6)), ("FQDN", None)];
+    let Some(family) = at.one_of(&it.address_type, &types)? else {
+        notices.push(at.skipped("FQDN endpoints are not balanced; the slice is ignored"));
+        return Ok(None);
+    };
+    let labels = it.metadata.labels.as_ref();
+    let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
+    let endpoints = Field::of(&id, "endpoints");
+    Ok(Some(EndpointSlice {
+        service: service.filter(|service| !service.is_empty()).cloned(),
+        headless: labels.is_some_and(|labels| labels.contains_key("service.kubernetes.io/headless")),
+        family,
+        ports: ports(&Field::of(&id, "ports"), it, notices)?,
+        endpoints: endpoints
+            .items(it.endpoints.as_deref().unwrap_or_default())
+            .map(|(at, endpoint)| from_endpoint(&at, endpoint, family, &id.name))
+            .collect::<Result<_, _>>()?,
+        name: id.name,
+    }))
+}
+
+/// A port of 0 is kept: it names no port, and is passed over (R3).
+fn ports(
+    at: &Field<'_>,
+    it: &v1::EndpointSlice,
+    notices: &mut Vec<Notice>,
+) -> Result<Vec<SlicePort>, Invalid> {
+    let list = it.ports.as_deref().unwrap_or_default();
+    let mut names = HashSet::new();
+    let mut ports = Vec::with_capacity(list.len());
+    for (at, port) in at.items(list) {
+        let name = port.name.clone().unwrap_or_default();
+        if !names.insert(name.clone()) {
+            let problem = "is the same as that of another port of this slice; make it different";
+            return Err(at.field("name").invalid(problem));
+        }
+        let number = port.port.map(|number| at.field("port").port_or_zero(number)).transpose()?;
+        match at.field("protocol").protocol(set(&port.protocol))? {
+            Some(protocol) => ports.push(SlicePort { name, protocol, port: number }),
+            None => notices.push(at.skipped("SCTP is not balanced; this port is skipped")),
+        }
+    }
+    Ok(ports)
+}
+
+fn from_endpoint(
+    at: &Field<'_>,
+    it: &v1::Endpoint,
+    family: Family,
+    slice: &ObjectName,
+) -> Result<Endpoint, Invalid> {
+    let addresses = at.field("addresses");
+    let Some(text) = it.addresses.first() else {
+        return Err(addresses.invalid("is empty; every endpoint needs an address"));
+    };
+    let at = addresses.item(0);
+    let address = at.ip(text)?;
+    if Family::of(address) != family {
+        return Err(
+            at.invalid(format!("{address} is not of the slice's addressType; put it into another slice"))
+        );
+    }
+    let conditions = it.conditions.as_ref();
+    let hints = it.hints.as_ref();
+    let pod = it.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"));
+    Ok(Endpoint {
+        address,
+        ready: conditions.and_then(|c| c.ready).unwrap_or(true),
+        serving: conditions.and_then(|c| c.serving).unwrap_or(true),
+        terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+        node: set(&it.node_name).map(str::to_owned),
+        zone: set(&it.zone).map(str::to_owned),
+        zone_hints: hints
+            .and_then(|hints| hints.for_zones.as_ref())
+            .map(|zones| zones.iter().map(|zone| zone.name.clone()).collect())
+            .unwrap_or_default(),
+        node_hints: hints
+            .and_then(|hints| hints.for_nodes.as_ref())
+            .map(|nodes| nodes.iter().map(|node| node.name.clone()).collect())
+            .unwrap_or_default(),
+        pod: pod.and_then(|target| {
+            let namespace = set(&target.namespace).unwrap_or(&slice.namespace);
+            Some(ObjectName::new(namespace, set(&target.name)?))
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests;
