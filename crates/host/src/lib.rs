@@ -1,1 +1,22 @@
-//! What the machine has: cgroup2 mount, namespaces, processes.
+//! What the machine has: the cgroup2 mount and its cgroups, bpffs, namespaces, capabilities, its name, and
+//! programs that would do our work a second time.
+//!
+//! Parsers are separate from what reads the machine, so that machines unlike this one can be tested.
+
+// A few questions have no safe interface: the cookie of a namespace, a cgroup by its id.
+#![allow(unsafe_code)]
+
+pub mod bpffs;
+pub mod capability;
+pub mod cgroup;
+pub mod conflict;
+mod error;
+pub mod mount;
+pub mod name;
+pub mod namespace;
+
+pub use capability::{Capabilities, Capability};
+pub use cgroup::CgroupRoot;
+pub use conflict::Conflict;
+pub use error::{Error, Result};
+pub use namespace::NetworkNamespace;
