@@ -126,10 +126,7 @@ impl Record {
     /// The key that this record answers to.
     #[inline(always)]
     pub const fn key(&self) -> Key {
-        Key {
-            endpoint: Endpoint { address: self.address, port_be: self.port_be },
-            protocol: self.protocol,
-        }
+        Key { endpoint: Endpoint { address: self.address, port_be: self.port_be }, protocol: self.protocol }
     }
 }
 

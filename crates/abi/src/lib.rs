@@ -7,6 +7,7 @@
 //! Each map has a layout version of its own ([`layout`]): a new agent adopts the pinned maps whose layout it
 //! knows, and builds anew, or copies, the others.
 #![no_std]
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 pub mod address;
 pub mod event;
@@ -16,6 +17,7 @@ pub mod name;
 pub mod reason;
 pub mod settings;
 pub mod slot;
+pub mod word;
 
 pub use address::{Address, Endpoint};
 pub use event::Event;
@@ -24,6 +26,7 @@ pub use name::Name;
 pub use reason::{Hook, Reason, Verdict};
 pub use settings::Settings;
 pub use slot::{Pair, Pairs, Slot};
+pub use word::Word;
 
 /// IP protocol number of TCP.
 pub const TCP: u8 = 6;

@@ -76,8 +76,8 @@ pub enum Reason {
     NoEndpoints = 5,
     /// The policy wants an endpoint on this node and there is none (R11).
     NoLocalEndpoint = 6,
-    /// Chosen, but the socket's other destinations left no room to remember all: the least recently used one
-    /// was forgotten (R8: more than 8 pairs a socket).
+    /// Chosen, but the socket's other destinations left no room to remember all: one of them was
+    /// forgotten (R8: more than 8 pairs a socket).
     PairForgotten = 7,
     /// Chosen, but it could not be remembered: getpeername shows the backend.
     NotRemembered = 8,

@@ -8,7 +8,7 @@
 //! [`Pair`] is filled by whoever moves its state from EMPTY or VALID to BUSY by compare-and-swap, and readers
 //! look only at VALID ones.
 
-use core::sync::atomic::AtomicU64;
+use crate::Word;
 
 /// Slots in the array, a power of two.
 pub const SLOTS: u32 = 1 << 16;
@@ -16,15 +16,17 @@ pub const SLOTS: u32 = 1 << 16;
 /// Pairs that a socket's storage holds, besides the one in its slot.
 pub const STORED_PAIRS: usize = 8;
 
-/// Bits of [`Slot::owner`]; the rest is the cookie (62 bits: a socket a nanosecond for a century).
+/// Bits of [`Slot::owner`]; the rest is the cookie (61 bits: a socket a nanosecond for 73 years).
 pub mod owner {
     /// Some socket of this slot had to use its storage because the slot was taken. Never cleared: it only
     /// means that whoever does not own the slot must look into its storage.
     pub const OVERFLOW: u64 = 1 << 63;
     /// The owner has pairs in its storage as well.
     pub const MORE: u64 = 1 << 62;
+    /// The agent is copying the words from the previous layout's slot: they count once that is given up.
+    pub const COPYING: u64 = 1 << 61;
     /// The cookie.
-    pub const COOKIE: u64 = MORE - 1;
+    pub const COOKIE: u64 = COPYING - 1;
 }
 
 /// One destination of a socket: the address that the application used and the backend that it got.
@@ -33,18 +35,18 @@ pub mod owner {
 /// `vip` and `backend` two words an address; `meta` and `ids` as in [`Meta`] and [`Ids`]; `service` the id of
 /// the service port and, above it, when it was last used.
 #[repr(C)]
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pair {
     /// What the application asked for.
-    pub vip: [AtomicU64; 2],
+    pub vip: [Word; 2],
     /// Where it went.
-    pub backend: [AtomicU64; 2],
+    pub backend: [Word; 2],
     /// Ports, protocol, flags, state.
-    pub meta: AtomicU64,
+    pub meta: Word,
     /// Backend index and generation.
-    pub ids: AtomicU64,
+    pub ids: Word,
     /// Service port id (low 32 bits), stamp of the last use (high 32 bits).
-    pub service: AtomicU64,
+    pub service: Word,
 }
 
 /// The word [`Pair::meta`], taken apart.
@@ -127,30 +129,38 @@ pub mod pair_flag {
     pub const DIRECT: u8 = 2;
 }
 
-/// One entry of the array `slots`. 64 bytes: one cache line.
+/// What one socket's slot says. 64 bytes: one cache line.
 #[repr(C)]
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Slot {
     /// 0 = free; otherwise the socket's cookie and bits of [`owner`].
-    pub owner: AtomicU64,
+    pub owner: Word,
     /// Its first destination.
     pub pair: Pair,
-    /// A layout that the test of program replacement moves to: same words, a longer entry.
+}
+
+/// One entry of the array `slots`. Layouts only ever append to it ([`crate::layout::SLOTS`]): an earlier
+/// layout's entry begins with the same [`Slot`].
+#[repr(C)]
+#[derive(Default)]
+pub struct Entry {
+    /// The slot.
+    pub slot: Slot,
+    /// A layout that the test of program replacement moves to: a longer entry.
     #[cfg(feature = "next-layout")]
-    pub reserved: [AtomicU64; 8],
+    pub reserved: [Word; 8],
 }
 
 /// Value of the socket storage map `pairs`.
 #[repr(C)]
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Pairs {
     /// Counts sends, for the pairs' stamps.
-    pub clock: AtomicU64,
+    pub clock: Word,
     /// Destinations.
     pub pairs: [Pair; STORED_PAIRS],
 }
 
 const _: () = assert!(size_of::<Pair>() == 56);
-#[cfg(not(feature = "next-layout"))]
 const _: () = assert!(size_of::<Slot>() == 64);
 const _: () = assert!(size_of::<Pairs>() == 8 + 56 * STORED_PAIRS);

@@ -1,1 +1,22 @@
-//! Every per-connection decision, generic over a small trait of look-ups.
+//! Every decision about a connection, in one place: the kernel's hooks, the tests and `balancing why` run
+//! this very code over different look-ups ([`Env`]).
+//!
+//! Kernel side rules: everything on the hot path is inlined; no indexing that can panic, no division by what
+//! may be zero, no formatting, loops bounded by constants; 512 bytes of stack.
+#![no_std]
+#![forbid(unsafe_code)]
+
+pub mod connect;
+pub mod decision;
+pub mod env;
+#[cfg(feature = "memory")]
+pub mod memory;
+pub mod reply;
+pub mod sendmsg;
+pub mod sockets;
+
+pub use connect::connect;
+pub use decision::{Decision, choose, look_up};
+pub use env::{Env, Socket};
+pub use reply::{peer, release, source};
+pub use sendmsg::sendmsg;

@@ -1,1 +1,40 @@
-//! Loading, pinning, attaching and replacing programs; batched map writes; the ring buffer; feature probes.
+//! The kernel's side of the machine: loading, pinning, attaching and replacing programs; reading and writing
+//! maps in batches; the ring buffer; feature probes.
+//!
+//! Everything that outlives the agent is pinned below one bpffs directory ([`pins`]):
+//!
+//! ```text
+//! /sys/fs/bpf/balancing/maps/NAME_vLAYOUT  the maps, each with its own layout version
+//! /sys/fs/bpf/balancing/links/HOOK         the attachments
+//! ```
+
+pub mod attach;
+pub mod carry;
+pub mod error;
+pub mod events;
+pub mod live;
+pub mod load;
+pub mod maps;
+mod object;
+pub mod pins;
+pub mod probe;
+pub mod store;
+mod sys;
+
+pub use attach::{Attached, HOOKS, Installed, attached, clean, install};
+pub use error::Error;
+pub use events::Events;
+pub use live::LiveTables;
+pub use load::{Loaded, Sizes};
+pub use maps::Maps;
+pub use pins::Pins;
+pub use store::{Contents, TableStore};
+
+/// Waits until no program that runs now is still running (an RCU grace period): what was unreachable before
+/// can be used again after.
+///
+/// # Errors
+/// The kernel refuses `membarrier` (nohz_full); the caller then waits by the clock.
+pub fn wait_for_readers() -> Result<(), Error> {
+    sys::membarrier_global().map_err(|source| Error::syscall("membarrier(GLOBAL)", "", source))
+}

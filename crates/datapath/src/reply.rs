@@ -1,0 +1,39 @@
+//! The way back: the address that the application used, in place of the backend's (R9).
+
+use crate::{Socket, sockets::Known};
+use abi::{Endpoint, slot::owner, slot::pair_flag};
+
+/// `recvmsg()`: the address to show for a datagram from `from`; `None` = as it is.
+#[inline(always)]
+pub fn source<S: Socket>(socket: &S, from: &Endpoint) -> Option<Endpoint> {
+    let known = Known::of(socket);
+    // Where two destinations share a backend, the one used last (R8).
+    known.latest(|pair| {
+        let connected = pair.meta.flags & pair_flag::CONNECTED != 0;
+        pair.backend == *from
+            && pair.meta.flags & pair_flag::DIRECT == 0
+            && (!connected || socket.is_connected())
+    })
+}
+
+/// `getpeername()`: the address to show for the peer `backend`; `None` = as it is.
+#[inline(always)]
+pub fn peer<S: Socket>(socket: &S, backend: &Endpoint) -> Option<Endpoint> {
+    let known = Known::of(socket);
+    let pair = known.find(|pair| pair.meta.flags & pair_flag::CONNECTED != 0 && pair.backend == *backend)?;
+    Some(pair.vip())
+}
+
+/// The socket is gone: its slot is free. Socket storage dies with the socket.
+#[inline(always)]
+pub fn release<S: Socket>(socket: &S) {
+    let cookie = socket.cookie();
+    for slot in [socket.previous_slot(), socket.slot()] {
+        let Some(slot) = slot else { continue };
+        let held = slot.owner.load();
+        if held & owner::COOKIE == cookie {
+            slot.pair.meta.store(0);
+            slot.owner.keep(owner::OVERFLOW);
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! `sendto()` and `sendmsg()` of UDP.
+
+use crate::{
+    Decision, Env, Socket, choose,
+    decision::Choice,
+    look_up,
+    sockets::{self, Kept, Known, PairRef},
+};
+use abi::{
+    Endpoint, Key, Reason, Record,
+    frontend::backend_flag,
+    slot::{STORED_PAIRS, pair_flag},
+};
+
+/// Candidates that a second destination of a socket looks at to find a backend that no other destination of
+/// the socket has: one more than a socket can have others, so that a free one is found if there is one.
+const TRIES: u32 = STORED_PAIRS as u32 + 2;
+
+/// Decides where a datagram goes. R8: one choice for each (socket, VIP:port), kept while the backend stays
+/// usable. R10: nothing is remembered of what fails.
+#[inline(always)]
+pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
+    let known = Known::of(socket);
+    // A connected, IPv4-mapped socket: the kernel runs the IPv4 sendmsg hook for each send() and shows the
+    // backend, which must pass unchanged even if somebody else's VIP has the same address (R9).
+    let connected_there = known.find(|pair| {
+        pair.meta.flags & pair_flag::CONNECTED != 0 && pair.backend == key.endpoint && socket.is_connected()
+    });
+    if connected_there.is_some() {
+        return Decision::none(Reason::AlreadyTranslated);
+    }
+    if env.settings().paused != 0 {
+        return Decision::none(Reason::Paused);
+    }
+    let (record, reason) = look_up(env, key);
+    let Some(record) = record else {
+        // The application itself speaks to a backend that it also reaches through a VIP: from now on replies
+        // show the address that it used last.
+        known.mark_direct(&key.endpoint);
+        return Decision::none(reason);
+    };
+    if let Some(pair) = sticky(env, socket, &known, &record, key) {
+        let flags = env.backend(pair.ids().backend).map_or(0, |backend| backend.flags);
+        let choice = Choice { reason: Reason::Sticky, endpoint: pair.backend(), ids: pair.ids(), flags };
+        return Decision::to(&record, &choice, Reason::Sticky);
+    }
+    let choice = choose_apart(env, &known, &record, &key.endpoint);
+    if !choice.is_some() {
+        return Decision::fail(&record, choice.reason);
+    }
+    match sockets::remember(socket, key, record.service, &choice, 0) {
+        Kept::Yes => Decision::to(&record, &choice, Reason::Balanced),
+        Kept::Evicting => Decision::to(&record, &choice, Reason::PairForgotten),
+        Kept::No => Decision::fail(&record, Reason::NoMemory),
+    }
+}
+
+/// The pair that this socket already has for this destination, while its backend is usable.
+#[inline(always)]
+fn sticky<'a, E: Env, S: Socket>(
+    env: &E,
+    socket: &S,
+    known: &Known<'a>,
+    record: &Record,
+    key: &Key,
+) -> Option<PairRef<'a>> {
+    known.find_and_use(|pair| {
+        if pair.vip != key.endpoint || pair.service != record.service {
+            return false;
+        }
+        // What a connect made ends when the socket is disconnected.
+        if pair.meta.flags & pair_flag::CONNECTED != 0 && !socket.is_connected() {
+            return false;
+        }
+        let Some(backend) = env.backend(pair.ids.backend) else { return false };
+        backend.generation == pair.ids.generation
+            && backend.service == record.service
+            && backend.flags & backend_flag::USABLE != 0
+    })
+}
+
+/// Chooses a backend, preferring one whose address no other destination of this socket has (R8): the reply's
+/// source address is all that tells them apart.
+#[inline(always)]
+fn choose_apart<E: Env>(env: &E, known: &Known<'_>, record: &Record, vip: &Endpoint) -> Choice {
+    if known.is_empty() {
+        return choose(env, record, 1, |_| false);
+    }
+    choose(env, record, TRIES, |candidate| {
+        known.find(|pair| pair.backend == *candidate && pair.vip != *vip).is_some()
+    })
+}

@@ -1,0 +1,425 @@
+//! What is known of a socket: its slot, and its storage where the slot is taken or one pair is not enough.
+//!
+//! See [`abi::slot`] for the words and the protocols. While a program replacement carries sockets over to a
+//! new slot layout, a socket that owns a slot of the previous one is *frozen*: its words there are read but
+//! no longer written (the agent is copying them), what it learns goes to its storage, and forgetting is
+//! giving that slot up.
+
+use crate::{Socket, decision::Choice};
+use abi::{
+    Address, Endpoint, Key, Pair, Pairs, Slot, Word,
+    slot::{Ids, Meta, STORED_PAIRS, owner, pair_flag, pair_state},
+};
+
+/// A pair, read.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// What the application asked for.
+    pub vip: Endpoint,
+    /// Where it went.
+    pub backend: Endpoint,
+    /// Ports, flags, state.
+    pub meta: Meta,
+    /// Backend index and generation.
+    pub ids: Ids,
+    /// Service port id.
+    pub service: u32,
+    /// When it was used last, counted in sends of this socket.
+    pub stamp: u32,
+}
+
+#[inline(always)]
+fn address(words: &[Word; 2]) -> Address {
+    let [high, low] = words;
+    let (high, low) = (high.load(), low.load());
+    Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32])
+}
+
+#[inline(always)]
+fn set_address(words: &[Word; 2], address: &Address) {
+    let [a, b, c, d] = address.0;
+    words[0].store(u64::from(a) | u64::from(b) << 32);
+    words[1].store(u64::from(c) | u64::from(d) << 32);
+}
+
+/// The pair's content if it is valid.
+#[inline(always)]
+fn read(pair: &Pair) -> Option<Seen> {
+    let meta = Meta::unpack(pair.meta.load());
+    if meta.state != pair_state::VALID {
+        return None;
+    }
+    let service = pair.service.load();
+    Some(Seen {
+        vip: Endpoint { address: address(&pair.vip), port_be: meta.vip_port_be },
+        backend: Endpoint { address: address(&pair.backend), port_be: meta.backend_port_be },
+        meta,
+        ids: Ids::unpack(pair.ids.load()),
+        service: service as u32,
+        stamp: (service >> 32) as u32,
+    })
+}
+
+/// A pair that was valid when it was found.
+pub struct PairRef<'a>(&'a Pair);
+
+impl PairRef<'_> {
+    /// What the application asked for.
+    #[inline(always)]
+    pub fn vip(&self) -> Endpoint {
+        let port_be = Meta::unpack(self.0.meta.load()).vip_port_be;
+        Endpoint { address: address(&self.0.vip), port_be }
+    }
+
+    /// Where it went.
+    #[inline(always)]
+    pub fn backend(&self) -> Endpoint {
+        let port_be = Meta::unpack(self.0.meta.load()).backend_port_be;
+        Endpoint { address: address(&self.0.backend), port_be }
+    }
+
+    /// Backend index and generation.
+    #[inline(always)]
+    pub fn ids(&self) -> Ids {
+        Ids::unpack(self.0.ids.load())
+    }
+}
+
+/// Is `a` a later stamp than `b`? They wrap.
+#[inline(always)]
+const fn later(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}
+
+/// What is known of one socket.
+pub struct Known<'a> {
+    slot: Option<&'a Slot>,
+    stored: Option<&'a Pairs>,
+    frozen: bool,
+}
+
+impl<'a> Known<'a> {
+    /// Finds it. A socket that is known nowhere costs one array look-up.
+    #[inline(always)]
+    pub fn of<S: Socket>(socket: &'a S) -> Self {
+        let cookie = socket.cookie();
+        let mut elsewhere = 0;
+        // The previous layout's slot first: once it is given up, the new one is complete.
+        if let Some(slot) = socket.previous_slot() {
+            let held = slot.owner.load();
+            if held & owner::COOKIE == cookie {
+                let stored = if held & owner::MORE != 0 { socket.stored() } else { None };
+                return Self { slot: Some(slot), stored, frozen: true };
+            }
+            elsewhere = held & owner::OVERFLOW;
+        }
+        if let Some(slot) = socket.slot() {
+            let held = slot.owner.load();
+            if held & owner::COOKIE == cookie {
+                let stored = if held & owner::MORE != 0 { socket.stored() } else { None };
+                return Self { slot: Some(slot), stored, frozen: false };
+            }
+            elsewhere |= held & owner::OVERFLOW;
+        }
+        Self { slot: None, stored: if elsewhere != 0 { socket.stored() } else { None }, frozen: false }
+    }
+
+    /// Nothing is known.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.slot.is_none() && self.stored.is_none()
+    }
+
+    /// The first valid pair for which `test` holds.
+    #[inline(always)]
+    pub fn find(&self, test: impl Fn(&Seen) -> bool) -> Option<PairRef<'a>> {
+        if let Some(slot) = self.slot
+            && let Some(seen) = read(&slot.pair)
+            && test(&seen)
+        {
+            return Some(PairRef(&slot.pair));
+        }
+        for pair in &self.stored?.pairs {
+            if let Some(seen) = read(pair)
+                && test(&seen)
+            {
+                return Some(PairRef(pair));
+            }
+        }
+        None
+    }
+
+    /// Like [`Known::find`], and the pair counts as used.
+    #[inline(always)]
+    pub fn find_and_use(&self, test: impl Fn(&Seen) -> bool) -> Option<PairRef<'a>> {
+        let found = self.find(test)?;
+        if let Some(seen) = read(found.0) {
+            self.mark_used(found.0, &seen);
+        }
+        Some(found)
+    }
+
+    /// The VIP of the pair used last, of those for which `test` holds.
+    #[inline(always)]
+    pub fn latest(&self, test: impl Fn(&Seen) -> bool) -> Option<Endpoint> {
+        // No Option here: LLVM would spill its undefined payload, which the verifier takes for a read of an
+        // uninitialized register.
+        let (mut found, mut stamp, mut vip) = (false, 0, Endpoint::default());
+        if let Some(slot) = self.slot
+            && let Some(seen) = read(&slot.pair)
+            && test(&seen)
+        {
+            (found, stamp, vip) = (true, seen.stamp, seen.vip);
+        }
+        if let Some(stored) = self.stored {
+            for pair in &stored.pairs {
+                if let Some(seen) = read(pair)
+                    && test(&seen)
+                    && (!found || later(seen.stamp, stamp))
+                {
+                    (found, stamp, vip) = (true, seen.stamp, seen.vip);
+                }
+            }
+        }
+        found.then_some(vip)
+    }
+
+    /// The application sent to `to` without a VIP: replies from there are shown as they are, until it uses
+    /// the VIP again.
+    #[inline(always)]
+    pub fn mark_direct(&self, to: &Endpoint) {
+        if let Some(slot) = self.slot {
+            self.mark_pair_direct(&slot.pair, to);
+        }
+        if let Some(stored) = self.stored {
+            for pair in &stored.pairs {
+                self.mark_pair_direct(pair, to);
+            }
+        }
+    }
+
+    #[inline(always)]
+    fn mark_pair_direct(&self, pair: &Pair, to: &Endpoint) {
+        if let Some(seen) = read(pair)
+            && seen.backend == *to
+        {
+            self.set_flags(pair, &seen, seen.meta.flags | pair_flag::DIRECT);
+        }
+    }
+
+    #[inline(always)]
+    fn mark_used(&self, pair: &Pair, seen: &Seen) {
+        if seen.meta.flags & pair_flag::DIRECT != 0 {
+            self.set_flags(pair, seen, seen.meta.flags & !pair_flag::DIRECT);
+        }
+        // Only where there are several does it matter which was last.
+        if let Some(stored) = self.stored
+            && !self.frozen
+        {
+            let stamp = tick(stored);
+            pair.service.store(u64::from(seen.service) | u64::from(stamp) << 32);
+        }
+    }
+
+    #[inline(always)]
+    fn set_flags(&self, pair: &Pair, seen: &Seen, flags: u8) {
+        if !self.frozen && seen.meta.flags != flags {
+            let new = Meta { flags, ..seen.meta };
+            // Lost against another thread of the application that uses the same socket: then that one was last.
+            let _ = pair.meta.replace(seen.meta.pack(), new.pack());
+        }
+    }
+}
+
+#[inline(always)]
+fn tick(stored: &Pairs) -> u32 {
+    (stored.clock.add(1) as u32).wrapping_add(1)
+}
+
+/// Forgets all that is known of the socket (R9): what it asks for next has nothing to do with it.
+#[inline(always)]
+pub fn forget<S: Socket>(socket: &S) {
+    let cookie = socket.cookie();
+    let mut stored = 0;
+    if let Some(slot) = socket.previous_slot() {
+        let held = slot.owner.load();
+        if held & owner::COOKIE == cookie {
+            stored |= held & owner::MORE;
+            // Its words stay: the agent may be reading them, and sees that they are given up.
+            slot.owner.keep(owner::OVERFLOW);
+        }
+        stored |= held & owner::OVERFLOW;
+    }
+    if let Some(slot) = socket.slot() {
+        let held = slot.owner.load();
+        if held & (owner::COOKIE | owner::COPYING) == cookie {
+            stored |= held & owner::MORE;
+            slot.pair.meta.store(0);
+            slot.owner.keep(owner::OVERFLOW);
+        }
+        stored |= held & owner::OVERFLOW;
+    }
+    if stored != 0
+        && let Some(stored) = socket.stored()
+    {
+        for pair in &stored.pairs {
+            pair.meta.store(0);
+        }
+    }
+}
+
+/// Was a choice remembered?
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Yes.
+    Yes,
+    /// Yes, and another destination had to be forgotten.
+    Evicting,
+    /// There is no memory for it.
+    No,
+}
+
+/// Remembers that `key` went to `choice`.
+#[inline(always)]
+pub fn remember<S: Socket>(socket: &S, key: &Key, service: u32, choice: &Choice, flags: u8) -> Kept {
+    let new = Seen {
+        vip: key.endpoint,
+        backend: choice.endpoint,
+        meta: Meta {
+            vip_port_be: key.endpoint.port_be,
+            backend_port_be: choice.endpoint.port_be,
+            protocol: key.protocol,
+            flags,
+            state: pair_state::VALID,
+        },
+        ids: choice.ids,
+        service,
+        stamp: 0,
+    };
+    if let Some(slot) = take(socket) {
+        let meta = slot.pair.meta.load();
+        if is_free_for(socket, &slot.pair, meta, &new.vip) && write(&slot.pair, meta, &new) {
+            return Kept::Yes;
+        }
+    }
+    remember_in_storage(socket, new)
+}
+
+/// May `vip` have this pair? It may have an empty one and its own old one; not the one that a connection
+/// still stands on.
+#[inline(always)]
+fn is_free_for<S: Socket>(socket: &S, pair: &Pair, meta: u64, vip: &Endpoint) -> bool {
+    let meta = Meta::unpack(meta);
+    match meta.state {
+        pair_state::EMPTY => true,
+        pair_state::VALID => {
+            if meta.flags & pair_flag::CONNECTED != 0 {
+                !socket.is_connected()
+            } else {
+                meta.vip_port_be == vip.port_be && address(&pair.vip) == vip.address
+            }
+        }
+        _ => false,
+    }
+}
+
+/// The socket's own slot, taken if it is free; `None` while the socket is frozen or the slot is another's.
+#[inline(always)]
+fn take<S: Socket>(socket: &S) -> Option<&Slot> {
+    let cookie = socket.cookie();
+    // Whoever has the slot in the previous layout will be carried over to this one.
+    if let Some(slot) = socket.previous_slot()
+        && slot.owner.load() & owner::COOKIE != 0
+    {
+        return None;
+    }
+    let slot = socket.slot()?;
+    let held = slot.owner.load();
+    if held & (owner::COOKIE | owner::COPYING) == cookie {
+        return Some(slot);
+    }
+    if held & owner::COOKIE != 0 {
+        return None;
+    }
+    let mut new = held | cookie;
+    if held & owner::OVERFLOW != 0 && socket.stored().is_some() {
+        // It was here while the slot was another's: what it knows from then still counts.
+        new |= owner::MORE;
+    }
+    slot.owner.replace(held, new).then_some(slot)
+}
+
+/// The rare part of [`remember`].
+#[inline(always)]
+fn remember_in_storage<S: Socket>(socket: &S, mut new: Seen) -> Kept {
+    let Some(stored) = socket.store() else { return Kept::No };
+    announce_storage(socket);
+    new.stamp = tick(stored);
+    // Two threads may be at it on one socket; who loses looks again.
+    for _ in 0..2 {
+        if let Some(pair) = place_for(stored, &new.vip)
+            && write(pair, pair.meta.load(), &new)
+        {
+            return Kept::Yes;
+        }
+    }
+    // All are in use: one goes, not always the same, and not the one that a connection stands on.
+    for step in 0..2 {
+        let index = (new.stamp.wrapping_add(step)) as usize % STORED_PAIRS;
+        if let Some(pair) = stored.pairs.get(index) {
+            let meta = pair.meta.load();
+            let connected = Meta::unpack(meta).flags & pair_flag::CONNECTED != 0;
+            if !connected && write(pair, meta, &new) {
+                return Kept::Evicting;
+            }
+        }
+    }
+    Kept::No
+}
+
+/// The pair that `vip` has already, or else an empty one.
+#[inline(always)]
+fn place_for<'a>(stored: &'a Pairs, vip: &Endpoint) -> Option<&'a Pair> {
+    let mut empty = None;
+    for pair in &stored.pairs {
+        let meta = Meta::unpack(pair.meta.load());
+        if meta.state == pair_state::EMPTY && empty.is_none() {
+            empty = Some(pair);
+        }
+        let free = meta.state == pair_state::VALID && meta.flags & pair_flag::CONNECTED == 0;
+        if free && meta.vip_port_be == vip.port_be && address(&pair.vip) == vip.address {
+            return Some(pair);
+        }
+    }
+    empty
+}
+
+/// Tells later look-ups that the socket has storage.
+#[inline(always)]
+fn announce_storage<S: Socket>(socket: &S) {
+    let cookie = socket.cookie();
+    if let Some(slot) = socket.previous_slot()
+        && slot.owner.load() & owner::COOKIE == cookie
+    {
+        slot.owner.set(owner::MORE);
+        return;
+    }
+    let Some(slot) = socket.slot() else { return };
+    let mine = slot.owner.load() & (owner::COOKIE | owner::COPYING) == cookie;
+    slot.owner.set(if mine { owner::MORE } else { owner::OVERFLOW });
+}
+
+/// Writes `new` if the pair still is as `meta` says.
+#[inline(always)]
+fn write(pair: &Pair, meta: u64, new: &Seen) -> bool {
+    let busy = Meta { state: pair_state::BUSY, ..Meta::default() };
+    if !pair.meta.replace(meta, busy.pack()) {
+        return false;
+    }
+    set_address(&pair.vip, &new.vip.address);
+    set_address(&pair.backend, &new.backend.address);
+    pair.ids.store(new.ids.pack());
+    pair.service.store(u64::from(new.service) | u64::from(new.stamp) << 32);
+    pair.meta.swap(new.meta.pack());
+    true
+}

@@ -1,0 +1,59 @@
+//! The maps. Entries given here are replaced by the agent's configuration when it makes them.
+
+use abi::{Backend, Event, Key4, Key6, Name, Pairs, Record, Settings, Slot, slot};
+use aya_ebpf::{
+    btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage},
+    macros::btf_map,
+};
+
+#[btf_map(name = "frontends4")]
+pub static FRONTENDS4: HashMap<Key4, u32, 65536> = HashMap::new();
+
+#[btf_map(name = "frontends6")]
+pub static FRONTENDS6: HashMap<Key6, u32, 65536> = HashMap::new();
+
+#[btf_map(name = "records")]
+pub static RECORDS: Array<Record, 65536> = Array::new();
+
+#[btf_map(name = "lists")]
+pub static LISTS: Array<u32, 65536> = Array::new();
+
+#[btf_map(name = "backends")]
+pub static BACKENDS: Array<Backend, 65536> = Array::new();
+
+// Only user space reads it; it is here so that it is made and pinned with the others. The memory is that of
+// what is used (BPF_F_NO_PREALLOC = 1).
+#[btf_map(name = "names")]
+pub static NAMES: HashMap<u32, Name, 65536, 1> = HashMap::new();
+
+#[btf_map(name = "settings")]
+pub static SETTINGS: Array<Settings, 1> = Array::new();
+
+// BPF_F_MMAPABLE = 1024: the agent takes slots by compare-and-swap when it carries sockets over to a new layout.
+#[btf_map(name = "slots")]
+pub static SLOTS: Array<slot::Entry, { slot::SLOTS as usize }, 1024> = Array::new();
+
+// The slots of the previous layout while CARRYING, else one unused entry.
+#[btf_map(name = "slots_previous")]
+pub static SLOTS_PREVIOUS: Array<Slot, 1, 1024> = Array::new();
+
+#[btf_map(name = "pairs")]
+pub static PAIRS: SkStorage<Pairs> = SkStorage::new();
+
+#[btf_map(name = "counters")]
+pub static COUNTERS: PerCpuArray<u64, { abi::reason::COUNTERS as usize }> = PerCpuArray::new();
+
+#[btf_map(name = "events")]
+pub static EVENTS: RingBuf<Event, 1048576> = RingBuf::new();
+
+/// Not 0 while the slots of a previous layout are being carried over. Frozen read-only data: at 0 the verifier
+/// removes what depends on it.
+#[unsafe(no_mangle)]
+static CARRYING: u32 = 0;
+
+/// Are the slots of a previous layout being carried over?
+#[inline(always)]
+pub fn carrying() -> bool {
+    // SAFETY: a valid, aligned static; volatile, because the loader replaces the value.
+    unsafe { core::ptr::read_volatile(&raw const CARRYING) != 0 }
+}

@@ -1,0 +1,126 @@
+//! The socket of a hook, and where what is known of it is kept.
+
+use crate::maps;
+use abi::{Pairs, Slot, slot};
+use aya_ebpf::{
+    EbpfContext, bindings::bpf_sock, helpers::bpf_get_socket_cookie, programs::SockAddrContext,
+    programs::SockContext,
+};
+use core::ptr::read_volatile;
+use datapath::Socket;
+
+/// UDP: connected (include/net/tcp_states.h; udp.c sets it in `connect()` and `udp_disconnect` undoes it).
+const TCP_ESTABLISHED: u32 = 1;
+
+#[inline(always)]
+fn slot_of(cookie: u64) -> Option<&'static Slot> {
+    maps::SLOTS.get(cookie as u32 & (slot::SLOTS - 1)).map(|entry| &entry.slot)
+}
+
+#[inline(always)]
+fn previous_slot_of(cookie: u64) -> Option<&'static Slot> {
+    if !maps::carrying() {
+        return None;
+    }
+    maps::SLOTS_PREVIOUS.get(cookie as u32 & (slot::SLOTS - 1))
+}
+
+/// The socket of a socket address hook.
+pub struct HookSocket<'a> {
+    ctx: &'a SockAddrContext,
+    cookie: u64,
+}
+
+impl<'a> HookSocket<'a> {
+    /// The socket that the hook runs for.
+    #[inline(always)]
+    pub fn new(ctx: &'a SockAddrContext) -> Self {
+        // SAFETY: the hook's own context.
+        Self { ctx, cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) } }
+    }
+}
+
+impl Socket for HookSocket<'_> {
+    #[inline(always)]
+    fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    #[inline(always)]
+    fn slot(&self) -> Option<&Slot> {
+        slot_of(self.cookie)
+    }
+
+    #[inline(always)]
+    fn previous_slot(&self) -> Option<&Slot> {
+        previous_slot_of(self.cookie)
+    }
+
+    #[inline(always)]
+    fn stored(&self) -> Option<&Pairs> {
+        // SAFETY: the context has a socket; the value lives as long as the socket, and is atomics.
+        unsafe { maps::PAIRS.get_ptr_mut(self.ctx).as_ref() }
+    }
+
+    #[inline(always)]
+    fn store(&self) -> Option<&Pairs> {
+        // SAFETY: as in `stored`; a new value is zeroes, which is empty.
+        unsafe { maps::PAIRS.get_or_insert_ptr_mut(self.ctx, None).as_ref() }
+    }
+
+    #[inline(always)]
+    fn is_connected(&self) -> bool {
+        // SAFETY: `sk` of this context is never null (kernel net/core/filter.c: PTR_TO_SOCKET), and `state` is
+        // readable.
+        unsafe {
+            let sk: *const bpf_sock = (*self.ctx.sock_addr).__bindgen_anon_1.sk;
+            read_volatile(&raw const (*sk).state) == TCP_ESTABLISHED
+        }
+    }
+}
+
+/// The socket of the release hook: only its slot counts there, storage dies with it.
+pub struct DyingSocket {
+    cookie: u64,
+}
+
+impl DyingSocket {
+    /// The socket that is released.
+    #[inline(always)]
+    pub fn new(ctx: &SockContext) -> Self {
+        // SAFETY: the hook's own context.
+        Self { cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) } }
+    }
+}
+
+impl Socket for DyingSocket {
+    #[inline(always)]
+    fn cookie(&self) -> u64 {
+        self.cookie
+    }
+
+    #[inline(always)]
+    fn slot(&self) -> Option<&Slot> {
+        slot_of(self.cookie)
+    }
+
+    #[inline(always)]
+    fn previous_slot(&self) -> Option<&Slot> {
+        previous_slot_of(self.cookie)
+    }
+
+    #[inline(always)]
+    fn stored(&self) -> Option<&Pairs> {
+        None
+    }
+
+    #[inline(always)]
+    fn store(&self) -> Option<&Pairs> {
+        None
+    }
+
+    #[inline(always)]
+    fn is_connected(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,114 @@
+//! Attaching to a cgroup, replacing atomically, detaching.
+
+use std::{os::fd::AsFd, path::Path};
+
+pub use crate::object::{HOOKS, HookPoint};
+use crate::{Error, Loaded, Pins, Sizes, carry, load::link_of, sys};
+
+/// Where one hook's program is attached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// Name of the hook.
+    pub hook: &'static str,
+    /// The kernel's id of the program; `None` = not attached.
+    pub program_id: Option<u32>,
+    /// Id of the cgroup.
+    pub cgroup_id: u64,
+}
+
+/// Puts `loaded` in force on `cgroup`: attaches what is not attached yet and replaces what is, without a moment
+/// without a program; then carries over the sockets of an earlier slot layout, and removes the pins of maps
+/// that nobody uses any more.
+///
+/// # Errors
+/// The kernel refuses; what is attached by then stays so.
+pub fn install(mut loaded: Loaded, pins: &Pins, sizes: &Sizes, cgroup: &Path) -> Result<Installed, Error> {
+    put_in_force(&loaded, pins, cgroup)?;
+    let mut carried = None;
+    if let Some(layout) = loaded.carries_from() {
+        carried = Some(carry::carry(pins, layout)?);
+        pins.remove_outdated_maps()?;
+        // Once more, without the look into the earlier slots.
+        loaded = Loaded::load(pins, sizes)?;
+        put_in_force(&loaded, pins, cgroup)?;
+    }
+    Ok(Installed { removed: pins.remove_outdated_maps()?, carried })
+}
+
+/// What [`install`] did besides attaching.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installed {
+    /// Pins of maps of other layouts that were removed.
+    pub removed: Vec<String>,
+    /// Sockets carried over from an earlier slot layout.
+    pub carried: Option<carry::Carried>,
+}
+
+fn put_in_force(loaded: &Loaded, pins: &Pins, cgroup: &Path) -> Result<(), Error> {
+    let name = cgroup.display().to_string();
+    let directory =
+        std::fs::File::open(cgroup).map_err(|source| Error::syscall("open", name.clone(), source))?;
+    let facts = rustix::fs::fstat(&directory)
+        .map_err(|source| Error::syscall("fstat", name.clone(), source.into()))?;
+    for hook in HOOKS {
+        if let Some((link, info)) = link_of(pins, hook)? {
+            if info.cgroup_id == facts.st_ino && info.attach_type == hook.attach_type {
+                loaded.with_program(hook, |program| sys::link_update(link.as_fd(), program))?;
+                continue;
+            }
+            // Of another cgroup, or of one that is gone.
+            detach_link(&link, hook)?;
+            pins.remove_link(hook.name)?;
+        }
+        let link = loaded
+            .with_program(hook, |program| sys::link_create(program, directory.as_fd(), hook.attach_type))?;
+        sys::object_pin(link.as_fd(), &pins.link(hook.name))
+            .map_err(|source| Error::syscall("BPF_OBJ_PIN", hook.name, source))?;
+    }
+    Ok(())
+}
+
+/// What is attached now.
+///
+/// # Errors
+/// A pinned link can't be read.
+pub fn attached(pins: &Pins) -> Result<Vec<Attached>, Error> {
+    HOOKS
+        .into_iter()
+        .map(|hook| {
+            let link = link_of(pins, hook)?.filter(|(_, info)| info.cgroup_id != 0);
+            Ok(Attached {
+                hook: hook.name,
+                program_id: link.as_ref().map(|(_, info)| info.program_id),
+                cgroup_id: link.map_or(0, |(_, info)| info.cgroup_id),
+            })
+        })
+        .collect()
+}
+
+/// Detaches everything and removes every pin.
+///
+/// # Errors
+/// Something can't be detached or removed; what was by then stays so, and calling again goes on.
+pub fn clean(pins: &Pins) -> Result<(), Error> {
+    // First those that choose, then those that give the answer back, so that no socket sees half.
+    for hook in HOOKS.into_iter().rev() {
+        if let Some((link, info)) = link_of(pins, hook)?
+            && info.cgroup_id != 0
+        {
+            detach_link(&link, hook)?;
+        }
+        pins.remove_link(hook.name)?;
+    }
+    pins.remove_all()
+}
+
+fn detach_link(link: &std::os::fd::OwnedFd, hook: HookPoint) -> Result<(), Error> {
+    match sys::link_detach(link.as_fd()) {
+        // ENOLINK: detached already.
+        Err(source) if source.raw_os_error() != Some(libc::ENOLINK) => {
+            Err(Error::syscall("BPF_LINK_DETACH", hook.name, source))
+        }
+        _ => Ok(()),
+    }
+}

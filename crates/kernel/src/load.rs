@@ -1,0 +1,143 @@
+//! Loading the programs over maps that may already be pinned.
+
+use std::{collections::HashMap, os::fd::AsFd};
+
+use abi::slot;
+use aya::{Ebpf, EbpfLoader, programs::Program};
+
+use crate::{
+    Error, Maps, Pins,
+    maps::PinnedMap,
+    object::{HOOKS, HookPoint, OBJECT},
+    pins::MAPS,
+    sys,
+};
+
+/// How large the tables are made. Pinned ones keep their size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Service ports, over both families; frontends, a family.
+    pub services: u32,
+    /// Endpoints of service ports, over both families.
+    pub backends: u32,
+}
+
+impl Default for Sizes {
+    /// Good for 50k services and 500k backends.
+    fn default() -> Self {
+        Self { services: 65_536, backends: 524_288 }
+    }
+}
+
+impl Sizes {
+    /// Entries of a map that configuration sizes.
+    fn entries(&self, name: &str) -> Option<u32> {
+        match name {
+            "frontends4" | "frontends6" | "names" => Some(self.services),
+            // Each frontend's, and room for those that a change is about to replace.
+            "records" => Some(self.services.saturating_mul(3)),
+            "lists" => Some(self.backends.saturating_mul(2)),
+            "backends" => Some(self.backends),
+            _ => None,
+        }
+    }
+}
+
+/// Loaded programs, not yet attached, and their maps.
+pub struct Loaded {
+    ebpf: Ebpf,
+    carrying: Option<u32>,
+}
+
+impl Loaded {
+    /// Loads the programs. Maps that are pinned in the layout of this version are adopted, the others made and
+    /// pinned. Where only an earlier layout of `slots` is there, the programs also look there
+    /// ([`Loaded::carries_from`]).
+    ///
+    /// # Errors
+    /// No bpffs, a pinned map of another shape, or the kernel refuses.
+    pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Self, Error> {
+        pins.create()?;
+        let mut entries = HashMap::new();
+        for map in MAPS {
+            let pinned = PinnedMap::open(pins, map)?.map(|map| map.capacity());
+            if let Some(count) = pinned.or_else(|| sizes.entries(map.name))
+                && map.name != "pairs"
+            {
+                entries.insert(map.name, count);
+            }
+        }
+        let earlier = pins.layouts("slots")?.into_iter().rfind(|&layout| layout != abi::layout::SLOTS);
+        let mut loader = EbpfLoader::new();
+        for (name, count) in entries {
+            loader.map_max_entries(name, count);
+        }
+        for map in MAPS {
+            loader.map_pin_path(map.name, pins.map(map));
+        }
+        let carrying = u32::from(earlier.is_some());
+        loader.override_global("CARRYING", &carrying, true);
+        if let Some(layout) = earlier {
+            loader.map_pin_path("slots_previous", pins.map(crate::pins::MapName { name: "slots", layout }));
+            loader.map_max_entries("slots_previous", slot::SLOTS);
+        }
+        let mut ebpf = loader.load(OBJECT)?;
+        for hook in HOOKS {
+            load_program(&mut ebpf, hook)?;
+        }
+        Ok(Self { ebpf, carrying: earlier })
+    }
+
+    /// The earlier layout of `slots` whose sockets must be carried over once the programs are attached.
+    pub fn carries_from(&self) -> Option<u32> {
+        self.carrying
+    }
+
+    /// The maps.
+    ///
+    /// # Errors
+    /// A pin vanished meanwhile.
+    pub fn maps(&self, pins: &Pins) -> Result<Maps, Error> {
+        Maps::open(pins)
+    }
+
+    /// Attaches `hook`'s program to a cgroup, or puts it atomically in the place of the one that `link` holds.
+    pub(crate) fn with_program<T>(
+        &self,
+        hook: HookPoint,
+        run: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> std::io::Result<T>,
+    ) -> Result<T, Error> {
+        let fd = match self.ebpf.program(hook.name) {
+            Some(Program::CgroupSockAddr(program)) => program.fd(),
+            Some(Program::CgroupSock(program)) => program.fd(),
+            _ => Err(aya::programs::ProgramError::NotLoaded),
+        }
+        .map_err(|source| Error::Program { program: hook.name, source: Box::new(source) })?;
+        run(fd.as_fd()).map_err(|source| Error::syscall("BPF_LINK_CREATE/UPDATE", hook.name, source))
+    }
+}
+
+fn load_program(ebpf: &mut Ebpf, hook: HookPoint) -> Result<(), Error> {
+    match ebpf.program_mut(hook.name) {
+        Some(Program::CgroupSockAddr(program)) => program.load(),
+        Some(Program::CgroupSock(program)) => program.load(),
+        _ => Err(aya::programs::ProgramError::UnexpectedProgramType),
+    }
+    .map_err(|source| Error::Program { program: hook.name, source: Box::new(source) })
+}
+
+/// Is the pinned link at this hook attached, and to what?
+pub(crate) fn link_of(
+    pins: &Pins,
+    hook: HookPoint,
+) -> Result<Option<(std::os::fd::OwnedFd, sys::LinkInfo)>, Error> {
+    let path = pins.link(hook.name);
+    let link = match sys::object_get(&path) {
+        Ok(link) => link,
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+        Err(source) => return Err(Error::syscall("BPF_OBJ_GET", path.display().to_string(), source)),
+    };
+    let info = sys::link_info(link.as_fd())
+        .map_err(|source| Error::syscall("BPF_OBJ_GET_INFO_BY_FD", path.display().to_string(), source))?;
+    Ok(Some((link, info)))
+}

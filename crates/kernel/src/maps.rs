@@ -1,0 +1,240 @@
+//! The pinned maps, opened.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use abi::{Backend, Hook, Key4, Key6, Name, Pairs, Reason, Record, Settings, reason, slot};
+
+use crate::{
+    Error, Pins,
+    pins::MapName,
+    sys::{self, MapInfo},
+};
+
+/// What a map must look like, and its name.
+struct Shape {
+    name: &'static str,
+    kind: u32,
+    key: usize,
+    value: usize,
+    flags: u32,
+}
+
+// enum bpf_map_type (kernel 6.18 include/uapi/linux/bpf.h).
+const HASH: u32 = 1;
+const ARRAY: u32 = 2;
+const PERCPU_ARRAY: u32 = 6;
+const SK_STORAGE: u32 = 24;
+const RINGBUF: u32 = 27;
+
+const NO_PREALLOC: u32 = 1;
+const MMAPABLE: u32 = 1024;
+
+const fn shape<K, V>(name: &'static str, kind: u32, flags: u32) -> Shape {
+    Shape { name, kind, key: size_of::<K>(), value: size_of::<V>(), flags }
+}
+
+const SHAPES: [Shape; 11] = [
+    shape::<Key4, u32>("frontends4", HASH, 0),
+    shape::<Key6, u32>("frontends6", HASH, 0),
+    shape::<u32, Record>("records", ARRAY, 0),
+    shape::<u32, u32>("lists", ARRAY, 0),
+    shape::<u32, Backend>("backends", ARRAY, 0),
+    shape::<u32, Name>("names", HASH, NO_PREALLOC),
+    shape::<u32, Settings>("settings", ARRAY, 0),
+    shape::<u32, slot::Entry>("slots", ARRAY, MMAPABLE),
+    shape::<i32, Pairs>("pairs", SK_STORAGE, NO_PREALLOC),
+    shape::<u32, u64>("counters", PERCPU_ARRAY, 0),
+    shape::<(), ()>("events", RINGBUF, 0),
+];
+
+/// One pinned map.
+#[derive(Debug)]
+pub struct PinnedMap {
+    name: &'static str,
+    fd: OwnedFd,
+    info: MapInfo,
+}
+
+impl PinnedMap {
+    /// Opens a map if it is pinned, and checks that it is what its name says: aya 0.14 would take a map of
+    /// another shape without a word.
+    ///
+    /// # Errors
+    /// It is of another shape, or can't be opened.
+    pub(crate) fn open(pins: &Pins, map: MapName) -> Result<Option<Self>, Error> {
+        let path = pins.map(map);
+        let fd = match sys::object_get(&path) {
+            Ok(fd) => fd,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
+            Err(source) => return Err(Error::syscall("BPF_OBJ_GET", path.display().to_string(), source)),
+        };
+        let info = sys::map_info(fd.as_fd())
+            .map_err(|source| Error::syscall("BPF_OBJ_GET_INFO_BY_FD", path.display().to_string(), source))?;
+        let Some(shape) = SHAPES.iter().find(|shape| shape.name == map.name) else {
+            return Err(Error::ForeignMap { path, problem: "unknown name".into() });
+        };
+        let wanted = (shape.kind, shape.key as u32, shape.value as u32, shape.flags);
+        let found = (info.kind, info.key_size, info.value_size, info.flags);
+        if wanted != found {
+            let problem = format!("(type, key size, value size, flags) are {found:?}, not {wanted:?}");
+            return Err(Error::ForeignMap { path, problem });
+        }
+        Ok(Some(Self { name: shape.name, fd, info }))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// How many entries it can hold (bytes, for the ring buffer).
+    pub fn capacity(&self) -> u32 {
+        self.info.max_entries
+    }
+
+    /// The kernel's id of it.
+    pub fn id(&self) -> u32 {
+        self.info.id
+    }
+
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    pub(crate) fn error(&self, call: &'static str) -> impl FnOnce(std::io::Error) -> Error + use<> {
+        let name = self.name;
+        move |source| Error::syscall(call, name, source)
+    }
+}
+
+/// All maps.
+#[derive(Debug)]
+pub struct Maps {
+    pub(crate) frontends4: PinnedMap,
+    pub(crate) frontends6: PinnedMap,
+    pub(crate) records: PinnedMap,
+    pub(crate) lists: PinnedMap,
+    pub(crate) backends: PinnedMap,
+    pub(crate) names: PinnedMap,
+    pub(crate) settings: PinnedMap,
+    pub(crate) slots: PinnedMap,
+    pub(crate) pairs: PinnedMap,
+    pub(crate) counters: PinnedMap,
+    pub(crate) events: PinnedMap,
+}
+
+impl Maps {
+    /// Opens what is pinned.
+    ///
+    /// # Errors
+    /// Something is missing or of another shape.
+    pub fn open(pins: &Pins) -> Result<Self, Error> {
+        if !pins.exist() {
+            return Err(Error::NotInstalled(pins.directory().to_owned()));
+        }
+        let open = |name: &str| {
+            let missing = || Error::NotInstalled(pins.directory().join("maps").join(name));
+            let map = crate::pins::MAPS.into_iter().find(|map| map.name == name).ok_or_else(missing)?;
+            PinnedMap::open(pins, map)?.ok_or_else(missing)
+        };
+        Ok(Self {
+            frontends4: open("frontends4")?,
+            frontends6: open("frontends6")?,
+            records: open("records")?,
+            lists: open("lists")?,
+            backends: open("backends")?,
+            names: open("names")?,
+            settings: open("settings")?,
+            slots: open("slots")?,
+            pairs: open("pairs")?,
+            counters: open("counters")?,
+            events: open("events")?,
+        })
+    }
+
+    /// All of them.
+    pub fn all(&self) -> [&PinnedMap; 11] {
+        [
+            &self.frontends4,
+            &self.frontends6,
+            &self.records,
+            &self.lists,
+            &self.backends,
+            &self.names,
+            &self.settings,
+            &self.slots,
+            &self.pairs,
+            &self.counters,
+            &self.events,
+        ]
+    }
+
+    /// The programs' settings.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn settings(&self) -> Result<Settings, Error> {
+        let read = sys::lookup(self.settings.fd(), &0u32);
+        Ok(read.map_err(self.settings.error("BPF_MAP_LOOKUP_ELEM"))?.unwrap_or_default())
+    }
+
+    /// Changes the programs' settings: they follow at once.
+    ///
+    /// # Errors
+    /// The map can't be written.
+    pub fn set_settings(&self, settings: &Settings) -> Result<(), Error> {
+        sys::update(self.settings.fd(), &0u32, settings).map_err(self.settings.error("BPF_MAP_UPDATE_ELEM"))
+    }
+
+    /// Decisions so far, by hook, IPv6, and reason; what was never decided is left out.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn decisions(&self) -> Result<Vec<(Hook, bool, Reason, u64)>, Error> {
+        let mut decisions = Vec::new();
+        for hook in Hook::ALL {
+            for v6 in [false, true] {
+                for reason in Reason::ALL {
+                    let count = self.counter(reason::counter(hook, v6, reason))?;
+                    if count > 0 {
+                        decisions.push((hook, v6, reason, count));
+                    }
+                }
+            }
+        }
+        Ok(decisions)
+    }
+
+    /// Events that the ring buffer had no room for, so far.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn events_lost(&self) -> Result<u64, Error> {
+        self.counter(reason::COUNTER_LOST)
+    }
+
+    fn counter(&self, index: u32) -> Result<u64, Error> {
+        let values = sys::lookup_per_cpu(self.counters.fd(), index, possible_cpus()?)
+            .map_err(self.counters.error("BPF_MAP_LOOKUP_ELEM"))?;
+        Ok(values.iter().sum())
+    }
+
+    /// Slots that a living socket owns.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn slots_used(&self) -> Result<usize, Error> {
+        let size = size_of::<slot::Entry>();
+        let mapping = sys::Mapping::new(self.slots.fd(), self.slots.capacity() as usize * size)
+            .map_err(self.slots.error("mmap"))?;
+        Ok((0..self.slots.capacity() as usize)
+            .filter_map(|index| mapping.slot(index, size))
+            .filter(|slot| slot.owner.load() & slot::owner::COOKIE != 0)
+            .count())
+    }
+}
+
+/// Values that a per-CPU map has: one for each possible CPU.
+fn possible_cpus() -> Result<usize, Error> {
+    aya::util::nr_cpus().map_err(|(path, source)| Error::syscall("read", path, source))
+}

@@ -1,0 +1,140 @@
+//! Writing and reading the tables.
+
+use abi::{Backend, Key, Key4, Key6, Name, Record};
+use bytemuck::Pod;
+
+use crate::{Error, Maps, maps::PinnedMap, sys};
+
+/// All that the tables hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Contents {
+    /// `frontends4` and `frontends6`.
+    pub frontends: Vec<(Key, u32)>,
+    /// `records` that were ever written.
+    pub records: Vec<(u32, Record)>,
+    /// `lists`, by position.
+    pub lists: Vec<u32>,
+    /// `backends` that were ever written.
+    pub backends: Vec<(u32, Backend)>,
+    /// `names`.
+    pub names: Vec<(u32, Name)>,
+}
+
+/// Where tables are written to: the bpf maps, or memory.
+pub trait TableStore {
+    /// Writes names of service ports.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn put_names(&mut self, names: &[(u32, Name)]) -> Result<(), Error>;
+    /// Writes backends.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn put_backends(&mut self, backends: &[(u32, Backend)]) -> Result<(), Error>;
+    /// Writes backend indexes at positions of the lists.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn put_lists(&mut self, lists: &[(u32, u32)]) -> Result<(), Error>;
+    /// Writes records.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn put_records(&mut self, records: &[(u32, Record)]) -> Result<(), Error>;
+    /// Points frontends to records, each in one step.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn put_frontends(&mut self, frontends: &[(Key, u32)]) -> Result<(), Error>;
+    /// Removes frontends; those that are not there are no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn delete_frontends(&mut self, keys: &[Key]) -> Result<(), Error>;
+    /// Removes names; those that are not there are no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error>;
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn read(&self) -> Result<Contents, Error>;
+}
+
+/// Elements of an array or hash that one call reads.
+const STEP: usize = 4096;
+
+fn put<K: Pod, V: Pod>(map: &PinnedMap, entries: impl Iterator<Item = (K, V)>) -> Result<(), Error> {
+    let (keys, values): (Vec<K>, Vec<V>) = entries.unzip();
+    match (keys.as_slice(), values.as_slice()) {
+        ([], _) => Ok(()),
+        ([key], [value]) => sys::update(map.fd(), key, value).map_err(map.error("BPF_MAP_UPDATE_ELEM")),
+        (keys, values) => {
+            sys::update_batch(map.fd(), keys, values).map_err(map.error("BPF_MAP_UPDATE_BATCH"))
+        }
+    }
+}
+
+fn delete<K: Pod>(map: &PinnedMap, keys: &[K]) -> Result<(), Error> {
+    match keys {
+        [] => Ok(()),
+        [key] => sys::delete(map.fd(), key).map(drop).map_err(map.error("BPF_MAP_DELETE_ELEM")),
+        keys => sys::delete_batch(map.fd(), keys).map_err(map.error("BPF_MAP_DELETE_BATCH")),
+    }
+}
+
+fn read<K: Pod, V: Pod>(map: &PinnedMap) -> Result<Vec<(K, V)>, Error> {
+    sys::lookup_all(map.fd(), STEP).map_err(map.error("BPF_MAP_LOOKUP_BATCH"))
+}
+
+impl TableStore for Maps {
+    fn put_names(&mut self, names: &[(u32, Name)]) -> Result<(), Error> {
+        put(&self.names, names.iter().copied())
+    }
+
+    fn put_backends(&mut self, backends: &[(u32, Backend)]) -> Result<(), Error> {
+        put(&self.backends, backends.iter().copied())
+    }
+
+    fn put_lists(&mut self, lists: &[(u32, u32)]) -> Result<(), Error> {
+        put(&self.lists, lists.iter().copied())
+    }
+
+    fn put_records(&mut self, records: &[(u32, Record)]) -> Result<(), Error> {
+        put(&self.records, records.iter().copied())
+    }
+
+    fn put_frontends(&mut self, frontends: &[(Key, u32)]) -> Result<(), Error> {
+        put(&self.frontends4, frontends.iter().filter_map(|(key, record)| Some((key.v4()?, *record))))?;
+        let v6 = frontends.iter().filter(|(key, _)| key.v4().is_none());
+        put(&self.frontends6, v6.map(|(key, record)| (key.v6(), *record)))
+    }
+
+    fn delete_frontends(&mut self, keys: &[Key]) -> Result<(), Error> {
+        let v4: Vec<Key4> = keys.iter().filter_map(Key::v4).collect();
+        let v6: Vec<Key6> = keys.iter().filter(|key| key.v4().is_none()).map(Key::v6).collect();
+        delete(&self.frontends4, &v4)?;
+        delete(&self.frontends6, &v6)
+    }
+
+    fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error> {
+        delete(&self.names, ids)
+    }
+
+    fn read(&self) -> Result<Contents, Error> {
+        let v4 = read::<Key4, u32>(&self.frontends4)?.into_iter().map(|(key, record)| (key.into(), record));
+        let v6 = read::<Key6, u32>(&self.frontends6)?.into_iter().map(|(key, record)| (key.into(), record));
+        let records = read::<u32, Record>(&self.records)?;
+        let backends = read::<u32, Backend>(&self.backends)?;
+        Ok(Contents {
+            frontends: v4.chain(v6).collect(),
+            records: records.into_iter().filter(|(_, record)| *record != Record::default()).collect(),
+            lists: read::<u32, u32>(&self.lists)?.into_iter().map(|(_, index)| index).collect(),
+            backends: backends.into_iter().filter(|(_, backend)| *backend != Backend::default()).collect(),
+            names: read(&self.names)?,
+        })
+    }
+}

@@ -1,0 +1,382 @@
+//! The bpf() commands that aya 0.14 lacks or wraps unfit for pinned, foreign-typed maps; an upgrade of aya may
+//! delete this file. Numbers and layouts: kernel 6.18 include/uapi/linux/bpf.h.
+#![allow(unsafe_code)]
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use bytemuck::{Pod, Zeroable};
+
+mod command {
+    pub(super) const MAP_LOOKUP_ELEM: i32 = 1;
+    pub(super) const MAP_UPDATE_ELEM: i32 = 2;
+    pub(super) const MAP_DELETE_ELEM: i32 = 3;
+    pub(super) const PROG_LOAD: i32 = 5;
+    pub(super) const OBJ_PIN: i32 = 6;
+    pub(super) const OBJ_GET: i32 = 7;
+    pub(super) const OBJ_GET_INFO_BY_FD: i32 = 15;
+    pub(super) const MAP_LOOKUP_BATCH: i32 = 24;
+    pub(super) const MAP_UPDATE_BATCH: i32 = 26;
+    pub(super) const MAP_DELETE_BATCH: i32 = 27;
+    pub(super) const LINK_CREATE: i32 = 28;
+    pub(super) const LINK_UPDATE: i32 = 29;
+    pub(super) const LINK_DETACH: i32 = 34;
+}
+
+/// One attribute of bpf(): the fields of one command, the rest of the union left out (the kernel takes the
+/// missing part as zero).
+fn bpf<T>(command: i32, attribute: &mut T) -> io::Result<i32> {
+    // SAFETY: `attribute` is a plain struct of the size given; pointers in it are valid for the call, which the
+    // callers below see to.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attribute), std::mem::size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
+
+fn owned(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel just made this descriptor for us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd() as u32
+}
+
+fn address<T>(value: *const T) -> u64 {
+    value as u64
+}
+
+#[repr(C)]
+struct ObjectAttribute {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+fn path_text(path: &Path) -> io::Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(io::Error::other)
+}
+
+/// Opens what is pinned at `path`.
+pub(crate) fn object_get(path: &Path) -> io::Result<OwnedFd> {
+    let path = path_text(path)?;
+    bpf(command::OBJ_GET, &mut ObjectAttribute { path: address(path.as_ptr()), fd: 0, flags: 0 }).map(owned)
+}
+
+/// Pins a map, program or link at `path`.
+pub(crate) fn object_pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let path = path_text(path)?;
+    let mut attribute = ObjectAttribute { path: address(path.as_ptr()), fd: raw(fd), flags: 0 };
+    bpf(command::OBJ_PIN, &mut attribute).map(drop)
+}
+
+#[repr(C)]
+struct InfoAttribute {
+    fd: u32,
+    len: u32,
+    info: u64,
+}
+
+fn info<T: Zeroable>(fd: BorrowedFd<'_>) -> io::Result<T> {
+    let mut info = T::zeroed();
+    let len = std::mem::size_of::<T>() as u32;
+    let mut attribute = InfoAttribute { fd: raw(fd), len, info: address(&raw mut info) };
+    bpf(command::OBJ_GET_INFO_BY_FD, &mut attribute)?;
+    Ok(info)
+}
+
+/// The beginning of `struct bpf_map_info`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+pub(crate) struct MapInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+}
+
+/// Shape of a map.
+pub(crate) fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    info(fd)
+}
+
+/// The beginning of `struct bpf_link_info`, for a cgroup link.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+pub(crate) struct LinkInfo {
+    pub(crate) kind: u32,
+    pub(crate) id: u32,
+    pub(crate) program_id: u32,
+    pad: u32,
+    /// 0 once the cgroup is gone or the link was detached.
+    pub(crate) cgroup_id: u64,
+    pub(crate) attach_type: u32,
+    pad2: u32,
+}
+
+/// What a link is attached to.
+pub(crate) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    info(fd)
+}
+
+#[repr(C)]
+struct LinkCreateAttribute {
+    program: u32,
+    target: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// Attaches a program to a cgroup.
+pub(crate) fn link_create(
+    program: BorrowedFd<'_>,
+    cgroup: BorrowedFd<'_>,
+    attach_type: u32,
+) -> io::Result<OwnedFd> {
+    let mut attribute =
+        LinkCreateAttribute { program: raw(program), target: raw(cgroup), attach_type, flags: 0 };
+    bpf(command::LINK_CREATE, &mut attribute).map(owned)
+}
+
+#[repr(C)]
+struct LinkUpdateAttribute {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// Puts another program in the place of a link's, atomically.
+pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attribute =
+        LinkUpdateAttribute { link: raw(link), program: raw(program), flags: 0, old_program: 0 };
+    bpf(command::LINK_UPDATE, &mut attribute).map(drop)
+}
+
+/// Takes a link's program off, whoever else holds the link.
+pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(command::LINK_DETACH, &mut raw(link)).map(drop)
+}
+
+#[repr(C)]
+struct ElementAttribute {
+    map: u32,
+    pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+fn element<K, V>(map: BorrowedFd<'_>, key: *const K, value: *const V) -> ElementAttribute {
+    ElementAttribute { map: raw(map), pad: 0, key: address(key), value: address(value), flags: 0 }
+}
+
+/// Reads one element. `V` must have the map's value size.
+pub(crate) fn lookup<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    match bpf(command::MAP_LOOKUP_ELEM, &mut element(map, key, &raw mut value)) {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads one element of a per-CPU array of `u64`, a value for each possible CPU.
+pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, key: u32, cpus: usize) -> io::Result<Vec<u64>> {
+    let mut values = vec![0u64; cpus];
+    bpf(command::MAP_LOOKUP_ELEM, &mut element(map, &key, values.as_mut_ptr()))?;
+    Ok(values)
+}
+
+/// Writes one element.
+pub(crate) fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    bpf(command::MAP_UPDATE_ELEM, &mut element(map, key, value)).map(drop)
+}
+
+/// Removes one element; was it there?
+pub(crate) fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
+    match bpf(command::MAP_DELETE_ELEM, &mut element(map, key, std::ptr::null::<u8>())) {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[repr(C)]
+struct BatchAttribute {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+fn batch<K, V>(map: BorrowedFd<'_>, keys: *const K, values: *const V, count: usize) -> BatchAttribute {
+    BatchAttribute {
+        in_batch: 0,
+        out_batch: 0,
+        keys: address(keys),
+        values: address(values),
+        count: count as u32,
+        map: raw(map),
+        element_flags: 0,
+        flags: 0,
+    }
+}
+
+/// Writes many elements in one call.
+pub(crate) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> io::Result<()> {
+    debug_assert_eq!(keys.len(), values.len());
+    let mut done = 0;
+    while done < keys.len() {
+        let (keys, values) = (keys.get(done..).unwrap_or_default(), values.get(done..).unwrap_or_default());
+        let mut attribute = batch(map, keys.as_ptr(), values.as_ptr(), keys.len());
+        bpf(command::MAP_UPDATE_BATCH, &mut attribute)?;
+        done += (attribute.count as usize).max(1);
+    }
+    Ok(())
+}
+
+/// Removes many elements. The kernel stops at the first one that is missing; we go on behind it.
+pub(crate) fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let mut attribute = batch(map, rest.as_ptr(), std::ptr::null::<u8>(), rest.len());
+        let done = match bpf(command::MAP_DELETE_BATCH, &mut attribute) {
+            Ok(_) => (attribute.count as usize).max(1),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => attribute.count as usize + 1,
+            Err(error) => return Err(error),
+        };
+        rest = rest.get(done..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Reads all elements, `step` at a time. A hash that changes meanwhile may show an element twice or not at all.
+pub(crate) fn lookup_all<K: Pod, V: Pod>(map: BorrowedFd<'_>, step: usize) -> io::Result<Vec<(K, V)>> {
+    let mut all = Vec::new();
+    let mut step = step.max(1);
+    // A hash gives its bucket number here, an array its key: 4 bytes each.
+    let (mut position, mut next) = (0u32, 0u32);
+    let mut first = true;
+    loop {
+        let (mut keys, mut values) = (vec![K::zeroed(); step], vec![V::zeroed(); step]);
+        let mut attribute = batch(map, keys.as_mut_ptr(), values.as_mut_ptr(), step);
+        attribute.in_batch = if first { 0 } else { address(&raw const position) };
+        attribute.out_batch = address(&raw mut next);
+        let outcome = bpf(command::MAP_LOOKUP_BATCH, &mut attribute);
+        let last = match outcome {
+            Ok(_) => false,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+            // One bucket of the hash holds more than a step.
+            Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                step *= 2;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        let count = attribute.count as usize;
+        all.extend(keys.into_iter().zip(values).take(count));
+        if last {
+            return Ok(all);
+        }
+        (position, first) = (next, false);
+    }
+}
+
+#[repr(C)]
+struct ProgramAttribute {
+    kind: u32,
+    instructions: u32,
+    code: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log: u64,
+    kernel_version: u32,
+    flags: u32,
+    name: [u8; 16],
+    interface: u32,
+    attach_type: u32,
+}
+
+/// Loads a program of raw instructions, to see whether the kernel takes it.
+pub(crate) fn program_load(kind: u32, attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
+    let mut attribute = ProgramAttribute {
+        kind,
+        instructions: code.len() as u32,
+        code: address(code.as_ptr()),
+        license: address(c"GPL".as_ptr()),
+        log_level: 0,
+        log_size: 0,
+        log: 0,
+        kernel_version: 0,
+        flags: 0,
+        name: [0; 16],
+        interface: 0,
+        attach_type,
+    };
+    bpf(command::PROG_LOAD, &mut attribute).map(owned)
+}
+
+/// An RCU grace period (kernel/sched/membarrier.c: MEMBARRIER_CMD_GLOBAL is synchronize_rcu).
+pub(crate) fn membarrier_global() -> io::Result<()> {
+    // SAFETY: no pointers.
+    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// A mapping of a whole BPF_F_MMAPABLE array, as words that the programs change at the same time.
+pub(crate) struct Mapping {
+    start: *mut libc::c_void,
+    len: usize,
+}
+
+impl Mapping {
+    /// Maps `len` bytes of `map`, writable.
+    pub(crate) fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let start = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED,
+                map.as_fd().as_raw_fd(),
+                0,
+            )
+        };
+        if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { start, len }) }
+    }
+
+    /// The slot at the beginning of entry `index` of `size` bytes each; `None` past the end.
+    pub(crate) fn slot(&self, index: usize, size: usize) -> Option<&abi::Slot> {
+        let offset = index.checked_mul(size)?;
+        if offset.checked_add(std::mem::size_of::<abi::Slot>())? > self.len || !size.is_multiple_of(8) {
+            return None;
+        }
+        // SAFETY: in bounds and aligned as just checked, page-aligned start; a Slot is atomics, for which any
+        // bits are valid and which may change under us.
+        unsafe { self.start.cast::<u8>().add(offset).cast::<abi::Slot>().as_ref() }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, no reference into which outlives us.
+        unsafe { libc::munmap(self.start, self.len) };
+    }
+}
