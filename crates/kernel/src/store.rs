@@ -1,5 +1,8 @@
 //! Writing and reading the tables.
 
+#[cfg(feature = "memory")]
+mod memory;
+
 use abi::{Backend, Key, Key4, Key6, Name, Record};
 use bytemuck::Pod;
 

@@ -1,0 +1,162 @@
+//! From changes of objects to written tables: model, desired state, plan, store.
+//!
+//! Level-triggered (R6): what is desired is compared with what the store really holds, so that whatever went
+//! wrong is made good by the next round, and nothing is ever lost on an error.
+
+use kernel::{Contents, TableStore};
+use model::{Change, Cluster, Dirty, ObjectName, View};
+use plan::{
+    Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, Table, Touched,
+    compile, diff,
+};
+
+/// What one round did.
+#[derive(Debug, Default)]
+pub struct Round {
+    /// Single writes.
+    pub writes: usize,
+    /// In words, one line.
+    pub summary: String,
+    /// What the tables had no room for.
+    pub refused: Vec<Refusal>,
+}
+
+/// The owner of the tables.
+pub struct Reconciler<S> {
+    cluster: Cluster,
+    desired: Desired,
+    table: Table,
+    store: S,
+    capacity: Capacity,
+    touched: Touched,
+    /// The table may not be what the store holds: read it again before the next plan.
+    doubtful: bool,
+    inconsistencies: Vec<Inconsistency>,
+}
+
+impl<S: TableStore> Reconciler<S> {
+    /// Takes over what `store` holds.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn new(store: S, capacity: Capacity, view: View) -> Result<Self, kernel::Error> {
+        let (table, inconsistencies) = Table::restore(&image(store.read()?), capacity);
+        Ok(Self {
+            cluster: Cluster::new(view),
+            desired: Desired::new(),
+            table,
+            store,
+            capacity,
+            touched: Touched::default(),
+            doubtful: false,
+            inconsistencies,
+        })
+    }
+
+    /// Takes changes in; they reach the store with the next round.
+    pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
+        let dirty: Dirty = self.cluster.apply_all(changes);
+        let services: Vec<ObjectName> = if dirty.all {
+            let known = self.cluster.services().map(|service| service.name.clone());
+            known.chain(dirty.services).collect()
+        } else {
+            dirty.services.into_iter().collect()
+        };
+        for name in services {
+            let created = self.cluster.service(&name).and_then(|service| service.created);
+            let touched = self.desired.set(&name, compile(&self.cluster, &name), created);
+            self.touched.merge(touched);
+        }
+    }
+
+    /// One round: makes the store hold what is desired. After a failure the next round starts from what the
+    /// store really holds.
+    ///
+    /// # Errors
+    /// The store refuses; what was written by then is safe to use.
+    pub fn round(&mut self, deletes: Deletes) -> Result<Round, kernel::Error> {
+        if self.doubtful {
+            (self.table, self.inconsistencies) = Table::restore(&image(self.store.read()?), self.capacity);
+            self.touched = Touched::everything();
+            self.doubtful = false;
+        }
+        let plan = diff(&self.desired, &self.touched, &mut self.table, deletes);
+        if let Err(error) = write(&mut self.store, &plan) {
+            self.doubtful = true;
+            return Err(error);
+        }
+        self.touched = Touched::default();
+        Ok(Round { writes: plan.len(), summary: plan.to_string(), refused: plan.refused })
+    }
+
+    /// Looks at everything in the next round, as after the first sync, when deletes become allowed.
+    pub fn look_at_everything(&mut self) {
+        self.touched = Touched::everything();
+    }
+
+    /// Compares what the store holds with what it should hold. What differs is made good by the next round.
+    ///
+    /// # Errors
+    /// The store can't be read.
+    pub fn audit(&mut self) -> Result<Vec<Difference>, kernel::Error> {
+        let differences = self.table.compare(&image(self.store.read()?));
+        self.doubtful |= !differences.is_empty();
+        Ok(differences)
+    }
+
+    /// Begins a grace period for what the rounds so far have freed; `None` if there is nothing.
+    pub fn begin_grace(&mut self) -> Option<Grace> {
+        (self.table.quarantined() > 0).then(|| self.table.begin_grace())
+    }
+
+    /// No program that ran when `grace` began still runs.
+    pub fn grace_passed(&mut self, grace: Grace) {
+        self.table.grace_passed(grace);
+    }
+
+    /// The objects.
+    pub fn cluster(&self) -> &Cluster {
+        &self.cluster
+    }
+
+    /// The desired state.
+    pub fn desired(&self) -> &Desired {
+        &self.desired
+    }
+
+    /// The mirror of the store.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The store.
+    pub fn store(&self) -> &S {
+        &self.store
+    }
+
+    /// What was wrong with the tables when they were last taken over.
+    pub fn inconsistencies(&self) -> &[Inconsistency] {
+        &self.inconsistencies
+    }
+}
+
+fn write<S: TableStore>(store: &mut S, plan: &Plan) -> Result<(), kernel::Error> {
+    for phase in &plan.phases {
+        match phase {
+            Phase::Names(writes) => store.put_names(writes)?,
+            Phase::Backends(writes) | Phase::RetireBackends(writes) => store.put_backends(writes)?,
+            Phase::Lists(writes) => store.put_lists(writes)?,
+            Phase::Records(writes) => store.put_records(writes)?,
+            Phase::Frontends(writes) => store.put_frontends(writes)?,
+            Phase::DeleteFrontends(keys) => store.delete_frontends(keys)?,
+            Phase::DeleteNames(ids) => store.delete_names(ids)?,
+        }
+    }
+    Ok(())
+}
+
+fn image(contents: Contents) -> Image {
+    let Contents { frontends, records, lists, backends, names } = contents;
+    let backends = backends.into_iter().filter(|(_, backend)| backend.generation != 0).collect();
+    Image { frontends, records, lists, backends, names }
+}

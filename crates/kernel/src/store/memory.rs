@@ -1,0 +1,55 @@
+//! Tables in memory.
+
+use abi::{Backend, Key, Name, Record};
+use datapath::memory::Tables;
+
+use super::{Contents, TableStore};
+use crate::Error;
+
+impl TableStore for Tables {
+    fn put_names(&mut self, names: &[(u32, Name)]) -> Result<(), Error> {
+        self.names.extend(names.iter().copied());
+        Ok(())
+    }
+
+    fn put_backends(&mut self, backends: &[(u32, Backend)]) -> Result<(), Error> {
+        self.backends.extend(backends.iter().copied());
+        Ok(())
+    }
+
+    fn put_lists(&mut self, lists: &[(u32, u32)]) -> Result<(), Error> {
+        self.lists.extend(lists.iter().copied());
+        Ok(())
+    }
+
+    fn put_records(&mut self, records: &[(u32, Record)]) -> Result<(), Error> {
+        self.records.extend(records.iter().copied());
+        Ok(())
+    }
+
+    fn put_frontends(&mut self, frontends: &[(Key, u32)]) -> Result<(), Error> {
+        self.frontends.extend(frontends.iter().copied());
+        Ok(())
+    }
+
+    fn delete_frontends(&mut self, keys: &[Key]) -> Result<(), Error> {
+        self.frontends.retain(|key, _| !keys.contains(key));
+        Ok(())
+    }
+
+    fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error> {
+        self.names.retain(|id, _| !ids.contains(id));
+        Ok(())
+    }
+
+    fn read(&self) -> Result<Contents, Error> {
+        let end = self.lists.keys().next_back().map_or(0, |position| position + 1);
+        Ok(Contents {
+            frontends: self.frontends.iter().map(|(key, index)| (*key, *index)).collect(),
+            records: self.records.iter().map(|(index, record)| (*index, *record)).collect(),
+            lists: (0..end).map(|position| self.lists.get(&position).copied().unwrap_or_default()).collect(),
+            backends: self.backends.iter().map(|(index, backend)| (*index, *backend)).collect(),
+            names: self.names.iter().map(|(id, name)| (*id, *name)).collect(),
+        })
+    }
+}
