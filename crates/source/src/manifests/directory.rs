@@ -1,0 +1,374 @@
+//! What the files of a directory say together, and what changes from one look to the next.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    ffi::{OsStr, OsString},
+    fs::{self, File, Metadata},
+    hash::{DefaultHasher, Hasher},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use model::{Change, Object, ObjectId};
+
+use super::{
+    parse::{Content, Fault, parse},
+    problem::{Problem, Severity},
+};
+
+/// No file that is meant is larger.
+const MAX_BYTES: u64 = 64 << 20;
+/// A file that was written this shortly before it was read may be written again without a visible change of
+/// its time: the clock of a filesystem ticks every 4 or 10 ms.
+const FRESH: Duration = Duration::from_millis(50);
+/// How long a file that is written over and over is not believed to say less than before.
+const DOUBT: Duration = Duration::from_millis(300);
+/// How often a file is read that changes while it is read.
+const ATTEMPTS: usize = 3;
+
+/// The directory, as it was when last looked at.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    files: BTreeMap<OsString, Entry>,
+    /// Which files say something about each object; the first one counts.
+    claims: HashMap<ObjectId, BTreeSet<OsString>>,
+    /// What the last batches made true.
+    given: HashMap<ObjectId, Arc<Object>>,
+}
+
+/// What one look found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Batch {
+    /// What changed since the last look, by object.
+    pub changes: Vec<Change>,
+    /// All problems there are, by file.
+    pub problems: Vec<Problem>,
+    /// The directory could be listed.
+    pub complete: bool,
+    /// A file was too new to be sure of: look again soon.
+    pub unsettled: bool,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    /// `None` = read it again.
+    stamp: Option<Stamp>,
+    digest: Option<u64>,
+    /// The last good one.
+    content: Content,
+    fault: Option<Fault>,
+    /// Since when it says less than before without having settled.
+    doubted: Option<Instant>,
+}
+
+impl Entry {
+    /// Whether to believe a file that may still be being written, as `cp` or a shell do: at once if it only
+    /// adds to what it said, else for a moment not.
+    fn believes(&mut self, parsed: &Result<Content, Fault>) -> bool {
+        let adds = parsed
+            .as_ref()
+            .is_ok_and(|content| self.content.objects.keys().all(|id| content.objects.contains_key(id)));
+        let now = Instant::now();
+        if adds {
+            self.doubted = None;
+        }
+        adds || now.duration_since(*self.doubted.get_or_insert(now)) > DOUBT
+    }
+}
+
+/// What tells that a file is still the one that was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+impl Stamp {
+    fn of(metadata: &Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            seconds: metadata.mtime(),
+            nanoseconds: metadata.mtime_nsec(),
+        }
+    }
+}
+
+impl Directory {
+    /// A directory that has not been looked at.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, files: BTreeMap::new(), claims: HashMap::new(), given: HashMap::new() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks at the directory and says what changed.
+    pub fn scan(&mut self) -> Batch {
+        let mut batch = Batch::default();
+        let found = match self.list() {
+            Ok(found) => found,
+            Err(error) => {
+                batch.problems.push(self.problem_of_directory(&error));
+                batch.problems.extend(self.problems());
+                return batch;
+            }
+        };
+        batch.complete = true;
+
+        let mut touched = BTreeSet::new();
+        let vanished: Vec<OsString> =
+            self.files.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
+        for name in vanished {
+            let entry = self.files.remove(&name).unwrap_or_default();
+            self.claim(&name, entry.content, &Content::default(), &mut touched);
+        }
+        for (name, metadata) in found {
+            let stamp = metadata.as_ref().ok().map(Stamp::of);
+            if self.files.get(&name).is_none_or(|entry| entry.stamp.is_none() || entry.stamp != stamp) {
+                batch.unsettled |= !self.read(&name, metadata, &mut touched);
+            }
+        }
+        batch.changes = touched.into_iter().filter_map(|id| self.settle(id)).collect();
+        batch.problems = self.problems();
+        batch
+    }
+
+    /// The manifest files that exist.
+    fn list(&self) -> io::Result<BTreeMap<OsString, io::Result<Metadata>>> {
+        let directory = Stamp::of(&fs::metadata(&self.path)?);
+        let mut names: BTreeSet<OsString> = self.files.keys().cloned().collect();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            if is_manifest(&name) {
+                names.insert(name);
+            }
+        }
+        let mut found = BTreeMap::new();
+        for name in names {
+            // Known files too, though not listed: a listing may miss a file that is just being replaced.
+            match fs::metadata(self.path.join(&name)) {
+                Ok(metadata) if metadata.is_dir() => {}
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                metadata => {
+                    found.insert(name, metadata);
+                }
+            }
+        }
+        // If it was moved away in between, nothing was found, which would mean: delete everything.
+        let now = Stamp::of(&fs::metadata(&self.path)?);
+        if (now.device, now.inode) == (directory.device, directory.inode) {
+            Ok(found)
+        } else {
+            Err(io::Error::other("was replaced while it was read"))
+        }
+    }
+
+    /// Reads a file; returns whether that is final.
+    fn read(
+        &mut self,
+        name: &OsStr,
+        metadata: io::Result<Metadata>,
+        touched: &mut BTreeSet<ObjectId>,
+    ) -> bool {
+        let read = metadata.and_then(|metadata| read_file(&self.path.join(name), &metadata));
+        let mut entry = self.files.remove(name).unwrap_or_default();
+        let settled = match read {
+            Ok(Some(read)) => {
+                let digest = digest(&read.bytes);
+                entry.stamp = read.settled.then_some(read.stamp);
+                if entry.digest != Some(digest) {
+                    let parsed = parse_bytes(&read.bytes);
+                    if read.settled || entry.believes(&parsed) {
+                        entry.digest = Some(digest);
+                        self.adopt(name, &mut entry, parsed, touched);
+                    }
+                }
+                if read.settled {
+                    entry.doubted = None;
+                }
+                read.settled
+            }
+            Ok(None) => {
+                entry.stamp = None;
+                false
+            }
+            Err(error) => {
+                entry.digest = None;
+                entry.stamp = None;
+                entry.fault = Some(Fault { line: None, object: None, reason: error.to_string() });
+                true
+            }
+        };
+        self.files.insert(name.to_owned(), entry);
+        settled
+    }
+
+    fn adopt(
+        &mut self,
+        name: &OsStr,
+        entry: &mut Entry,
+        parsed: Result<Content, Fault>,
+        touched: &mut BTreeSet<ObjectId>,
+    ) {
+        match parsed {
+            Ok(content) => {
+                self.claim(name, std::mem::take(&mut entry.content), &content, touched);
+                entry.content = content;
+                entry.fault = None;
+            }
+            Err(fault) => entry.fault = Some(fault),
+        }
+    }
+
+    /// Replaces what a file says by something else.
+    fn claim(&mut self, name: &OsStr, old: Content, new: &Content, touched: &mut BTreeSet<ObjectId>) {
+        for (id, object) in old.objects {
+            if new.objects.get(&id) != Some(&object) {
+                if let Some(names) = self.claims.get_mut(&id)
+                    && !new.objects.contains_key(&id)
+                {
+                    names.remove(name);
+                    if names.is_empty() {
+                        self.claims.remove(&id);
+                    }
+                }
+                touched.insert(id);
+            }
+        }
+        for id in new.objects.keys() {
+            if self.claims.entry(id.clone()).or_default().insert(name.to_owned()) {
+                touched.insert(id.clone());
+            }
+        }
+    }
+
+    /// What must be said about an object so that the listener knows what the files say.
+    fn settle(&mut self, id: ObjectId) -> Option<Change> {
+        let holder = self.claims.get(&id).and_then(BTreeSet::first);
+        match holder.and_then(|name| self.files.get(name)?.content.objects.get(&id)) {
+            Some(object) if self.given.get(&id) == Some(object) => None,
+            Some(object) => {
+                self.given.insert(id, object.clone());
+                Some(Change::Upsert(Object::clone(object)))
+            }
+            None => self.given.remove(&id).map(|_| Change::Delete(id)),
+        }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut add = |severity, name: &OsStr, fault: &Fault| {
+            problems.push(Problem {
+                severity,
+                file: self.path.join(name),
+                line: fault.line,
+                object: fault.object.clone(),
+                reason: fault.reason.clone(),
+            });
+        };
+        for (name, entry) in &self.files {
+            if let Some(fault) = &entry.fault {
+                add(Severity::Error, name, fault);
+            }
+            for notice in &entry.content.notices {
+                add(Severity::Notice, name, notice);
+            }
+        }
+        let shared: BTreeMap<_, _> = self.claims.iter().filter(|(_, names)| names.len() > 1).collect();
+        for (id, names) in shared {
+            let Some((holder, others)) = names.iter().next().map(|first| (first, names.iter().skip(1)))
+            else {
+                continue;
+            };
+            for name in others {
+                let line = self.files.get(name).and_then(|entry| entry.content.lines.get(id)).copied();
+                let holder = holder.to_string_lossy();
+                let reason = format!("is also in {holder}, which holds it; remove one of them");
+                add(Severity::Error, name, &Fault { line, object: Some(id.to_string()), reason });
+            }
+        }
+        problems.sort_by(|a, b| (&a.file, a.line, a.severity).cmp(&(&b.file, b.line, b.severity)));
+        problems
+    }
+
+    fn problem_of_directory(&self, error: &io::Error) -> Problem {
+        Problem {
+            severity: Severity::Error,
+            file: self.path.clone(),
+            line: None,
+            object: None,
+            reason: format!("can't be listed, everything stays as it was: {error}"),
+        }
+    }
+}
+
+fn is_manifest(name: &OsStr) -> bool {
+    let text = name.as_encoded_bytes();
+    let extension = Path::new(name).extension().and_then(OsStr::to_str);
+    !text.starts_with(b".") && !text.ends_with(b"~") && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+struct ReadFile {
+    bytes: Vec<u8>,
+    stamp: Stamp,
+    settled: bool,
+}
+
+/// `None` if it changes all the time.
+fn read_file(path: &Path, metadata: &Metadata) -> io::Result<Option<ReadFile>> {
+    // Opening a pipe would wait for somebody to write to it.
+    if !metadata.is_file() {
+        return Err(io::Error::other("is not a regular file"));
+    }
+    for _ in 0..ATTEMPTS {
+        let mut file = File::open(path)?;
+        let before = Stamp::of(&file.metadata()?);
+        if before.size > MAX_BYTES {
+            return Err(io::Error::other(format!("is larger than {} MiB; split it", MAX_BYTES >> 20)));
+        }
+        let mut bytes = Vec::new();
+        file.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        // Of the path, since another file may be there by now.
+        let after = fs::metadata(path)?;
+        if before == Stamp::of(&after) && bytes.len() as u64 == before.size {
+            return Ok(Some(ReadFile { bytes, stamp: before, settled: !is_fresh(&after) }));
+        }
+    }
+    Ok(None)
+}
+
+fn is_fresh(metadata: &Metadata) -> bool {
+    // A time in the future is as good as any: it changes when the file does, unless clocks are set back.
+    let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
+    age.is_some_and(|age| age < FRESH)
+}
+
+/// Tells whether a file must be parsed again; nothing rests on it but time.
+fn digest(bytes: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(bytes);
+    hasher.finish()
+}
+
+fn parse_bytes(bytes: &[u8]) -> Result<Content, Fault> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Fault {
+        line: Some(1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64),
+        object: None,
+        reason: "is not UTF-8".into(),
+    })?;
+    parse(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Signs of change in the directory, from inotify.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode},
+};
+use tokio::sync::Notify;
+
+use super::problem::{Problem, Severity};
+
+/// Watches a path, whichever directory is there.
+pub(super) struct Watch {
+    path: PathBuf,
+    sign: Arc<Notify>,
+    watcher: Option<RecommendedWatcher>,
+    /// Device and inode of the directory that is watched.
+    watched: Option<(u64, u64)>,
+    error: Option<String>,
+}
+
+impl Watch {
+    pub(super) fn new(path: &Path) -> Self {
+        let sign = Arc::new(Notify::new());
+        let mut watch =
+            Self { path: path.to_owned(), sign: sign.clone(), watcher: None, watched: None, error: None };
+        match notify::recommended_watcher(move |event| {
+            if is_change(&event) {
+                sign.notify_one();
+            }
+        }) {
+            Ok(watcher) => watch.watcher = Some(watcher),
+            Err(error) => watch.error = Some(error.to_string()),
+        }
+        watch
+    }
+
+    /// Watches the directory that is at the path now. An inotify watch stays with the directory when that is
+    /// moved or replaced.
+    pub(super) fn follow(&mut self) {
+        let Some(watcher) = &mut self.watcher else { return };
+        let there = fs::metadata(&self.path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        if there == self.watched {
+            return;
+        }
+        if self.watched.take().is_some() {
+            // Fails where the kernel has dropped the watch with the directory; nothing is left to remove then.
+            let _ = watcher.unwatch(&self.path);
+        }
+        if there.is_some() {
+            match watcher.watch(&self.path, RecursiveMode::NonRecursive) {
+                Ok(()) => (self.watched, self.error) = (there, None),
+                Err(error) => self.error = Some(error.to_string()),
+            }
+        }
+    }
+
+    /// Returns when something may have changed.
+    pub(super) async fn changed(&self) {
+        self.sign.notified().await;
+    }
+
+    /// Why changes are not seen at once, if so.
+    pub(super) fn problem(&self) -> Option<Problem> {
+        let error = self.error.as_ref()?;
+        Some(Problem {
+            severity: Severity::Notice,
+            file: self.path.clone(),
+            line: None,
+            object: None,
+            reason: format!("can't be watched, changes are seen late: {error}"),
+        })
+    }
+}
+
+/// Everything but reading, of which our own looks are a part.
+fn is_change(event: &notify::Result<Event>) -> bool {
+    match event {
+        Ok(event) => match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
+            EventKind::Access(_) => false,
+            _ => true,
+        },
+        Err(_) => true,
+    }
+}
