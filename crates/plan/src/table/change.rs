@@ -144,11 +144,17 @@ impl Table {
         self.dead_services.contains(&id) || !self.services.contains_key(&id)
     }
 
-    /// Whether the frontend already does what `want` (with an empty range) and `content` say.
+    /// Whether the frontend already does what `want` (with an empty range) and `content` say, and its range is
+    /// its service port's own: one that overlaps another's would keep that alive.
     pub(crate) fn agrees(&self, want: &Record, content: &[u32]) -> bool {
-        self.record(&want.key()).is_some_and(|have| {
-            Record { local: Range::default(), ..*have } == *want && self.list(have.local) == Some(content)
-        })
+        let Some(entry) = self.frontends.get(&want.key()).and_then(|index| self.records.get(index)) else {
+            return false;
+        };
+        let have = entry.record;
+        let block = entry.block.and_then(|start| self.ranges.used.get(&start));
+        Record { local: Range::default(), ..have } == *want
+            && self.list(have.local) == Some(content)
+            && block.is_none_or(|it| it.owner == Some(want.service))
     }
 
     /// Points the frontend to a new record: `want` with a range of `content`.

@@ -126,6 +126,27 @@ proptest! {
     }
 }
 
+/// Found by `what_is_damaged_is_repaired`: a good range under which a damaged one reaches kept that one's
+/// backends from being retired.
+#[test]
+fn ranges_that_overlap_are_parted() {
+    use super::world::{PortSketch, Sketch};
+    let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
+    edit(&mut desired, &(0, Some(Sketch::new("", [PortSketch::v4(80, 0, [1])]))));
+    edit(&mut desired, &(1, Some(Sketch::new("", [PortSketch::v4(80, 1, [1, 2])]))));
+    maps.apply(&diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed), |_| {});
+    let mut image = maps.image();
+    image.records[1].1.local.start = 0;
+    image.backends[1].1.address.0[3] = 0;
+    let mut maps = Maps::of(&image);
+    let (mut table, found) = Table::restore(&image, ROOMY);
+    assert!(
+        found.iter().any(|it| it.to_string() == "record 1: its backends at 0..2 overlap another's"),
+        "{found:?}"
+    );
+    settle(&desired, &mut table, &mut maps);
+}
+
 /// What each kind of damage is called.
 #[test]
 fn damage_is_named() {
