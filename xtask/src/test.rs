@@ -203,7 +203,7 @@ fn run_binary(binary: &TestBinary, programs: Option<&Programs>) -> Result<Outcom
     while reader.read_until(b'\n', &mut line).context("cannot read what a test prints")? > 0 {
         let text = String::from_utf8_lossy(&line);
         // Slow levels show that they move; the hundreds of quick tests need no line each.
-        if programs.is_some() && text.starts_with("test ") {
+        if programs.is_some() && text.starts_with("test ") && !text.starts_with("test result") {
             print!("    {text}");
         }
         output.push_str(&text);
