@@ -1,5 +1,7 @@
 //! `cargo xtask fuzz`: runs the targets of `fuzz/` under cargo-fuzz.
 
+use std::io::IsTerminal;
+
 use anyhow::{Context, Result, bail};
 
 use crate::{
@@ -38,7 +40,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     for target in chosen {
         println!("==> fuzz {target} for {} s", arguments.seconds);
         let limit = format!("-max_total_time={}", arguments.seconds);
-        succeed(nightly_fuzz().args(["run", target, "--", &limit, "-print_final_stats=1"]))
+        // A line for every new input is for somebody who watches.
+        let verbosity = format!("-verbosity={}", u8::from(std::io::stdout().is_terminal()));
+        succeed(nightly_fuzz().args(["run", target, "--", &limit, &verbosity, "-print_final_stats=1"]))
             .with_context(|| format!("fuzz target {target}: the input is below fuzz/artifacts/{target}"))?;
     }
     Ok(())
