@@ -1,6 +1,19 @@
 //! The node agent: source -> model -> plan -> kernel, and its local API.
 #![forbid(unsafe_code)]
 
+mod answer;
+pub mod config;
+mod error;
+pub mod event_log;
+pub mod explain;
+pub mod local;
+mod lock;
 pub mod reconcile;
+mod run;
+pub mod status;
 
+pub use config::{Config, EventLevel};
+pub use error::Error;
 pub use reconcile::{Reconciler, Round};
+pub use run::{capacity, run, set_level};
+pub use status::Status;

@@ -6,8 +6,8 @@
 use kernel::{Contents, TableStore};
 use model::{Change, Cluster, Dirty, ObjectName, View};
 use plan::{
-    Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, Table, Touched,
-    compile, diff,
+    Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, Table,
+    Touched, compile, diff,
 };
 
 /// What one round did.

@@ -1,22 +1,17 @@
 //! Counters and events.
 
 use crate::{maps, tables::Tables};
-use abi::{Address, Event, Hook, Key, Reason, reason, settings::level};
+use abi::{Address, Event, Hook, Key, reason, settings::level};
 use aya_ebpf::{
     EbpfContext,
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::BPF_RB_NO_WAKEUP,
     helpers::{
         bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
         bpf_get_netns_cookie, bpf_get_socket_cookie, generated::bpf_ktime_get_coarse_ns,
-        generated::bpf_ringbuf_query,
     },
     programs::SockAddrContext,
 };
 use datapath::{Decision, Env};
-
-/// Bytes in the ring at which its reader is woken; below, it comes by itself. A wake-up for each event would
-/// cost as much as twenty connects.
-const WAKE_AT: u64 = 128 * 1024;
 
 /// Counts a decision, and tells of it if the level wants that.
 #[inline(always)]
@@ -87,12 +82,6 @@ fn emit(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision) {
         pad: 0,
         pad2: [0; 2],
     });
-    // SAFETY: a helper over one of our own maps.
-    let waiting = unsafe {
-        bpf_ringbuf_query((&raw const maps::EVENTS).cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA))
-    };
-    entry.submit(u64::from(if waiting >= WAKE_AT { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }));
+    // Nobody is woken: that would cost the client as much as twenty connects. The agent comes by itself.
+    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }
-
-/// Reasons that the two connect hooks can't have are still counted by one table; see [`reason::counter`].
-const _: () = assert!(Reason::ALL.len() < 256);

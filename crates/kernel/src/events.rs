@@ -1,7 +1,5 @@
 //! The ring buffer that the programs tell their decisions through.
 
-use std::os::fd::{AsRawFd, RawFd};
-
 use abi::Event;
 use aya::maps::{Map, MapData, RingBuf};
 
@@ -30,11 +28,5 @@ impl Events {
         let item = self.0.next()?;
         // Records are written whole by our own programs; one of another size would be another layout's.
         bytemuck::try_pod_read_unaligned(&item).ok()
-    }
-}
-
-impl AsRawFd for Events {
-    fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
     }
 }

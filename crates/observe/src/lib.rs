@@ -1,1 +1,7 @@
-//! Decoding and naming of events, reasons as labels, log set-up.
+//! Decoding and naming of events; the log set-up.
+#![forbid(unsafe_code)]
+
+pub mod event;
+pub mod log;
+
+pub use event::{Clock, Line, Lost, Names};

@@ -1,0 +1,211 @@
+//! Serving the unix socket: who asks, what is asked of the task that owns the tables, what comes back.
+
+use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+
+use abi::Name;
+use model::{Backend, Cluster, Family, ObjectName, Protocol, ServicePortName, Traffic, standings};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::{UnixListener, UnixStream},
+    sync::{broadcast, mpsc, oneshot},
+};
+
+use crate::{
+    Error,
+    event_log::lost_line,
+    local::{Endpoint, PortEndpoints, Request},
+    status::Status,
+};
+
+/// Longest request line, in bytes.
+const REQUEST: u64 = 64 * 1024;
+
+/// Past and coming events.
+pub(crate) type Follow = (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
+
+/// A request, on its way to the task that can answer it.
+pub(crate) enum Question {
+    Status(oneshot::Sender<Box<Status>>),
+    Endpoints(oneshot::Sender<Vec<PortEndpoints>>),
+    Events(oneshot::Sender<Follow>),
+}
+
+/// Listens on `socket`, for root only.
+pub(crate) fn serve(socket: &Path, node: &str) -> Result<mpsc::Receiver<Question>, Error> {
+    // The lock says that nobody listens there any more.
+    match std::fs::remove_file(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::file("unlink", socket, error));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(socket).map_err(|e| Error::file("bind", socket, e))?;
+    std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))
+        .map_err(|e| Error::file("chmod", socket, e))?;
+    let (ask, questions) = mpsc::channel(16);
+    let node: Arc<str> = node.into();
+    tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    let (ask, node) = (ask.clone(), node.clone());
+                    tokio::spawn(async move {
+                        // Who goes away in the middle of an answer is no error of ours.
+                        let _ = converse(stream, ask, &node).await;
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!("accepting commands: {error}");
+                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                }
+            }
+        }
+    });
+    Ok(questions)
+}
+
+async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, node: &str) -> std::io::Result<()> {
+    let (read, mut write) = stream.into_split();
+    let mut lines = BufReader::new(read.take(REQUEST)).lines();
+    let Some(line) = lines.next_line().await? else { return Ok(()) };
+    match serde_json::from_str(&line)? {
+        Request::Status => put(&mut write, &fetch(&ask, Question::Status).await?).await,
+        Request::Endpoints => put(&mut write, &fetch(&ask, Question::Endpoints).await?).await,
+        Request::Events { follow } => {
+            let (past, coming) = fetch(&ask, Question::Events).await?;
+            for line in past {
+                put_line(&mut write, &line).await?;
+            }
+            if !follow {
+                return Ok(());
+            }
+            tokio::select! {
+                // A follower that hangs up is noticed even if nothing happens.
+                _ = lines.next_line() => Ok(()),
+                done = pass_on(&mut write, coming, node) => done,
+            }
+        }
+    }
+}
+
+async fn pass_on(
+    write: &mut (impl AsyncWriteExt + Unpin),
+    mut coming: broadcast::Receiver<Arc<str>>,
+    node: &str,
+) -> std::io::Result<()> {
+    loop {
+        match coming.recv().await {
+            Ok(line) => put_line(write, &line).await?,
+            Err(broadcast::error::RecvError::Lagged(lost)) => {
+                put(write, &lost_line(node, lost, "reader")).await?;
+            }
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        }
+    }
+}
+
+async fn fetch<T>(
+    ask: &mpsc::Sender<Question>,
+    question: impl FnOnce(oneshot::Sender<T>) -> Question,
+) -> std::io::Result<T> {
+    let (reply, answer) = oneshot::channel();
+    ask.send(question(reply)).await.map_err(std::io::Error::other)?;
+    answer.await.map_err(std::io::Error::other)
+}
+
+async fn put(write: &mut (impl AsyncWriteExt + Unpin), value: &impl serde::Serialize) -> std::io::Result<()> {
+    put_line(write, &serde_json::to_string(value)?).await
+}
+
+async fn put_line(write: &mut (impl AsyncWriteExt + Unpin), line: &str) -> std::io::Result<()> {
+    write.write_all(line.as_bytes()).await?;
+    write.write_all(b"\n").await
+}
+
+/// All endpoints of all service ports that are ours, with their standing for traffic that begins here.
+pub(crate) fn endpoints(cluster: &Cluster) -> Vec<PortEndpoints> {
+    let here = cluster.here();
+    let mut ports = Vec::new();
+    for service in cluster.services().filter(|service| cluster.is_ours(service)) {
+        for (port, family) in service.ports_by_family() {
+            let name = service.port_name(port, family);
+            let candidates = cluster.endpoints(&name);
+            let standings = standings(service, Traffic::Internal, &candidates, &here);
+            let endpoints = candidates
+                .iter()
+                .zip(standings)
+                .map(|(candidate, standing)| Endpoint {
+                    address: candidate.address,
+                    selected: standing.is_selected(),
+                    standing: standing.to_string(),
+                    pod: candidate.endpoint.pod.as_ref().map(ToString::to_string),
+                    node: candidate.endpoint.node.clone(),
+                    zone: candidate.endpoint.zone.clone(),
+                })
+                .collect();
+            ports.push(PortEndpoints {
+                namespace: name.service.namespace,
+                service: name.service.name,
+                port: name.port,
+                protocol: name.protocol.to_string(),
+                family: if family == Family::V4 { 4 } else { 6 },
+                endpoints,
+            });
+        }
+    }
+    ports
+}
+
+/// The endpoint of a service port at `address`, for its pod and node.
+pub(crate) fn candidate(cluster: &Cluster, name: &Name, address: SocketAddr) -> Option<Backend> {
+    let port = ServicePortName {
+        service: ObjectName::new(Name::text(&name.namespace), Name::text(&name.service)),
+        port: Name::text(&name.port).into(),
+        protocol: if name.protocol == abi::TCP { Protocol::Tcp } else { Protocol::Udp },
+        family: if name.family == 4 { Family::V4 } else { Family::V6 },
+    };
+    let candidates = cluster.endpoints(&port);
+    candidates.iter().find(|candidate| candidate.address == address).map(|candidate| candidate.backend())
+}
+
+/// Objects known, by kind.
+pub(crate) fn objects(cluster: &Cluster) -> Vec<(String, usize)> {
+    let slices: usize = cluster.services().map(|service| cluster.slices_of(&service.name).count()).sum();
+    [
+        ("services", cluster.services().count()),
+        ("slices", slices),
+        ("nodes", cluster.nodes().count()),
+        ("pods", cluster.pods().count()),
+        ("serviceCIDRs", cluster.cidrs().count()),
+    ]
+    .map(|(kind, count)| (kind.to_owned(), count))
+    .into()
+}
+
+/// What services ask for that this version does not do yet: said, not passed over.
+pub(crate) fn unsupported(cluster: &Cluster) -> Vec<String> {
+    let mut notices = Vec::new();
+    for service in cluster.services().filter(|service| cluster.is_ours(service)) {
+        let mut missing = Vec::new();
+        if service.affinity_seconds.is_some() {
+            missing.push("sessionAffinity");
+        }
+        if service.ports.iter().any(|port| port.node_port != 0) {
+            missing.push("node ports");
+        }
+        if !service.external_ips.is_empty() {
+            missing.push("external IPs");
+        }
+        if !service.load_balancer_ips.is_empty() {
+            missing.push("load balancer VIPs");
+        }
+        if !missing.is_empty() {
+            notices.push(format!(
+                "Service {}: {} not served by this version; its cluster IPs are",
+                service.name,
+                missing.join(", ")
+            ));
+        }
+    }
+    notices
+}

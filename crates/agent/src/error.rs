@@ -1,0 +1,39 @@
+//! What keeps the agent from starting or going on.
+
+use std::{io, path::PathBuf};
+
+/// An error, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel's side.
+    #[error(transparent)]
+    Kernel(#[from] kernel::Error),
+    /// The machine.
+    #[error(transparent)]
+    Host(#[from] host::Error),
+    /// The source.
+    #[error(transparent)]
+    Source(#[from] source::Error),
+    /// Another agent holds the lock.
+    #[error("another agent is running here: it holds {}; stop it first", .0.display())]
+    Running(PathBuf),
+    /// A file or socket of the agent's own.
+    #[error("{call} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        call: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The source ended, which it never does by itself.
+    #[error("the manifests source has ended unexpectedly; see the log above")]
+    SourceEnded,
+}
+
+impl Error {
+    pub(crate) fn file(call: &'static str, path: &std::path::Path, source: io::Error) -> Self {
+        Self::File { call, path: path.to_owned(), source }
+    }
+}

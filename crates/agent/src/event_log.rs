@@ -1,0 +1,88 @@
+//! The node's recent events, and who follows them.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
+
+use host::CgroupRoot;
+use jiff::Timestamp;
+use observe::event::{Decision, Line, Lost, SCHEMA};
+use tokio::sync::broadcast;
+
+/// Events remembered for those who ask later.
+const REMEMBERED: usize = 4096;
+
+/// Lines that a follower may be behind before it loses some, which it is told exactly.
+const BEHIND: usize = 16_384;
+
+/// Cgroup paths remembered; all are forgotten when there are more.
+const CGROUPS: usize = 8192;
+
+/// The log.
+pub struct EventLog {
+    node: String,
+    recent: VecDeque<Arc<str>>,
+    followers: broadcast::Sender<Arc<str>>,
+    cgroups: HashMap<u64, Option<String>>,
+    root: CgroupRoot,
+    lost: u64,
+}
+
+impl EventLog {
+    /// An empty log; `lost` events of the ring buffer are known to be missing from before.
+    pub fn new(node: &str, root: CgroupRoot, lost: u64) -> Self {
+        let followers = broadcast::channel(BEHIND).0;
+        let cgroups = HashMap::new();
+        Self { node: node.into(), recent: VecDeque::new(), followers, cgroups, root, lost }
+    }
+
+    /// Adds a decision.
+    pub fn add(&mut self, decision: Decision) {
+        self.push(&Line::Decision(Box::new(decision)));
+    }
+
+    /// The ring buffer's count of lost events is `total` now.
+    pub fn ring_lost(&mut self, total: u64) {
+        let lost = total.saturating_sub(self.lost);
+        if lost > 0 {
+            self.lost = total;
+            self.push(&lost_line(&self.node, lost, "ring"));
+        }
+    }
+
+    fn push(&mut self, line: &Line) {
+        let Ok(text) = serde_json::to_string(line) else { return };
+        let text: Arc<str> = text.into();
+        if self.recent.len() == REMEMBERED {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(text.clone());
+        // No follower is no error.
+        let _ = self.followers.send(text);
+    }
+
+    /// What is remembered, and what comes.
+    pub fn follow(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
+        (self.recent.iter().cloned().collect(), self.followers.subscribe())
+    }
+
+    /// Path of a cgroup below the cgroup2 mount, if it still is.
+    pub fn cgroup(&mut self, id: u64) -> Option<String> {
+        if self.cgroups.len() >= CGROUPS {
+            self.cgroups.clear();
+        }
+        let root = &self.root;
+        let known = self.cgroups.entry(id).or_insert_with(|| {
+            let path = root.find_by_id(id).ok().flatten()?;
+            let below = path.strip_prefix(root.path()).ok()?;
+            Some(format!("/{}", below.display()))
+        });
+        known.clone()
+    }
+}
+
+/// The line that says how many are missing.
+pub fn lost_line(node: &str, lost: u64, at: &str) -> Line {
+    Line::Lost(Lost { schema: SCHEMA, time: Timestamp::now(), node: node.into(), lost, at: at.into() })
+}

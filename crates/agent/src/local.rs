@@ -1,0 +1,137 @@
+//! The agent's answers on its unix socket: one JSON request line, then one JSON answer line, or a stream of
+//! them. Who may open the socket is root only.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::Path,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::status::Status;
+
+/// What can be asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Request {
+    /// How the agent is: [`Status`].
+    Status,
+    /// The endpoints of all service ports, with their standing: a list of [`PortEndpoints`].
+    Endpoints,
+    /// Remembered events, then, with `follow`, new ones: a stream of event lines.
+    Events {
+        /// Go on with new ones.
+        follow: bool,
+    },
+}
+
+/// Endpoints of one service port in one family, as the agent knows them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortEndpoints {
+    /// Namespace of the service.
+    pub namespace: String,
+    /// Name of the service.
+    pub service: String,
+    /// Name of the port.
+    pub port: String,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
+    /// 4 or 6.
+    pub family: u8,
+    /// All endpoints, selected or not.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Does it get traffic that begins on this node?
+    pub selected: bool,
+    /// Why, or why not.
+    pub standing: String,
+    /// Its pod, `namespace/name`.
+    pub pod: Option<String>,
+    /// Its node.
+    pub node: Option<String>,
+    /// Its zone.
+    pub zone: Option<String>,
+}
+
+/// Why the agent could not be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// Nobody answers on the socket.
+    #[error("the agent is not running (nobody answers on {0}); start it with `balancing agent`")]
+    NotRunning(String),
+    /// It answered, and then not.
+    #[error("the agent on {socket} broke off: {source}; see its log")]
+    BrokeOff {
+        /// The socket.
+        socket: String,
+        /// What happened.
+        source: std::io::Error,
+    },
+}
+
+/// Asks the agent and gives its answer lines, one by one.
+///
+/// # Errors
+/// No agent there, or it went away.
+pub fn ask(socket: &Path, request: &Request) -> Result<Answers, AskError> {
+    let name = socket.display().to_string();
+    let mut stream = UnixStream::connect(socket).map_err(|_| AskError::NotRunning(name.clone()))?;
+    let broke_off = |source| AskError::BrokeOff { socket: name.clone(), source };
+    let mut line = serde_json::to_vec(request).map_err(|e| broke_off(e.into()))?;
+    line.push(b'\n');
+    stream.write_all(&line).map_err(broke_off)?;
+    Ok(Answers { socket: name, lines: BufReader::new(stream) })
+}
+
+/// Asks for a single answer.
+///
+/// # Errors
+/// No agent there, or it went away.
+pub fn ask_one<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
+    let mut answers = ask(socket, request)?;
+    let line =
+        answers.next().unwrap_or_else(|| Err(answers.broke_off(std::io::ErrorKind::UnexpectedEof.into())))?;
+    serde_json::from_str(&line).map_err(|e| answers.broke_off(e.into()))
+}
+
+/// Asks how the agent is.
+///
+/// # Errors
+/// No agent there, or it went away.
+pub fn status(socket: &Path) -> Result<Status, AskError> {
+    ask_one(socket, &Request::Status)
+}
+
+/// Lines of an answer.
+#[derive(Debug)]
+pub struct Answers {
+    socket: String,
+    lines: BufReader<UnixStream>,
+}
+
+impl Answers {
+    fn broke_off(&self, source: std::io::Error) -> AskError {
+        AskError::BrokeOff { socket: self.socket.clone(), source }
+    }
+}
+
+impl Iterator for Answers {
+    type Item = Result<String, AskError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line) {
+            Ok(0) => None,
+            Ok(_) => Some(Ok(line.trim_end().to_owned())),
+            Err(source) => Some(Err(self.broke_off(source))),
+        }
+    }
+}

@@ -1,0 +1,520 @@
+//! The agent's life: start, the one task that owns the tables, stop.
+//!
+//! Start: take the lock, load the programs over the pinned maps, take over what these hold, follow the sources.
+//! When all have synced: write what is missing, put the new programs in force, and only then delete. Until then
+//! the previous agent's programs go on with the previous tables. Stop: nothing; programs and maps stay.
+
+use std::{
+    path::{Path, PathBuf},
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use host::{CgroupRoot, bpffs};
+use jiff::Timestamp;
+use kernel::{Events, LiveTables, Loaded, Maps};
+use model::View;
+use observe::event::{Clock, Decision, Names};
+use plan::{Capacity, Deletes, Refusal};
+use source::manifests::{Manifests, Problem, Severity, Update};
+use tokio::{
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    Config, Error, Reconciler,
+    answer::{self, Question},
+    config::EventLevel,
+    event_log::EventLog,
+    lock::Lock,
+    status::{Hook, MapUse, Source, Status},
+};
+
+/// How often events are read: the ring buffer holds 8,192 and calls nobody, since a wake-up costs the client as
+/// much as twenty connects.
+const EVENTS: Duration = Duration::from_millis(20);
+/// Events read in one go, so that tables don't wait for them.
+const EVENTS_AT_ONCE: usize = 8192;
+/// How often everything is compared with what the maps really hold.
+const AUDIT: Duration = Duration::from_secs(30);
+/// How often the small things are looked at: is it paused, are the programs still attached.
+const LOOK: Duration = Duration::from_secs(1);
+/// First and longest pause before a failed round is tried again.
+const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Runs the agent until `stop` is done; then everything stays as it is, in force.
+///
+/// # Errors
+/// It can't start, or the source ended.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let (mut agent, mut inputs) = Agent::start(config)?;
+    let mut stop = pin!(stop);
+    let mut events_due = interval(EVENTS);
+    let mut audit_due = interval(AUDIT);
+    let mut look_due = interval(LOOK);
+    for due in [&mut events_due, &mut audit_due, &mut look_due] {
+        due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    }
+    audit_due.reset();
+    loop {
+        let retry = agent.retry_at;
+        tokio::select! {
+            biased;
+            () = &mut stop => {
+                tracing::info!("stopping; programs and tables stay in force");
+                return Ok(());
+            }
+            update = inputs.updates.recv() => {
+                let Some(update) = update else { return Err(Error::SourceEnded) };
+                agent.take(update);
+                // What is there already goes into the same round.
+                while let Ok(update) = inputs.updates.try_recv() {
+                    agent.take(update);
+                }
+                agent.round();
+            }
+            () = sleep_until(retry), if retry.is_some() => agent.round(),
+            Some(question) = inputs.questions.recv() => agent.answer(question),
+            Some(()) = inputs.graces.recv() => agent.grace_passed(),
+            _ = audit_due.tick() => agent.audit(),
+            _ = look_due.tick() => agent.look(),
+            _ = events_due.tick() => agent.read_events(&mut inputs.events),
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at.into()).await;
+    }
+}
+
+/// What comes in.
+struct Inputs {
+    updates: mpsc::Receiver<Update>,
+    questions: mpsc::Receiver<Question>,
+    graces: mpsc::Receiver<()>,
+    events: Events,
+}
+
+/// Everything that the one task owns.
+struct Agent {
+    config: Config,
+    cgroup: PathBuf,
+    reconciler: Reconciler<Maps>,
+    /// Loaded and not yet in force.
+    loaded: Option<Loaded>,
+    synced: bool,
+    retry_at: Option<Instant>,
+    retry_pause: Duration,
+    grace: Option<plan::Grace>,
+    graces: mpsc::Sender<()>,
+    log: EventLog,
+    paused: bool,
+    sources: Vec<Problem>,
+    refused: Vec<Refusal>,
+    failure: Option<String>,
+    rounds: u64,
+    audit_differences: u64,
+    started: Instant,
+    _lock: Lock,
+}
+
+impl Agent {
+    fn start(config: Config) -> Result<(Self, Inputs), Error> {
+        let lock = Lock::take(&config.socket)?;
+        let manifests = Manifests::open(&config.manifests)?;
+        let root = CgroupRoot::discover(None)?;
+        let cgroup = match &config.cgroup {
+            Some(chosen) => CgroupRoot::discover(Some(chosen))?.path().to_owned(),
+            None => root.path().to_owned(),
+        };
+        if config.pins.directory().starts_with(bpffs::DEFAULT) {
+            bpffs::ensure(Path::new(bpffs::DEFAULT))?;
+        }
+        let loaded = Loaded::load(&config.pins, &config.sizes)?;
+        let maps = loaded.maps(&config.pins)?;
+        set_level(&maps, config.events)?;
+        let paused = maps.settings()?.paused != 0;
+        let log = EventLog::new(&config.node, root, maps.events_lost()?);
+        // The agent before may have written until a moment ago; what it freed is reused from here on.
+        wait_for_readers();
+        let view = View {
+            node: config.node.clone(),
+            proxy_name: config.proxy_name.clone(),
+            resolve_selectors: true,
+        };
+        let reconciler = Reconciler::new(maps, capacity(&loaded.maps(&config.pins)?), view)?;
+        for inconsistency in reconciler.inconsistencies() {
+            tracing::warn!("pinned tables, to be repaired: {inconsistency}");
+        }
+        let events = Events::open(&config.pins)?;
+        let (to_updates, updates) = mpsc::channel(64);
+        tokio::spawn(manifests.run(to_updates));
+        let questions = answer::serve(&config.socket, &config.node)?;
+        let (graces, passed) = mpsc::channel(1);
+        tracing::info!(
+            node = config.node,
+            manifests = %config.manifests.display(),
+            cgroup = %cgroup.display(),
+            pins = %config.pins.directory().display(),
+            "started"
+        );
+        let agent = Self {
+            config,
+            cgroup,
+            reconciler,
+            loaded: Some(loaded),
+            synced: false,
+            retry_at: None,
+            retry_pause: RETRY.0,
+            grace: None,
+            graces,
+            log,
+            paused,
+            sources: Vec::new(),
+            refused: Vec::new(),
+            failure: None,
+            rounds: 0,
+            audit_differences: 0,
+            started: Instant::now(),
+            _lock: lock,
+        };
+        Ok((agent, Inputs { updates, questions, graces: passed, events }))
+    }
+
+    fn take(&mut self, update: Update) {
+        match update {
+            Update::Changes(changes) => {
+                tracing::debug!(count = changes.len(), "changes");
+                self.reconciler.apply(changes);
+            }
+            Update::Synced => self.synced = true,
+            Update::Problems(problems) => {
+                for problem in problems.iter().filter(|problem| !self.sources.contains(problem)) {
+                    match problem.severity {
+                        Severity::Error => tracing::warn!("{problem}"),
+                        Severity::Notice => tracing::info!("{problem}"),
+                    }
+                }
+                for problem in self.sources.iter().filter(|problem| !problems.contains(problem)) {
+                    if problem.severity == Severity::Error {
+                        tracing::info!("no longer: {problem}");
+                    }
+                }
+                self.sources = problems;
+            }
+        }
+    }
+
+    /// One round; until everything has synced there is none (R6).
+    fn round(&mut self) {
+        if !self.synced {
+            return;
+        }
+        match self.try_round() {
+            Ok(()) => {
+                if self.failure.take().is_some() {
+                    tracing::info!("the tables are right again");
+                }
+                self.retry_at = None;
+                self.retry_pause = RETRY.0;
+            }
+            Err(error) => {
+                tracing::error!("{error}; trying again in {:?}", self.retry_pause);
+                self.failure = Some(error.to_string());
+                self.retry_at = Some(Instant::now() + self.retry_pause);
+                self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
+            }
+        }
+    }
+
+    fn try_round(&mut self) -> Result<(), Error> {
+        if self.loaded.is_some() {
+            // Everything that the new programs will look for is there before they are, and nothing that the old
+            // ones may look for is gone.
+            self.write(Deletes::Held)?;
+            self.put_in_force()?;
+            self.reconciler.look_at_everything();
+        }
+        self.write(Deletes::Allowed)
+    }
+
+    fn write(&mut self, deletes: Deletes) -> Result<(), Error> {
+        let begun = Instant::now();
+        let round = self.reconciler.round(deletes)?;
+        for refusal in round.refused.iter().filter(|refusal| !self.refused.contains(refusal)) {
+            tracing::error!("{refusal}");
+        }
+        self.refused = round.refused;
+        if round.writes > 0 {
+            self.rounds += 1;
+            tracing::info!(took = ?begun.elapsed(), "tables: {}", round.summary);
+        }
+        self.begin_grace();
+        Ok(())
+    }
+
+    fn put_in_force(&mut self) -> Result<(), Error> {
+        let Some(loaded) = self.loaded.take() else { return Ok(()) };
+        let outcome = kernel::install(loaded, &self.config.pins, &self.config.sizes, &self.cgroup);
+        let installed = match outcome {
+            Ok(installed) => installed,
+            Err(error) => {
+                // Loaded anew for the next try.
+                self.loaded = Some(Loaded::load(&self.config.pins, &self.config.sizes)?);
+                return Err(error.into());
+            }
+        };
+        if let Some(carried) = installed.carried {
+            tracing::info!(sockets = carried.sockets, lost = carried.lost, "sockets carried to a new layout");
+        }
+        if !installed.removed.is_empty() {
+            tracing::info!("maps of other layouts removed: {}", installed.removed.join(", "));
+        }
+        tracing::info!("programs in force on {}", self.cgroup.display());
+        Ok(())
+    }
+
+    /// What was freed can be used again after a grace period, which is waited for elsewhere.
+    fn begin_grace(&mut self) {
+        if self.grace.is_some() {
+            return;
+        }
+        self.grace = self.reconciler.begin_grace();
+        if self.grace.is_some() {
+            let passed = self.graces.clone();
+            tokio::task::spawn_blocking(move || {
+                wait_for_readers();
+                let _ = passed.blocking_send(());
+            });
+        }
+    }
+
+    fn grace_passed(&mut self) {
+        if let Some(grace) = self.grace.take() {
+            self.reconciler.grace_passed(grace);
+        }
+        if self.refused.is_empty() {
+            self.begin_grace();
+        } else {
+            // There may be room now.
+            self.round();
+        }
+    }
+
+    fn audit(&mut self) {
+        if !self.synced || self.loaded.is_some() {
+            return;
+        }
+        match self.reconciler.audit() {
+            Ok(differences) => {
+                self.audit_differences += differences.len() as u64;
+                for difference in differences.iter().take(20) {
+                    tracing::error!("audit, repairing: {difference}");
+                }
+                if !differences.is_empty() {
+                    self.round();
+                }
+            }
+            Err(error) => self.failure = Some(error.to_string()),
+        }
+    }
+
+    fn look(&mut self) {
+        match self.reconciler.store().settings() {
+            Ok(settings) => {
+                let paused = settings.paused != 0;
+                if paused != self.paused {
+                    self.paused = paused;
+                    if paused {
+                        tracing::warn!("paused: connections pass untranslated until `balancing resume`");
+                    } else {
+                        tracing::warn!("resumed");
+                    }
+                }
+            }
+            Err(error) => self.failure = Some(error.to_string()),
+        }
+        if self.synced && self.loaded.is_none() && self.hooks().iter().any(|hook| hook.program.is_none()) {
+            tracing::error!("somebody has detached our programs; attaching them again");
+            match Loaded::load(&self.config.pins, &self.config.sizes) {
+                Ok(loaded) => {
+                    self.loaded = Some(loaded);
+                    self.round();
+                }
+                Err(error) => self.failure = Some(error.to_string()),
+            }
+        }
+    }
+
+    fn hooks(&self) -> Vec<Hook> {
+        let attached = kernel::attached(&self.config.pins).unwrap_or_default();
+        kernel::HOOKS
+            .iter()
+            .map(|point| Hook {
+                name: point.name.into(),
+                program: attached
+                    .iter()
+                    .find(|hook| hook.hook == point.name)
+                    .and_then(|hook| hook.program_id),
+            })
+            .collect()
+    }
+
+    fn read_events(&mut self, ring: &mut Events) {
+        for _ in 0..EVENTS_AT_ONCE {
+            let Some(event) = ring.next_event() else { break };
+            let cgroup = self.log.cgroup(event.cgroup);
+            let tables = LiveTables::new(self.reconciler.store());
+            let service = if event.mode == 0 { None } else { tables.name(event.service) };
+            let to = abi::Endpoint { address: event.backend, port_be: event.backend_port_be }.socket_addr();
+            let candidate =
+                service.as_ref().and_then(|name| answer::candidate(self.reconciler.cluster(), name, to));
+            let names = Names {
+                node: &self.config.node,
+                clock: clock(),
+                service: service.as_ref(),
+                cgroup: cgroup.as_deref(),
+                backend: (
+                    candidate.as_ref().and_then(|backend| backend.pod.as_ref()),
+                    candidate.as_ref().and_then(|backend| backend.node.as_deref()),
+                ),
+            };
+            self.log.add(Decision::new(&event, &names));
+        }
+        if let Ok(total) = self.reconciler.store().events_lost() {
+            self.log.ring_lost(total);
+        }
+    }
+
+    fn answer(&mut self, question: Question) {
+        // Who no longer listens is no error.
+        match question {
+            Question::Status(reply) => drop(reply.send(Box::new(self.status()))),
+            Question::Endpoints(reply) => drop(reply.send(answer::endpoints(self.reconciler.cluster()))),
+            Question::Events(reply) => drop(reply.send(self.log.follow())),
+        }
+    }
+
+    fn status(&self) -> Status {
+        let cluster = self.reconciler.cluster();
+        let store = self.reconciler.store();
+        let usage = self.reconciler.table().usage();
+        let maps = uses(&usage, &self.reconciler.table().capacity(), store);
+        let settings = store.settings().unwrap_or_default();
+        let hooks = self.hooks();
+        let mut problems: Vec<String> = Vec::new();
+        if !self.synced {
+            problems.push("the manifests have not been read completely yet".into());
+        }
+        let off = hooks.iter().filter(|hook| hook.program.is_none()).count();
+        if self.synced && off > 0 {
+            problems.push(format!("{off} hooks have no program"));
+        }
+        if settings.paused != 0 {
+            problems.push("paused: connections pass untranslated; `balancing resume` ends that".into());
+        }
+        problems.extend(self.failure.clone());
+        problems.extend(self.refused.iter().map(ToString::to_string));
+        problems.extend(self.reconciler.desired().conflicts().map(|conflict| {
+            let waiting: Vec<String> = conflict.waiting.iter().map(ToString::to_string).collect();
+            format!(
+                "{}/{}: Service {} has it, {} waits for it",
+                conflict.key.endpoint.socket_addr(),
+                observe::event::protocol(conflict.key.protocol),
+                conflict.holder,
+                waiting.join(", ")
+            )
+        }));
+        let full = maps.iter().filter(|map| map.percent() >= MapUse::WARN_PERCENT);
+        problems.extend(full.map(|map| format!("map {} is {} % full", map.name, map.percent())));
+        let (errors, notices): (Vec<_>, Vec<_>) =
+            self.sources.iter().partition(|problem| problem.severity == Severity::Error);
+        problems.extend(errors.iter().map(ToString::to_string));
+        let mut notices: Vec<String> = notices.iter().map(ToString::to_string).collect();
+        notices.extend(answer::unsupported(cluster));
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            node: self.config.node.clone(),
+            zone: cluster.here().zone,
+            cgroup: self.cgroup.display().to_string(),
+            hooks,
+            sources: vec![Source {
+                name: format!("manifests {}", self.config.manifests.display()),
+                synced: self.synced,
+            }],
+            objects: answer::objects(cluster),
+            frontends: (usage.frontends4 + usage.frontends6) as usize,
+            backends: usage.backends as usize,
+            maps,
+            paused: settings.paused != 0,
+            events: EventLevel::from_settings(&settings).to_string(),
+            events_lost: store.events_lost().unwrap_or_default(),
+            rounds: self.rounds,
+            audit_differences: self.audit_differences,
+            problems,
+            notices,
+        }
+    }
+}
+
+/// Sets the level of events and leaves the rest of the settings as they are.
+///
+/// # Errors
+/// The map can't be read or written.
+pub fn set_level(maps: &Maps, level: EventLevel) -> Result<(), kernel::Error> {
+    let (events, sample) = level.words();
+    let settings = maps.settings()?;
+    maps.set_settings(&abi::Settings { events, sample, ..settings })
+}
+
+/// How much the maps hold.
+pub fn capacity(maps: &Maps) -> Capacity {
+    let of = |name: &str| maps.all().iter().find(|map| map.name() == name).map_or(0, |map| map.capacity());
+    Capacity {
+        services: of("names"),
+        backends: of("backends"),
+        lists: of("lists"),
+        records: of("records"),
+        frontends4: of("frontends4"),
+        frontends6: of("frontends6"),
+    }
+}
+
+fn uses(usage: &plan::Usage, capacity: &Capacity, maps: &Maps) -> Vec<MapUse> {
+    use plan::Room;
+    let rooms =
+        [Room::Frontends4, Room::Frontends6, Room::Records, Room::Lists, Room::Backends, Room::Services];
+    let mut uses: Vec<MapUse> = rooms
+        .into_iter()
+        .map(|room| MapUse {
+            name: room.name().into(),
+            used: usage.of(room).into(),
+            capacity: capacity.of(room).into(),
+        })
+        .collect();
+    uses.push(MapUse {
+        name: "slots".into(),
+        used: maps.slots_used().unwrap_or_default() as u64,
+        capacity: abi::slot::SLOTS.into(),
+    });
+    uses
+}
+
+fn clock() -> Clock {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let monotonic = u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000
+        + u64::try_from(now.tv_nsec).unwrap_or_default();
+    Clock { monotonic, world: Timestamp::now() }
+}
+
+/// Waits for a grace period; by the clock where the kernel has no other way (nohz_full).
+fn wait_for_readers() {
+    if kernel::wait_for_readers().is_err() {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}

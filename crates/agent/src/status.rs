@@ -1,0 +1,87 @@
+//! How the agent is.
+
+use serde::{Deserialize, Serialize};
+
+/// Everything that `balancing status` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// Version of the agent.
+    pub version: String,
+    /// Its process id.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_seconds: u64,
+    /// Name of this node.
+    pub node: String,
+    /// Zone of this node.
+    pub zone: Option<String>,
+    /// Where the programs are attached.
+    pub cgroup: String,
+    /// The hooks.
+    pub hooks: Vec<Hook>,
+    /// The sources.
+    pub sources: Vec<Source>,
+    /// Objects known, by kind.
+    pub objects: Vec<(String, usize)>,
+    /// Frontends in force.
+    pub frontends: usize,
+    /// Backends in force.
+    pub backends: usize,
+    /// Use of the maps.
+    pub maps: Vec<MapUse>,
+    /// `balancing pause` is in force.
+    pub paused: bool,
+    /// Level of events.
+    pub events: String,
+    /// Events that the ring buffer had no room for.
+    pub events_lost: u64,
+    /// Rounds that wrote something.
+    pub rounds: u64,
+    /// Differences that audits have found; 0 unless somebody else writes our maps.
+    pub audit_differences: u64,
+    /// What is wrong now; empty = healthy.
+    pub problems: Vec<String>,
+    /// What has no effect here, though it is valid.
+    pub notices: Vec<String>,
+}
+
+/// One hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hook {
+    /// Its name.
+    pub name: String,
+    /// The kernel's id of the program; null = not attached.
+    pub program: Option<u32>,
+}
+
+/// One source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Source {
+    /// What it is.
+    pub name: String,
+    /// Has given everything once.
+    pub synced: bool,
+}
+
+/// Use of one map.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MapUse {
+    /// Name.
+    pub name: String,
+    /// Entries in use.
+    pub used: u64,
+    /// Entries that there can be.
+    pub capacity: u64,
+}
+
+impl MapUse {
+    /// At which share, in percent, a map is reported as filling up (R30).
+    pub const WARN_PERCENT: u64 = 80;
+
+    /// Use in percent.
+    pub fn percent(&self) -> u64 {
+        (self.used * 100).checked_div(self.capacity).unwrap_or_default()
+    }
+}

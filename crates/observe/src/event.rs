@@ -1,0 +1,295 @@
+//! The event log: one JSON object a line, one for each decision.
+
+use std::net::{IpAddr, SocketAddr};
+
+use abi::{Endpoint, Event, Hook, Name, Reason, frontend::backend_flag, frontend::mode};
+use jiff::{Timestamp, Unit};
+use model::ObjectName;
+use serde::{Deserialize, Serialize};
+
+/// Version of the lines' schema.
+pub const SCHEMA: u32 = 1;
+
+/// A line of the event log.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Line {
+    /// A decision.
+    Decision(Box<Decision>),
+    /// Decisions that are missing from here on.
+    Lost(Lost),
+}
+
+/// One decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Decision {
+    /// Version of the schema.
+    pub schema: u32,
+    /// When.
+    pub time: Timestamp,
+    /// On which node.
+    pub node: String,
+    /// `connect` or `sendmsg`.
+    pub hook: String,
+    /// What became of it.
+    pub verdict: String,
+    /// Why.
+    pub reason: String,
+    /// `TCP` or `UDP`.
+    pub protocol: String,
+    /// Who asked.
+    pub client: Client,
+    /// What it asked for.
+    pub original: Address,
+    /// Where it went; null where it went nowhere else.
+    pub backend: Option<Backend>,
+    /// The service that it asked for; null where it was none.
+    pub service: Option<Service>,
+    /// Kind of frontend.
+    pub mode: Option<String>,
+    /// What else is to be said of the choice.
+    pub flags: Vec<String>,
+}
+
+/// Decisions that are missing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lost {
+    /// Version of the schema.
+    pub schema: u32,
+    /// When it was noticed.
+    pub time: Timestamp,
+    /// On which node.
+    pub node: String,
+    /// How many, exactly.
+    pub lost: u64,
+    /// Where: `ring` (the kernel's buffer was full) or `reader` (this reader was too slow).
+    pub at: String,
+}
+
+/// An address and a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Address {
+    /// Address.
+    pub ip: IpAddr,
+    /// Port.
+    pub port: u16,
+}
+
+impl From<Endpoint> for Address {
+    fn from(endpoint: Endpoint) -> Self {
+        let addr = endpoint.socket_addr();
+        Self { ip: addr.ip(), port: addr.port() }
+    }
+}
+
+impl Address {
+    /// As the standard library has it.
+    pub fn socket_addr(&self) -> SocketAddr {
+        SocketAddr::new(self.ip, self.port)
+    }
+}
+
+/// Who asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Client {
+    /// Process id.
+    pub pid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// Name of the thread.
+    pub comm: String,
+    /// User id.
+    pub uid: u32,
+    /// Path below the cgroup2 mount; null once the cgroup is gone.
+    pub cgroup: Option<String>,
+    /// Id of the cgroup.
+    #[serde(rename = "cgroupId")]
+    pub cgroup_id: u64,
+    /// Cookie of the network namespace.
+    #[serde(rename = "netnsCookie")]
+    pub netns: u64,
+}
+
+/// A chosen backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    /// Address.
+    pub ip: IpAddr,
+    /// Port.
+    pub port: u16,
+    /// Namespace of its pod.
+    pub namespace: Option<String>,
+    /// Its pod.
+    pub pod: Option<String>,
+    /// Its node.
+    pub node: Option<String>,
+}
+
+/// A service port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub name: String,
+    /// Name of the port, empty where unset.
+    pub port: String,
+}
+
+/// Turns the programs' clock into that of the world.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// A moment of CLOCK_MONOTONIC, nanoseconds.
+    pub monotonic: u64,
+    /// The same moment.
+    pub world: Timestamp,
+}
+
+impl Clock {
+    /// When `monotonic` nanoseconds of CLOCK_MONOTONIC were; to the microsecond.
+    pub fn at(&self, monotonic: u64) -> Timestamp {
+        let ago = i128::from(self.monotonic) - i128::from(monotonic);
+        let moment = Timestamp::from_nanosecond(self.world.as_nanosecond() - ago).unwrap_or(self.world);
+        moment.round(Unit::Microsecond).unwrap_or(moment)
+    }
+}
+
+/// What an event's numbers mean.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    /// This node.
+    pub node: &'a str,
+    /// The programs' clock.
+    pub clock: Clock,
+    /// The service port, if its id is known.
+    pub service: Option<&'a Name>,
+    /// The cgroup's path below the mount, if it still is.
+    pub cgroup: Option<&'a str>,
+    /// The chosen backend's pod and node.
+    pub backend: (Option<&'a ObjectName>, Option<&'a str>),
+}
+
+impl Decision {
+    /// Puts names to an event's numbers.
+    pub fn new(event: &Event, names: &Names<'_>) -> Self {
+        let (verdict, reason) = match Reason::from_u8(event.reason) {
+            Some(reason) => (reason.verdict().name(), reason.name()),
+            None => ("unknown", "unknown"),
+        };
+        let original = Endpoint { address: event.original, port_be: event.original_port_be };
+        let backend = Endpoint { address: event.backend, port_be: event.backend_port_be };
+        let (pod, node) = names.backend;
+        let terminating = event.backend_flags & u32::from(backend_flag::TERMINATING) != 0;
+        Self {
+            schema: SCHEMA,
+            time: names.clock.at(event.time),
+            node: names.node.into(),
+            hook: Hook::from_u8(event.hook).map_or("unknown", Hook::name).into(),
+            verdict: verdict.into(),
+            reason: reason.into(),
+            protocol: protocol(event.protocol).into(),
+            client: Client {
+                pid: event.pid,
+                tid: event.tid,
+                comm: Name::text(&event.comm).into(),
+                uid: event.uid,
+                cgroup: names.cgroup.map(Into::into),
+                cgroup_id: event.cgroup,
+                netns: event.netns,
+            },
+            original: original.into(),
+            backend: (event.backend_port_be != 0).then(|| {
+                let Address { ip, port } = backend.into();
+                Backend {
+                    ip,
+                    port,
+                    namespace: pod.map(|pod| pod.namespace.clone()),
+                    pod: pod.map(|pod| pod.name.clone()),
+                    node: node.map(Into::into),
+                }
+            }),
+            service: names.service.map(|name| Service {
+                namespace: Name::text(&name.namespace).into(),
+                name: Name::text(&name.service).into(),
+                port: Name::text(&name.port).into(),
+            }),
+            mode: (event.mode != 0).then(|| mode::name(event.mode).into()),
+            flags: if terminating { vec!["terminating".into()] } else { Vec::new() },
+        }
+    }
+}
+
+/// Name of an IP protocol number.
+pub fn protocol(number: u8) -> &'static str {
+    match number {
+        abi::TCP => "TCP",
+        abi::UDP => "UDP",
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::{TCP, reason};
+
+    #[test]
+    fn a_decision_line_is_the_documented_json() {
+        let vip: Endpoint = "10.96.0.1:80".parse::<SocketAddr>().unwrap().into();
+        let to: Endpoint = "10.1.0.7:8080".parse::<SocketAddr>().unwrap().into();
+        let mut comm = [0; 16];
+        comm[..4].copy_from_slice(b"curl");
+        let event = Event {
+            time: 1_000,
+            cgroup: 7,
+            netns: 3,
+            pid: 42,
+            tid: 43,
+            uid: 1000,
+            service: 1,
+            original: vip.address,
+            original_port_be: vip.port_be,
+            backend: to.address,
+            backend_port_be: to.port_be,
+            protocol: TCP,
+            hook: Hook::Connect as u8,
+            reason: reason::Reason::Balanced as u8,
+            mode: mode::CLUSTER_IP,
+            comm,
+            ..Event::default()
+        };
+        let name = Name {
+            namespace: Name::bytes("shop").unwrap(),
+            service: Name::bytes("cart").unwrap(),
+            port: Name::bytes("http").unwrap(),
+            uid: Name::bytes("").unwrap(),
+            port_be: vip.port_be,
+            protocol: TCP,
+            family: 4,
+            pad: 0,
+        };
+        let pod = ObjectName::new("shop", "cart-1");
+        let line = Decision::new(
+            &event,
+            &Names {
+                node: "n1",
+                clock: Clock { monotonic: 2_001_000, world: "2026-11-22T10:00:00.002Z".parse().unwrap() },
+                service: Some(&name),
+                cgroup: Some("/kubepods/pod1"),
+                backend: (Some(&pod), Some("n2")),
+            },
+        );
+        let expected = r#"{"schema":1,"time":"2026-11-22T10:00:00Z","node":"n1","hook":"connect","verdict":"translated","reason":"balanced","protocol":"TCP","client":{"pid":42,"tid":43,"comm":"curl","uid":1000,"cgroup":"/kubepods/pod1","cgroupId":7,"netnsCookie":3},"original":{"ip":"10.96.0.1","port":80},"backend":{"ip":"10.1.0.7","port":8080,"namespace":"shop","pod":"cart-1","node":"n2"},"service":{"namespace":"shop","name":"cart","port":"http"},"mode":"ClusterIP","flags":[]}"#;
+        assert_eq!(serde_json::to_string(&Line::Decision(Box::new(line.clone()))).unwrap(), expected);
+        let back: Line = serde_json::from_str(expected).unwrap();
+        assert_eq!(back, Line::Decision(Box::new(line)));
+    }
+
+    #[test]
+    fn a_loss_line_can_be_told_from_a_decision() {
+        let text = r#"{"schema":1,"time":"2026-11-22T10:00:00Z","node":"n1","lost":12,"at":"ring"}"#;
+        let line: Line = serde_json::from_str(text).unwrap();
+        assert!(matches!(&line, Line::Lost(lost) if lost.lost == 12));
+        assert_eq!(serde_json::to_string(&line).unwrap(), text);
+    }
+}
