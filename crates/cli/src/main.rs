@@ -1,2 +1,83 @@
-//! The `balancing` command.
-fn main() {}
+//! The `balancing` command: one verb a file.
+#![forbid(unsafe_code)]
+
+mod agent;
+mod clean;
+mod doctor;
+mod events;
+mod get;
+mod output;
+mod pause;
+mod place;
+mod status;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Layer-4 load balancing with eBPF, where connections begin.
+#[derive(Parser)]
+#[command(
+    name = "balancing",
+    version,
+    about,
+    after_help = "Exit codes: 0 done (status: healthy), 1 failed (status: degraded; doctor: something is missing), \
+                  2 wrong usage (status: not running)."
+)]
+struct Command {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Agent(agent::Options),
+    Status(status::Options),
+    Get(get::Options),
+    Why(why::Options),
+    Events(events::Options),
+    Doctor(doctor::Options),
+    Pause(pause::Pause),
+    Resume(pause::Resume),
+    Clean(clean::Options),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Command::parse().verb {
+        Verb::Agent(options) => options.run(),
+        Verb::Status(options) => options.run(),
+        Verb::Get(options) => options.run(),
+        Verb::Why(options) => options.run(),
+        Verb::Events(options) => options.run(),
+        Verb::Doctor(options) => options.run(),
+        Verb::Pause(options) => options.run(),
+        Verb::Resume(options) => options.run(),
+        Verb::Clean(options) => options.run(),
+    };
+    match outcome {
+        Ok(code) => code,
+        // Whoever reads our output has had enough, as `| head` has.
+        Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn every_command_has_an_example() {
+        let command = Command::command();
+        command.clone().debug_assert();
+        for verb in command.get_subcommands() {
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("Example"), "`balancing {} --help` has no example", verb.get_name());
+        }
+    }
+}

@@ -20,3 +20,9 @@ pub use decision::{Decision, choose, look_up};
 pub use env::{Env, Socket};
 pub use reply::{peer, release, source};
 pub use sendmsg::sendmsg;
+
+// The tests name this crate as others do: the fuzz target runs one of their files.
+#[cfg(test)]
+extern crate self as datapath;
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,9 @@
 //! The way back: the address that the application used, in place of the backend's (R9).
 
-use crate::{Socket, sockets::Known};
+use crate::{
+    Socket,
+    sockets::{Known, give_up},
+};
 use abi::{Endpoint, slot::owner, slot::pair_flag};
 
 /// `recvmsg()`: the address to show for a datagram from `from`; `None` = as it is.
@@ -32,8 +35,7 @@ pub fn release<S: Socket>(socket: &S) {
         let Some(slot) = slot else { continue };
         let held = slot.owner.load();
         if held & owner::COOKIE == cookie {
-            slot.pair.meta.store(0);
-            slot.owner.keep(owner::OVERFLOW);
+            give_up(slot);
         }
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     sockets::{self, Kept, Known, PairRef},
 };
 use abi::{
-    Endpoint, Key, Reason, Record,
+    Key, Reason, Record,
     frontend::backend_flag,
     slot::{STORED_PAIRS, pair_flag},
 };
@@ -30,6 +30,8 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         return Decision::none(Reason::AlreadyTranslated);
     }
     if env.settings().paused != 0 {
+        // As below: it passes, so that this address is what the application gets.
+        known.mark_direct(&key.endpoint);
         return Decision::none(Reason::Paused);
     }
     let (record, reason) = look_up(env, key);
@@ -44,7 +46,7 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         let choice = Choice { reason: Reason::Sticky, endpoint: pair.backend(), ids: pair.ids(), flags };
         return Decision::to(&record, &choice, Reason::Sticky);
     }
-    let choice = choose_apart(env, &known, &record, &key.endpoint);
+    let choice = choose_apart(env, &known, &record);
     if !choice.is_some() {
         return Decision::fail(&record, choice.reason);
     }
@@ -82,11 +84,10 @@ fn sticky<'a, E: Env, S: Socket>(
 /// Chooses a backend, preferring one whose address no other destination of this socket has (R8): the reply's
 /// source address is all that tells them apart.
 #[inline(always)]
-fn choose_apart<E: Env>(env: &E, known: &Known<'_>, record: &Record, vip: &Endpoint) -> Choice {
+fn choose_apart<E: Env>(env: &E, known: &Known<'_>, record: &Record) -> Choice {
     if known.is_empty() {
         return choose(env, record, 1, |_| false);
     }
-    choose(env, record, TRIES, |candidate| {
-        known.find(|pair| pair.backend == *candidate && pair.vip != *vip).is_some()
-    })
+    let taken = known.backends();
+    choose(env, record, TRIES, |candidate| taken.has(candidate))
 }

@@ -159,6 +159,22 @@ impl<'a> Known<'a> {
         Some(found)
     }
 
+    /// Backends that this socket's destinations have, or had: see [`Taken`].
+    #[inline(always)]
+    pub fn backends(&self) -> Taken {
+        let mut taken = Taken([0; STORED_PAIRS + 1]);
+        let [first, stored @ ..] = &mut taken.0;
+        if let Some(slot) = self.slot {
+            *first = fingerprint(&slot.pair);
+        }
+        if let Some(pairs) = self.stored {
+            for (taken, pair) in stored.iter_mut().zip(&pairs.pairs) {
+                *taken = fingerprint(pair);
+            }
+        }
+        taken
+    }
+
     /// The VIP of the pair used last, of those for which `test` holds.
     #[inline(always)]
     pub fn latest(&self, test: impl Fn(&Seen) -> bool) -> Option<Endpoint> {
@@ -231,6 +247,46 @@ impl<'a> Known<'a> {
     }
 }
 
+/// Backend addresses of a socket's pairs, as fingerprints: comparing whole addresses, ten candidates against nine
+/// pairs, would cost the verifier seconds. For its sake too, pairs are taken as they are, also those that are no
+/// longer valid: to avoid what a socket once had does no harm.
+pub struct Taken([u64; STORED_PAIRS + 1]);
+
+impl Taken {
+    /// Is `endpoint` among them?
+    #[inline(always)]
+    pub fn has(&self, endpoint: &Endpoint) -> bool {
+        let [a, b, c, d] = endpoint.address.0;
+        let words = [u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32];
+        let wanted = mix(words, endpoint.port_be);
+        let mut found = false;
+        for taken in self.0 {
+            found |= taken == wanted;
+        }
+        found
+    }
+}
+
+/// Fingerprint of a pair's backend.
+#[inline(always)]
+fn fingerprint(pair: &Pair) -> u64 {
+    let [high, low] = &pair.backend;
+    mix([high.load(), low.load()], Meta::unpack(pair.meta.load()).backend_port_be)
+}
+
+/// 64 bits that tell endpoints apart (rounds of splitmix64); never 0.
+#[inline(always)]
+fn mix(words: [u64; 2], port_be: u16) -> u64 {
+    let mut hash = u64::from(port_be);
+    for word in words {
+        hash = (hash ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        hash ^= hash >> 29;
+        hash = hash.wrapping_mul(0x94d0_49bb_1331_11eb);
+        hash ^= hash >> 32;
+    }
+    hash | 1
+}
+
 #[inline(always)]
 fn tick(stored: &Pairs) -> u32 {
     (stored.clock.add(1) as u32).wrapping_add(1)
@@ -252,10 +308,9 @@ pub fn forget<S: Socket>(socket: &S) {
     }
     if let Some(slot) = socket.slot() {
         let held = slot.owner.load();
-        if held & (owner::COOKIE | owner::COPYING) == cookie {
+        if held & owner::COOKIE == cookie {
             stored |= held & owner::MORE;
-            slot.pair.meta.store(0);
-            slot.owner.keep(owner::OVERFLOW);
+            give_up(slot);
         }
         stored |= held & owner::OVERFLOW;
     }
@@ -266,6 +321,13 @@ pub fn forget<S: Socket>(socket: &S) {
             pair.meta.store(0);
         }
     }
+}
+
+/// Frees a slot. The agent may be copying into it: then it stays COPYING, and nobody's, until the agent is done.
+#[inline(always)]
+pub(crate) fn give_up(slot: &Slot) {
+    slot.pair.meta.store(0);
+    slot.owner.keep(owner::OVERFLOW | owner::COPYING);
 }
 
 /// Was a choice remembered?
@@ -282,7 +344,7 @@ pub enum Kept {
 /// Remembers that `key` went to `choice`.
 #[inline(always)]
 pub fn remember<S: Socket>(socket: &S, key: &Key, service: u32, choice: &Choice, flags: u8) -> Kept {
-    let new = Seen {
+    let mut new = Seen {
         vip: key.endpoint,
         backend: choice.endpoint,
         meta: Meta {
@@ -298,8 +360,16 @@ pub fn remember<S: Socket>(socket: &S, key: &Key, service: u32, choice: &Choice,
     };
     if let Some(slot) = take(socket) {
         let meta = slot.pair.meta.load();
-        if is_free_for(socket, &slot.pair, meta, &new.vip) && write(&slot.pair, meta, &new) {
-            return Kept::Yes;
+        if is_free_for(socket, &slot.pair, meta, &new.vip) {
+            // Only where there are several does it matter which was last.
+            if slot.owner.load() & owner::MORE != 0
+                && let Some(stored) = socket.stored()
+            {
+                new.stamp = tick(stored);
+            }
+            if write(&slot.pair, meta, &new) {
+                return Kept::Yes;
+            }
         }
     }
     remember_in_storage(socket, new)
@@ -338,7 +408,7 @@ fn take<S: Socket>(socket: &S) -> Option<&Slot> {
     if held & (owner::COOKIE | owner::COPYING) == cookie {
         return Some(slot);
     }
-    if held & owner::COOKIE != 0 {
+    if held & (owner::COOKIE | owner::COPYING) != 0 {
         return None;
     }
     let mut new = held | cookie;
@@ -357,7 +427,7 @@ fn remember_in_storage<S: Socket>(socket: &S, mut new: Seen) -> Kept {
     new.stamp = tick(stored);
     // Two threads may be at it on one socket; who loses looks again.
     for _ in 0..2 {
-        if let Some(pair) = place_for(stored, &new.vip)
+        if let Some(pair) = place_for(socket, stored, &new.vip)
             && write(pair, pair.meta.load(), &new)
         {
             return Kept::Yes;
@@ -377,16 +447,19 @@ fn remember_in_storage<S: Socket>(socket: &S, mut new: Seen) -> Kept {
     Kept::No
 }
 
-/// The pair that `vip` has already, or else an empty one.
+/// The pair that `vip` has already, or else one that is empty or stands for a connection that is over.
 #[inline(always)]
-fn place_for<'a>(stored: &'a Pairs, vip: &Endpoint) -> Option<&'a Pair> {
+fn place_for<'a, S: Socket>(socket: &S, stored: &'a Pairs, vip: &Endpoint) -> Option<&'a Pair> {
+    let connected = socket.is_connected();
     let mut empty = None;
     for pair in &stored.pairs {
         let meta = Meta::unpack(pair.meta.load());
-        if meta.state == pair_state::EMPTY && empty.is_none() {
+        let by_connect = meta.flags & pair_flag::CONNECTED != 0;
+        let over = meta.state == pair_state::VALID && by_connect && !connected;
+        if (meta.state == pair_state::EMPTY || over) && empty.is_none() {
             empty = Some(pair);
         }
-        let free = meta.state == pair_state::VALID && meta.flags & pair_flag::CONNECTED == 0;
+        let free = meta.state == pair_state::VALID && !by_connect;
         if free && meta.vip_port_be == vip.port_be && address(&pair.vip) == vip.address {
             return Some(pair);
         }
@@ -405,8 +478,10 @@ fn announce_storage<S: Socket>(socket: &S) {
         return;
     }
     let Some(slot) = socket.slot() else { return };
-    let mine = slot.owner.load() & (owner::COOKIE | owner::COPYING) == cookie;
-    slot.owner.set(if mine { owner::MORE } else { owner::OVERFLOW });
+    let held = slot.owner.load();
+    // Of a slot that the agent is copying into, only OVERFLOW is sure to stay.
+    let sure = if held & owner::COPYING == 0 { 0 } else { owner::OVERFLOW };
+    slot.owner.set(if held & owner::COOKIE == cookie { owner::MORE | sure } else { owner::OVERFLOW });
 }
 
 /// Writes `new` if the pair still is as `meta` says.

@@ -1,13 +1,13 @@
 //! Counters and events.
 
 use crate::{maps, tables::Tables};
-use abi::{Address, Event, Hook, Key, reason, settings::level};
+use abi::{Hook, Key, reason, settings::level};
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_RB_NO_WAKEUP,
     helpers::{
-        bpf_get_current_cgroup_id, bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid,
-        bpf_get_netns_cookie, bpf_get_socket_cookie, generated::bpf_ktime_get_coarse_ns,
+        bpf_get_current_cgroup_id, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_get_netns_cookie,
+        bpf_get_socket_cookie, generated::bpf_get_current_comm, generated::bpf_ktime_get_coarse_ns,
     },
     programs::SockAddrContext,
 };
@@ -51,37 +51,32 @@ fn emit(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision) {
         return;
     };
     let pid_tgid = bpf_get_current_pid_tgid();
-    // SAFETY: helpers over the hook's own context.
-    let (time, cgroup, netns, cookie) = unsafe {
-        (
-            bpf_ktime_get_coarse_ns(),
-            bpf_get_current_cgroup_id(),
-            bpf_get_netns_cookie(ctx.as_ptr()),
-            bpf_get_socket_cookie(ctx.as_ptr()),
-        )
-    };
-    entry.write(Event {
-        time,
-        cgroup,
-        netns,
-        cookie,
-        pid: (pid_tgid >> 32) as u32,
-        tid: pid_tgid as u32,
-        uid: bpf_get_current_uid_gid() as u32,
-        service: decision.service,
-        original: key.endpoint.address,
-        backend: if decision.backend.port_be == 0 { Address::default() } else { decision.backend.address },
-        original_port_be: key.endpoint.port_be,
-        backend_port_be: decision.backend.port_be,
-        protocol: key.protocol,
-        hook: hook as u8,
-        reason: decision.reason as u8,
-        mode: decision.mode,
-        comm: bpf_get_current_comm().unwrap_or_default(),
-        backend_flags: u32::from(decision.backend_flags),
-        pad: 0,
-        pad2: [0; 2],
-    });
+    let event = entry.as_mut_ptr();
+    // Field by field into the ring: built on the stack first, it would not fit beside the caller's frame.
+    // SAFETY: the entry is ours until it is submitted, of this size and aligned; every field is written.
+    unsafe {
+        (*event).time = bpf_ktime_get_coarse_ns();
+        (*event).cgroup = bpf_get_current_cgroup_id();
+        (*event).netns = bpf_get_netns_cookie(ctx.as_ptr());
+        (*event).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+        (*event).pid = (pid_tgid >> 32) as u32;
+        (*event).tid = pid_tgid as u32;
+        (*event).uid = bpf_get_current_uid_gid() as u32;
+        (*event).service = decision.service;
+        (*event).original = key.endpoint.address;
+        (*event).backend = decision.backend.address;
+        (*event).original_port_be = key.endpoint.port_be;
+        (*event).backend_port_be = decision.backend.port_be;
+        (*event).protocol = key.protocol;
+        (*event).hook = hook as u8;
+        (*event).reason = decision.reason as u8;
+        (*event).mode = decision.mode;
+        // A failure leaves zeroes (kernel/bpf/helpers.c).
+        bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
+        (*event).backend_flags = u32::from(decision.backend_flags);
+        (*event).pad = 0;
+        (*event).pad2 = [0; 2];
+    }
     // Nobody is woken: that would cost the client as much as twenty connects. The agent comes by itself.
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));
 }

@@ -1,0 +1,39 @@
+//! `balancing clean`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::{output::print, place::Place};
+
+/// Detach everything and remove every pin: the node is as before
+///
+/// Connections that exist go on; connected sockets then show their backend's address.
+#[derive(Args)]
+#[command(after_help = "Example:\n  balancing clean")]
+pub(crate) struct Options {
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Options {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        if let Ok(status) = agent::local::status(&self.place.socket) {
+            anyhow::bail!(
+                "the agent is running (pid {}) and would be left with nothing; stop it first: kill {}",
+                status.pid,
+                status.pid
+            );
+        }
+        let pins = self.place.pins();
+        let there = pins.exist();
+        kernel::clean(&pins)?;
+        let directory = pins.directory().display();
+        if there {
+            print(&format!("detached all programs and removed {directory}"))?;
+        } else {
+            print(&format!("nothing to do: {directory} is not there"))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,107 @@
+//! `balancing events`.
+
+use std::process::ExitCode;
+
+use agent::{EventLevel, local};
+use clap::{Args, ValueEnum};
+use observe::event::{Decision, Line};
+
+use crate::{output::print, place::Place};
+
+/// Show decisions, as they are made: who connected to what, where it went, and why
+///
+/// Which decisions are told of is the agent's level: failures unless changed.
+#[derive(Args)]
+#[command(after_help = "Examples:\n  balancing events -f --level all\n  \
+                        balancing events --verdict refused -o json | jq .client.comm")]
+pub(crate) struct Options {
+    /// Go on with new ones until interrupted
+    #[arg(short, long)]
+    follow: bool,
+    /// First set the level, for everyone: off, failures, sampled=N or all
+    #[arg(long, value_name = "LEVEL")]
+    level: Option<EventLevel>,
+    /// Only this verdict: translated, refused, unreachable or passed
+    #[arg(long, value_name = "VERDICT", value_parser = ["translated", "refused", "unreachable", "passed"])]
+    verdict: Option<String>,
+    /// Only this service
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = service)]
+    service: Option<(String, String)>,
+    /// Only this process
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// Form of the lines
+    #[arg(short, long, value_enum, default_value_t = Form::Text)]
+    output: Form,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Form {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+fn service(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.into(), name.into()))
+        }
+        _ => Err("give NAMESPACE/NAME".into()),
+    }
+}
+
+impl Options {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let lines = local::ask(&self.place.socket, &local::Request::Events { follow: self.follow })?;
+        if let Some(level) = self.level {
+            agent::set_level(&self.place.maps()?, level)?;
+        }
+        for line in lines {
+            let line = line?;
+            let parsed: Line = serde_json::from_str(&line)?;
+            match &parsed {
+                Line::Decision(decision) if !self.wants(decision) => continue,
+                _ if self.output == Form::Json => print(&line)?,
+                Line::Decision(decision) => print(&text(decision))?,
+                Line::Lost(lost) => {
+                    print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn wants(&self, decision: &Decision) -> bool {
+        let service = |(namespace, name): &(String, String)| {
+            decision.service.as_ref().is_some_and(|it| it.namespace == *namespace && it.name == *name)
+        };
+        self.verdict.as_ref().is_none_or(|verdict| decision.verdict == *verdict)
+            && self.service.as_ref().is_none_or(service)
+            && self.pid.is_none_or(|pid| decision.client.pid == pid)
+    }
+}
+
+fn text(decision: &Decision) -> String {
+    let to = match &decision.backend {
+        Some(backend) => format!(" -> {}", std::net::SocketAddr::new(backend.ip, backend.port)),
+        None => String::new(),
+    };
+    let service = decision.service.as_ref().map_or(String::new(), |service| {
+        let colon = if service.port.is_empty() { "" } else { ":" };
+        format!("  {}/{}{colon}{}", service.namespace, service.name, service.port)
+    });
+    format!(
+        "{}  {} ({})  {}[{}]  {} {}{to}{service}",
+        decision.time.strftime("%H:%M:%S%.3f"),
+        decision.verdict,
+        decision.reason,
+        decision.client.comm,
+        decision.client.pid,
+        decision.protocol,
+        decision.original.socket_addr(),
+    )
+}

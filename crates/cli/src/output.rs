@@ -1,0 +1,96 @@
+//! Tables for people, JSON and YAML for machines.
+
+use std::io::Write;
+
+use clap::ValueEnum;
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+
+/// Form of a listing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// Columns that fit a screen.
+    #[default]
+    Table,
+    /// All columns.
+    Wide,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+/// Something that can be a row of a listing.
+pub(crate) trait Row: Serialize {
+    /// Column heads; the wide ones are last.
+    const HEADS: &'static [&'static str];
+    /// How many columns the narrow table has.
+    const NARROW: usize;
+    /// The cells, one for each head.
+    fn cells(&self) -> Vec<String>;
+}
+
+/// Prints a listing; `empty` is what people are told when there is nothing.
+pub(crate) fn list<R: Row>(rows: &[R], format: Format, empty: &str) -> anyhow::Result<()> {
+    match format {
+        Format::Json => print(&serde_json::to_string_pretty(rows)?),
+        Format::Yaml => print(serde_saphyr::to_string(&rows)?.trim_end()),
+        Format::Table | Format::Wide if rows.is_empty() => {
+            eprintln!("{empty}");
+            Ok(())
+        }
+        Format::Table | Format::Wide => {
+            let columns = if format == Format::Wide { R::HEADS.len() } else { R::NARROW };
+            let cells = rows.iter().map(|row| row.cells().into_iter().take(columns).collect());
+            print(&columns_of(R::HEADS.iter().take(columns), cells))
+        }
+    }
+}
+
+/// Aligned columns without lines.
+pub(crate) fn columns_of<H: ToString>(
+    heads: impl Iterator<Item = H>,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    let heads: Vec<String> = heads.map(|head| head.to_string()).collect();
+    if !heads.is_empty() {
+        table.set_header(heads);
+    }
+    for row in rows {
+        table.add_row(row);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let text = table.to_string();
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+/// Prints a line or more, and does not fall over a closed pipe as `println!` does.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    Ok(out.flush()?)
+}
+
+/// Has the reader of our output gone?
+pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_aligned_and_have_no_trailing_blanks() {
+        let rows = vec![vec!["a".into(), "10.0.0.1".into()], vec!["longer".into(), "b".into()]];
+        let text = columns_of(["NAME", "ADDRESS"].iter(), rows.into_iter());
+        assert_eq!(text, "NAME    ADDRESS\na       10.0.0.1\nlonger  b");
+    }
+}

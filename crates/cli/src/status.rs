@@ -1,0 +1,95 @@
+//! `balancing status`.
+
+use std::{process::ExitCode, time::Duration};
+
+use agent::{Status, local::AskError};
+use clap::Args;
+
+use crate::{
+    output::{Format, columns_of, print},
+    place::Place,
+};
+
+/// One screen: is it running, what is attached, what is in the tables, what is wrong
+#[derive(Args)]
+#[command(after_help = "Example:\n  balancing status || echo 'something is wrong'\n\n\
+                        Exit codes: 0 healthy, 1 degraded, 2 not running.")]
+pub(crate) struct Options {
+    /// Form of the answer
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Options {
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        let status = match agent::local::status(&self.place.socket) {
+            Ok(status) => status,
+            Err(error @ AskError::NotRunning(_)) => {
+                eprintln!("error: {error}");
+                if let Ok(hooks) = kernel::attached(&self.place.pins()) {
+                    let on = hooks.iter().filter(|hook| hook.program_id.is_some()).count();
+                    if on > 0 {
+                        eprintln!(
+                            "{on} of {} programs are attached all the same, with the tables that it left",
+                            hooks.len()
+                        );
+                    }
+                }
+                return Ok(ExitCode::from(2));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match self.output {
+            Format::Json => print(&serde_json::to_string_pretty(&status)?)?,
+            Format::Yaml => print(serde_saphyr::to_string(&status)?.trim_end())?,
+            Format::Table | Format::Wide => print(&screen(&status))?,
+        }
+        Ok(if status.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+fn screen(status: &Status) -> String {
+    let state = if status.problems.is_empty() { "healthy" } else { "degraded" };
+    let on = status.hooks.iter().filter(|hook| hook.program.is_some()).count();
+    let sources: Vec<String> = status
+        .sources
+        .iter()
+        .map(|source| {
+            format!("{} ({})", source.name, if source.synced { "synced" } else { "not yet synced" })
+        })
+        .collect();
+    let objects: Vec<String> = status.objects.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let maps: Vec<String> =
+        status.maps.iter().map(|map| format!("{} {} %", map.name, map.percent())).collect();
+    let zone = status.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
+    let paused = if status.paused { ", PAUSED" } else { "" };
+    let mut rows = vec![
+        (
+            "agent",
+            format!("{state}{paused}, version {}, pid {}, up {}", status.version, status.pid, up(status)),
+        ),
+        ("node", format!("{}{zone}", status.node)),
+        ("programs", format!("{on} of {} hooks, on {}", status.hooks.len(), status.cgroup)),
+        ("sources", sources.join(", ")),
+        ("objects", objects.join(", ")),
+        ("tables", format!("{} frontends, {} backends", status.frontends, status.backends)),
+        ("map use", maps.join(", ")),
+        ("events", format!("level {}, {} lost in the kernel", status.events, status.events_lost)),
+        ("audits", format!("{} differences found", status.audit_differences)),
+    ];
+    rows.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
+    rows.extend(status.notices.iter().map(|notice| ("notice", notice.clone())));
+    columns_of(std::iter::empty::<&str>(), rows.into_iter().map(|(what, text)| vec![what.into(), text]))
+}
+
+fn up(status: &Status) -> String {
+    let up = Duration::from_secs(status.uptime_seconds).as_secs();
+    match (up / 86_400, up / 3_600 % 24, up / 60 % 60, up % 60) {
+        (0, 0, 0, s) => format!("{s} s"),
+        (0, 0, m, s) => format!("{m} min {s} s"),
+        (0, h, m, _) => format!("{h} h {m} min"),
+        (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}

@@ -1,0 +1,10 @@
+//! The rules, each by its number.
+
+mod carrying;
+mod choosing;
+mod connections;
+mod datagrams;
+mod forgetting;
+mod history;
+mod sequences;
+mod world;

@@ -1,0 +1,237 @@
+//! R8 for unconnected UDP.
+
+extern crate std;
+
+use super::world::{Application, add_backend, at, change_backend, set_list, stop_serving, tables, udp};
+use abi::{Endpoint, Reason, frontend::backend_flag};
+use datapath::memory::{MemorySocket, Slots, Tables};
+use std::{collections::BTreeSet, format, string::String, vec::Vec};
+
+const VIP: &str = "10.96.0.1:53";
+const OTHER: &str = "10.96.0.2:53";
+const MANY: [&str; 4] = ["10.1.0.1:53", "10.1.0.2:53", "10.1.0.3:53", "10.1.0.4:53"];
+
+#[test]
+fn r8_one_choice_for_each_socket_and_vip() {
+    let (tables, slots) = (tables(&[(VIP, &MANY)]), Slots::new(64));
+    let mut chosen = BTreeSet::new();
+    for cookie in 1..=40 {
+        let socket = MemorySocket::new(cookie, &slots);
+        let first = socket.send(&tables, VIP);
+        assert_eq!(first.reason, Reason::Balanced);
+        for _ in 0..20 {
+            let next = socket.send(&tables, VIP);
+            assert_eq!((next.reason, next.backend, next.service), (Reason::Sticky, first.backend, 1));
+        }
+        assert_eq!(socket.from(&first.backend), at(VIP));
+        assert_eq!(socket.named(&first.backend), None, "it is not connected");
+        chosen.insert(first.backend);
+    }
+    assert_eq!(chosen.len(), MANY.len(), "40 sockets");
+}
+
+#[test]
+fn r8_a_backend_that_no_longer_serves_is_replaced() {
+    let (mut tables, slots) = (tables(&[(VIP, &MANY[..2])]), Slots::new(4));
+    let socket = MemorySocket::new(1, &slots);
+    let first = socket.send(&tables, VIP).backend;
+    let (first_text, second_text) =
+        if first == at(MANY[0]) { (MANY[0], MANY[1]) } else { (MANY[1], MANY[0]) };
+    // Out of the list, but usable (R4: terminating, not ready): it stays.
+    let second = tables.backends.iter().find(|(_, it)| it.endpoint() != first).map(|(index, _)| *index);
+    set_list(&mut tables, 1, VIP, &[second.unwrap()]);
+    assert_eq!(socket.send(&tables, VIP).reason, Reason::Sticky);
+    stop_serving(&mut tables, first_text);
+    let again = socket.send(&tables, VIP);
+    assert_eq!((again.reason, again.backend), (Reason::Balanced, at(second_text)));
+    assert_eq!(socket.from(&at(second_text)), at(VIP));
+    assert_eq!(socket.send(&tables, VIP).reason, Reason::Sticky);
+}
+
+#[test]
+fn r8_an_index_that_was_given_to_another_endpoint_is_no_longer_the_backend() {
+    let reused: [fn(&mut Tables); 3] = [
+        |tables| change_backend(tables, MANY[0], |backend| backend.generation += 1),
+        |tables| change_backend(tables, MANY[0], |backend| (backend.service, backend.generation) = (9, 2)),
+        |tables| tables.backends.clear(),
+    ];
+    for reuse in reused {
+        let (mut tables, slots) = (tables(&[(VIP, &MANY[..1])]), Slots::new(4));
+        let socket = MemorySocket::new(1, &slots);
+        socket.send(&tables, VIP);
+        reuse(&mut tables);
+        let index = add_backend(&mut tables, 1, at(MANY[1]));
+        // `clear` has made room at index 0: another generation tells them apart.
+        tables.backends.get_mut(&index).unwrap().generation = 2;
+        set_list(&mut tables, 1, VIP, &[index]);
+        let decision = socket.send(&tables, VIP);
+        assert_eq!((decision.reason, decision.backend), (Reason::Balanced, at(MANY[1])));
+    }
+}
+
+#[test]
+fn r8_a_recreated_service_inherits_nothing() {
+    let (mut tables, slots) = (tables(&[(VIP, &MANY)]), Slots::new(4));
+    let socket = MemorySocket::new(1, &slots);
+    socket.send(&tables, VIP);
+    let index = add_backend(&mut tables, 2, at("10.1.9.9:53"));
+    set_list(&mut tables, 2, VIP, &[index]);
+    let decision = socket.send(&tables, VIP);
+    assert_eq!((decision.reason, decision.backend), (Reason::Balanced, at("10.1.9.9:53")));
+}
+
+#[test]
+fn r8_the_flags_of_a_sticky_backend_are_those_of_now() {
+    let (mut tables, slots) = (tables(&[(VIP, &MANY[..1])]), Slots::new(4));
+    let socket = MemorySocket::new(1, &slots);
+    socket.send(&tables, VIP);
+    change_backend(&mut tables, MANY[0], |backend| backend.flags |= backend_flag::TERMINATING);
+    let decision = socket.send(&tables, VIP);
+    assert_eq!((decision.reason, decision.backend_flags), (Reason::Sticky, 7));
+}
+
+#[test]
+fn r8_a_second_vip_avoids_the_backend_of_the_first() {
+    let (tables, slots) = (tables(&[(VIP, &MANY[..2]), (OTHER, &MANY[..2])]), Slots::new(64));
+    for cookie in 1..=50 {
+        let socket = MemorySocket::new(cookie, &slots);
+        let (first, second) = (socket.send(&tables, VIP).backend, socket.send(&tables, OTHER).backend);
+        assert_ne!(first, second);
+        assert_eq!((socket.from(&first), socket.from(&second)), (at(VIP), at(OTHER)));
+    }
+}
+
+#[test]
+fn r8_a_shared_backend_answers_as_the_vip_used_last() {
+    let (tables, slots) = (tables(&[(VIP, &MANY[..1]), (OTHER, &MANY[..1])]), Slots::new(4));
+    let socket = MemorySocket::new(1, &slots);
+    let backend = at(MANY[0]);
+    for vip in [VIP, OTHER, VIP, VIP, OTHER, OTHER, VIP, OTHER] {
+        assert_eq!(socket.send(&tables, vip).backend, backend);
+        assert_eq!(socket.from(&backend), at(vip));
+    }
+}
+
+#[test]
+fn r8_a_choice_made_anew_counts_as_the_last_use() {
+    // VIP has the slot and OTHER is stored; then VIP must move to OTHER's backend.
+    let (mut tables, slots) = (tables(&[(VIP, &MANY[..1]), (OTHER, &MANY[1..2])]), Slots::new(4));
+    let socket = MemorySocket::new(1, &slots);
+    socket.send(&tables, VIP);
+    socket.send(&tables, OTHER);
+    stop_serving(&mut tables, MANY[0]);
+    let index = add_backend(&mut tables, 1, at(MANY[1]));
+    set_list(&mut tables, 1, VIP, &[index]);
+    assert_eq!(socket.send(&tables, VIP).reason, Reason::Balanced);
+    assert_eq!(socket.from(&at(MANY[1])), at(VIP));
+    socket.send(&tables, OTHER);
+    assert_eq!(socket.from(&at(MANY[1])), at(OTHER));
+}
+
+#[test]
+fn r8_the_slot_taken_late_counts_as_the_last_use() {
+    // The slot is another's at first: OTHER goes to storage. Then VIP gets the slot.
+    let (tables, slots) = (tables(&[(VIP, &MANY[..1]), (OTHER, &MANY[..1])]), Slots::new(1));
+    let (owner, socket) = (MemorySocket::new(1, &slots), MemorySocket::new(2, &slots));
+    owner.send(&tables, VIP);
+    socket.send(&tables, OTHER);
+    assert_eq!(socket.from(&at(MANY[0])), at(OTHER));
+    datapath::release(&owner);
+    socket.send(&tables, VIP);
+    assert_eq!(slots.owned(), 1);
+    assert_eq!(socket.from(&at(MANY[0])), at(VIP));
+}
+
+#[test]
+fn r8_a_backend_spoken_to_directly_answers_as_itself_until_the_vip_is_used_again() {
+    let (tables, slots) = (tables(&[(VIP, &MANY[..1])]), Slots::new(4));
+    let socket = MemorySocket::new(1, &slots);
+    let backend = at(MANY[0]);
+    socket.send(&tables, VIP);
+    assert_eq!(socket.send(&tables, MANY[0]).reason, Reason::NotAService);
+    assert_eq!(socket.from(&backend), backend);
+    assert_eq!(socket.send(&tables, VIP).reason, Reason::Sticky);
+    assert_eq!(socket.from(&backend), at(VIP));
+    // Somebody else's address changes nothing.
+    socket.send(&tables, "192.0.2.1:53");
+    assert_eq!(socket.from(&backend), at(VIP));
+}
+
+/// `count` VIPs, each with a backend of its own; their VIPs and backends.
+fn many_vips(count: usize) -> (Tables, Vec<(String, Endpoint)>) {
+    let texts: Vec<(String, String)> =
+        (0..count).map(|n| (format!("10.96.1.{n}:53"), format!("10.1.1.{n}:53"))).collect();
+    let backends: Vec<[&str; 1]> = texts.iter().map(|(_, backend)| [backend.as_str()]).collect();
+    let services: Vec<(&str, &[&str])> =
+        texts.iter().zip(&backends).map(|((vip, _), backend)| (vip.as_str(), backend.as_slice())).collect();
+    let tables = tables(&services);
+    (tables, texts.into_iter().map(|(vip, backend)| (vip, at(&backend))).collect())
+}
+
+#[test]
+fn r8_nine_destinations_are_kept_and_the_tenth_says_that_it_evicts() {
+    let (tables, vips) = many_vips(12);
+    let slots = Slots::new(4);
+    let socket = MemorySocket::new(1, &slots);
+    for (vip, backend) in &vips[..9] {
+        assert_eq!((socket.send(&tables, vip).reason, socket.from(backend)), (Reason::Balanced, at(vip)));
+    }
+    for (vip, backend) in &vips[..9] {
+        assert_eq!((socket.send(&tables, vip).reason, socket.from(backend)), (Reason::Sticky, at(vip)));
+    }
+    for (vip, backend) in &vips[9..] {
+        assert_eq!(
+            (socket.send(&tables, vip).reason, socket.from(backend)),
+            (Reason::PairForgotten, at(vip))
+        );
+        let known = vips.iter().filter(|(vip, backend)| socket.from(backend) == at(vip)).count();
+        assert_eq!(known, 9, "one goes for each that comes");
+    }
+}
+
+#[test]
+fn r8_eight_destinations_are_kept_without_the_slot() {
+    let (tables, vips) = many_vips(9);
+    let slots = Slots::new(1);
+    let (owner, socket) = (MemorySocket::new(1, &slots), MemorySocket::new(2, &slots));
+    owner.send(&tables, &vips[0].0);
+    for (vip, _) in &vips[..8] {
+        assert_eq!(socket.send(&tables, vip).reason, Reason::Balanced);
+    }
+    assert!(vips[..8].iter().all(|(vip, backend)| socket.from(backend) == at(vip)));
+    assert_eq!(socket.send(&tables, &vips[8].0).reason, Reason::PairForgotten);
+}
+
+#[test]
+fn r8_the_pair_of_a_connection_is_never_evicted() {
+    for slot_is_taken in [false, true] {
+        let (tables, vips) = many_vips(40);
+        let slots = Slots::new(1);
+        let owner = MemorySocket::new(1, &slots);
+        if slot_is_taken {
+            owner.send(&tables, &vips[0].0);
+        }
+        let socket = MemorySocket::new(2, &slots);
+        let connected = socket.dial(&tables, udp(&vips[0].0)).backend;
+        for (vip, backend) in &vips[1..] {
+            let reason = socket.send(&tables, vip).reason;
+            assert!([Reason::Balanced, Reason::PairForgotten].contains(&reason), "{reason:?}");
+            assert_eq!(socket.from(backend), at(vip));
+            assert_eq!(socket.named(&connected), Some(at(&vips[0].0)));
+        }
+    }
+}
+
+#[test]
+fn r8_a_connection_that_is_over_takes_no_room() {
+    let (tables, vips) = many_vips(9);
+    let slots = Slots::new(1);
+    let (owner, socket) = (MemorySocket::new(1, &slots), MemorySocket::new(2, &slots));
+    owner.send(&tables, &vips[8].0);
+    socket.dial(&tables, udp(&vips[8].0));
+    socket.hang_up();
+    for (vip, _) in &vips[..8] {
+        assert_eq!(socket.send(&tables, vip).reason, Reason::Balanced, "R8: at least 8 pairs a socket");
+    }
+    assert!(vips[..8].iter().all(|(vip, backend)| socket.from(backend) == at(vip)));
+}
