@@ -25,6 +25,11 @@ pub struct Config {
     pub proxy_name: Option<String>,
 }
 
+/// Name of this node unless configured otherwise: the host name, as the kubelet has it.
+pub fn node_name() -> String {
+    host::name::node_name()
+}
+
 /// Where commands are answered unless configured otherwise.
 pub const SOCKET: &str = "/run/balancing/agent.sock";
 

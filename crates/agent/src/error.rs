@@ -27,6 +27,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A client that can't be explained.
+    #[error("client {0:?}: give `host` or a process id; pods are not known by name in this version")]
+    UnknownClient(String),
     /// The source ended, which it never does by itself.
     #[error("the manifests source has ended unexpectedly; see the log above")]
     SourceEnded,

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod client;
 pub mod config;
+pub mod doctor;
 mod error;
 pub mod event_log;
 pub mod explain;

@@ -51,7 +51,7 @@ impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         observe::log::start();
         let config = Config {
-            node: self.node_name.unwrap_or_else(host::name::node_name),
+            node: self.node_name.unwrap_or_else(agent::config::node_name),
             manifests: self.manifests,
             cgroup: self.cgroup_root,
             pins: self.place.pins(),

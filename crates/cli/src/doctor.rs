@@ -2,9 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
+use agent::doctor::{Finding, Outcome, findings};
 use clap::Args;
-use host::{Capabilities, Capability, CgroupRoot, bpffs, conflict, name};
-use serde::Serialize;
 
 use crate::output::{Format, Row, list, print};
 
@@ -18,21 +17,6 @@ pub(crate) struct Options {
     /// Form of the listing
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
-}
-
-#[derive(Serialize)]
-struct Finding {
-    check: String,
-    result: Outcome,
-    detail: String,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Outcome {
-    Ok,
-    Warning,
-    Missing,
 }
 
 impl Row for Finding {
@@ -64,46 +48,4 @@ impl Options {
         }
         Ok(if missing == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
-
-fn finding(check: impl Into<String>, result: Outcome, detail: impl Into<String>) -> Finding {
-    Finding { check: check.into(), result, detail: detail.into() }
-}
-
-fn findings(cgroup: Option<&std::path::Path>) -> anyhow::Result<Vec<Finding>> {
-    let mut findings = vec![finding("kernel", Outcome::Ok, name::kernel_release())];
-    let missing = Capabilities::effective()?.missing(&[Capability::Bpf, Capability::NetAdmin]);
-    let may_load = missing.is_empty() || Capabilities::effective()?.allow(Capability::SysAdmin);
-    findings.push(if may_load {
-        finding("rights", Outcome::Ok, "may load and attach programs")
-    } else {
-        let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        finding("rights", Outcome::Missing, format!("{} lacking: run as root", names.join(", ")))
-    });
-    findings.push(match CgroupRoot::discover(cgroup) {
-        Ok(root) => finding("cgroup2", Outcome::Ok, root.path().display().to_string()),
-        Err(error) => finding("cgroup2", Outcome::Missing, error.to_string()),
-    });
-    let mounted = bpffs::is_mounted(std::path::Path::new(bpffs::DEFAULT))?;
-    findings.push(if mounted {
-        finding("bpffs", Outcome::Ok, bpffs::DEFAULT)
-    } else {
-        finding("bpffs", Outcome::Warning, format!("{} is none; the agent mounts it", bpffs::DEFAULT))
-    });
-    if may_load {
-        findings.extend(kernel::probe::features().into_iter().map(|feature| match feature.problem {
-            None => finding(feature.name, Outcome::Ok, feature.purpose),
-            Some(problem) => {
-                finding(feature.name, Outcome::Missing, format!("{problem}; needed for {}", feature.purpose))
-            }
-        }));
-    }
-    let conflicts = conflict::conflicts()?;
-    if conflicts.is_empty() {
-        findings.push(finding("conflicts", Outcome::Ok, "no kube-proxy or other socket load balancer runs"));
-    }
-    findings.extend(
-        conflicts.into_iter().map(|conflict| finding("conflict", Outcome::Warning, conflict.to_string())),
-    );
-    Ok(findings)
 }

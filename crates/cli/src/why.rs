@@ -1,15 +1,15 @@
 //! `balancing why`.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, process::ExitCode};
 
 use abi::Name;
 use agent::{
+    client::Client,
     explain::{Explanation, explain},
     local::{self, PortEndpoints, Request},
 };
 use anyhow::{Context, bail};
 use clap::Args;
-use host::CgroupRoot;
 use kernel::{Contents, LiveTables, TableStore};
 use serde::Serialize;
 
@@ -45,21 +45,11 @@ struct Answer {
     endpoints: Option<Vec<local::Endpoint>>,
 }
 
-/// Who asks, and whether the programs see it.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Client {
-    name: String,
-    cgroup: Option<PathBuf>,
-    /// Its cgroup is below the one that the programs are attached to.
-    served: bool,
-}
-
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let maps = self.place.maps()?;
         let contents = maps.read()?;
-        let client = client(&self.client, &self.place)?;
+        let client = Client::identify(&self.client, &self.place.pins())?;
         let destinations = destinations(&self.destination, &contents)?;
         let known: Option<Vec<PortEndpoints>> = local::ask_one(&self.place.socket, &Request::Endpoints).ok();
         for (index, (address, protocol)) in destinations.into_iter().enumerate() {
@@ -80,29 +70,6 @@ impl Options {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-impl Clone for Client {
-    fn clone(&self) -> Self {
-        Self { name: self.name.clone(), cgroup: self.cgroup.clone(), served: self.served }
-    }
-}
-
-/// Who asks. Nothing depends on it yet but whether the programs see it at all.
-fn client(name: &str, place: &Place) -> anyhow::Result<Client> {
-    if name == "host" {
-        return Ok(Client { name: "host".into(), cgroup: None, served: true });
-    }
-    let Ok(pid) = name.parse::<u32>() else {
-        bail!("client {name:?}: give `host` or a process id; pods are not known by name in this version");
-    };
-    let root = CgroupRoot::discover(None)?;
-    let cgroup = root.of_process(pid).with_context(|| format!("client {pid}"))?;
-    let attached =
-        kernel::attached(&place.pins())?.into_iter().map(|hook| hook.cgroup_id).find(|id| *id != 0);
-    let top = attached.map(|id| root.find_by_id(id)).transpose()?.flatten();
-    let served = top.is_some_and(|top| cgroup.starts_with(top));
-    Ok(Client { name: format!("process {pid}"), cgroup: Some(cgroup), served })
 }
 
 fn protocol(text: &str) -> anyhow::Result<u8> {
@@ -232,7 +199,10 @@ fn share(listed: bool, of: usize) -> String {
 /// A reason, as a sentence.
 fn meaning(explanation: &Explanation) -> String {
     match explanation.reason {
-        "balanced" => format!("one of {} backends, each as likely", explanation.backends.len()),
+        "balanced" => match explanation.backends.len() {
+            1 => "there is one backend".into(),
+            count => format!("one of {count} backends, each as likely"),
+        },
         "not-a-service" => "no frontend has this address, port and protocol".into(),
         "no-endpoints" => "the service has no ready endpoint anywhere (ECONNREFUSED)".into(),
         "no-local-endpoint" => {

@@ -1,10 +1,17 @@
 //! The agent's own log: lines on standard error.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::EnvFilter;
 
 /// Starts logging to standard error, at level `info` unless `BALANCING_LOG` says otherwise (syntax of
 /// `tracing_subscriber::EnvFilter`).
 pub fn start() {
     let filter = EnvFilter::try_from_env("BALANCING_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
