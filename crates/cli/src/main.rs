@@ -16,12 +16,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Layer-4 load balancing with eBPF, where connections begin.
 #[derive(Parser)]
 #[command(
     name = "balancing",
     version,
-    about,
+    about = "Layer-4 load balancing with eBPF, where connections begin",
     after_help = "Exit codes: 0 done (status: healthy), 1 failed (status: degraded; doctor: something is missing), \
                   2 wrong usage (status: not running)."
 )]
