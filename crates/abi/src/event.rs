@@ -43,8 +43,8 @@ pub struct Event {
     pub comm: [u8; 16],
     /// Bits of [`crate::frontend::backend_flag`] of the chosen backend.
     pub backend_flags: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Bits of [`crate::feature`]: which of `pid` and `tid`, `comm`, `uid`, `cgroup` this kernel could give.
+    pub known: u32,
     /// Always 0.
     pub pad2: [u64; 2],
 }

@@ -11,6 +11,7 @@
 
 pub mod address;
 pub mod event;
+pub mod feature;
 pub mod frontend;
 pub mod layout;
 pub mod name;

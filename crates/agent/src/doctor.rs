@@ -62,7 +62,8 @@ pub fn findings(cgroup: Option<&Path>) -> Result<Vec<Finding>, Error> {
         findings.extend(kernel::probe::features().into_iter().map(|feature| match feature.problem {
             None => finding(feature.name, Outcome::Ok, feature.purpose),
             Some(problem) => {
-                finding(feature.name, Outcome::Missing, format!("{problem}; needed for {}", feature.purpose))
+                let outcome = if feature.optional.is_some() { Outcome::Warning } else { Outcome::Missing };
+                finding(feature.name, outcome, format!("{problem}; it is for {}", feature.purpose))
             }
         }));
     }

@@ -81,7 +81,7 @@ impl Options {
         };
         self.verdict.as_ref().is_none_or(|verdict| decision.verdict == *verdict)
             && self.service.as_ref().is_none_or(service)
-            && self.pid.is_none_or(|pid| decision.client.pid == pid)
+            && self.pid.is_none_or(|pid| decision.client.pid == Some(pid))
     }
 }
 
@@ -99,8 +99,8 @@ fn text(decision: &Decision) -> String {
         decision.time.strftime("%H:%M:%S%.3f"),
         decision.verdict,
         decision.reason,
-        decision.client.comm,
-        decision.client.pid,
+        decision.client.comm.as_deref().unwrap_or("?"),
+        decision.client.pid.map_or("?".into(), |pid| pid.to_string()),
         decision.protocol,
         decision.original.socket_addr(),
     )

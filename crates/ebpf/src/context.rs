@@ -90,10 +90,12 @@ pub fn obey(ctx: &SockAddrContext, family: HookFamily, hook: Hook, key: &Key, de
     }
 }
 
-/// The call fails with `errno`. `bpf_set_retval` (kernel 5.18) in place of the EPERM that a 0 alone would mean.
+/// The call fails with `errno`; with EPERM, which a 0 alone means, where the kernel has no `bpf_set_retval`.
 #[inline(always)]
 fn fail(errno: i32) -> i32 {
-    // SAFETY: a helper without pointers.
-    unsafe { bpf_set_retval(-errno) };
+    if crate::maps::features() & abi::feature::SET_RETVAL != 0 {
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_set_retval(-errno) };
+    }
     DENY
 }

@@ -1,7 +1,7 @@
 //! Counters and events.
 
 use crate::{maps, tables::Tables};
-use abi::{Hook, Key, reason, settings::level};
+use abi::{Hook, Key, feature, reason, settings::level};
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_RB_NO_WAKEUP,
@@ -50,18 +50,19 @@ fn emit(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision) {
         count(reason::COUNTER_LOST);
         return;
     };
-    let pid_tgid = bpf_get_current_pid_tgid();
+    let features = maps::features();
     let event = entry.as_mut_ptr();
     // Field by field into the ring: built on the stack first, it would not fit beside the caller's frame.
     // SAFETY: the entry is ours until it is submitted, of this size and aligned; every field is written.
     unsafe {
         (*event).time = bpf_ktime_get_coarse_ns();
-        (*event).cgroup = bpf_get_current_cgroup_id();
+        (*event).cgroup = if features & feature::CGROUP != 0 { bpf_get_current_cgroup_id() } else { 0 };
         (*event).netns = bpf_get_netns_cookie(ctx.as_ptr());
         (*event).cookie = bpf_get_socket_cookie(ctx.as_ptr());
+        let pid_tgid = if features & feature::PID != 0 { bpf_get_current_pid_tgid() } else { 0 };
         (*event).pid = (pid_tgid >> 32) as u32;
         (*event).tid = pid_tgid as u32;
-        (*event).uid = bpf_get_current_uid_gid() as u32;
+        (*event).uid = if features & feature::UID != 0 { bpf_get_current_uid_gid() as u32 } else { 0 };
         (*event).service = decision.service;
         (*event).original = key.endpoint.address;
         (*event).backend = decision.backend.address;
@@ -71,10 +72,12 @@ fn emit(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision) {
         (*event).hook = hook as u8;
         (*event).reason = decision.reason as u8;
         (*event).mode = decision.mode;
-        // A failure leaves zeroes (kernel/bpf/helpers.c).
-        bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
+        (*event).comm = [0; 16];
+        if features & feature::COMM != 0 {
+            bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
+        }
         (*event).backend_flags = u32::from(decision.backend_flags);
-        (*event).pad = 0;
+        (*event).known = features;
         (*event).pad2 = [0; 2];
     }
     // Nobody is woken: that would cost the client as much as twenty connects. The agent comes by itself.

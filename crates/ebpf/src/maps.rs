@@ -57,3 +57,15 @@ pub fn carrying() -> bool {
     // SAFETY: a valid, aligned static; volatile, because the loader replaces the value.
     unsafe { core::ptr::read_volatile(&raw const CARRYING) != 0 }
 }
+
+/// Bits of [`abi::feature`] that this kernel has. Frozen read-only data: the verifier removes calls of helpers that
+/// are not there before it looks at them.
+#[unsafe(no_mangle)]
+static FEATURES: u32 = 0;
+
+/// The features that this kernel has.
+#[inline(always)]
+pub fn features() -> u32 {
+    // SAFETY: a valid, aligned static; volatile, because the loader replaces the value.
+    unsafe { core::ptr::read_volatile(&raw const FEATURES) }
+}

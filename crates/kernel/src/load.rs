@@ -10,7 +10,7 @@ use crate::{
     maps::PinnedMap,
     object::{HOOKS, HookPoint, OBJECT},
     pins::MAPS,
-    sys,
+    probe, sys,
 };
 
 /// How large the tables are made. Pinned ones keep their size.
@@ -57,6 +57,14 @@ impl Loaded {
     /// # Errors
     /// No bpffs, a pinned map of another shape, or the kernel refuses.
     pub fn load(pins: &Pins, sizes: &Sizes) -> Result<Self, Error> {
+        Self::load_with(pins, sizes, probe::optional_features())
+    }
+
+    /// Like [`Loaded::load`], for a kernel that has no more of [`abi::feature`] than `features`.
+    ///
+    /// # Errors
+    /// As [`Loaded::load`].
+    pub fn load_with(pins: &Pins, sizes: &Sizes, features: u32) -> Result<Self, Error> {
         pins.create()?;
         let mut entries = HashMap::new();
         for map in MAPS {
@@ -77,6 +85,7 @@ impl Loaded {
         }
         let carrying = u32::from(earlier.is_some());
         loader.override_global("CARRYING", &carrying, true);
+        loader.override_global("FEATURES", &features, true);
         if let Some(layout) = earlier {
             loader.map_pin_path("slots_previous", pins.map(crate::pins::MapName { name: "slots", layout }));
             loader.map_max_entries("slots_previous", slot::SLOTS);

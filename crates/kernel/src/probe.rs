@@ -2,6 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
+use abi::feature;
+
 use crate::sys;
 
 /// A feature, and whether the kernel has it.
@@ -11,7 +13,9 @@ pub struct Feature {
     pub name: &'static str,
     /// What it is for.
     pub purpose: &'static str,
-    /// What the kernel said; empty if it has it.
+    /// Bit of [`abi::feature`], if the programs can do without it.
+    pub optional: Option<u32>,
+    /// What the kernel said; `None` if it has it.
     pub problem: Option<String>,
 }
 
@@ -42,25 +46,46 @@ const fn call(helper: i32) -> u64 {
 
 const EXIT: u64 = instruction(0x95, 0, 0, 0);
 
-/// Helpers that the programs call, with the arguments that make the verifier take the call, and what for.
-fn helpers() -> [(&'static str, &'static str, Vec<u64>); 8] {
+struct Helper {
+    name: &'static str,
+    purpose: &'static str,
+    optional: Option<u32>,
+    /// A call with arguments that make the verifier take it.
+    code: Vec<u64>,
+}
+
+/// Helpers that the programs call.
+fn helpers() -> [Helper; 8] {
+    let helper = |name, purpose, optional, code| Helper { name, purpose, optional, code };
     [
-        (
+        helper("bpf_get_socket_cookie", "peer addresses, sticky UDP", None, vec![call(46)]),
+        helper("bpf_get_netns_cookie", "the client's network namespace", None, vec![call(122)]),
+        helper("bpf_ktime_get_coarse_ns", "the time of events", None, vec![call(160)]),
+        helper(
             "bpf_set_retval",
-            "ECONNREFUSED for services without endpoints (kernel 5.18)",
+            "ECONNREFUSED for services without endpoints; without it, EPERM",
+            Some(feature::SET_RETVAL),
             vec![set(1, -111), call(187)],
         ),
-        ("bpf_get_socket_cookie", "peer addresses, sticky UDP", vec![call(46)]),
-        ("bpf_get_netns_cookie", "the client's network namespace in events", vec![call(122)]),
-        ("bpf_get_current_pid_tgid", "the client's process in events", vec![call(14)]),
-        ("bpf_get_current_uid_gid", "the client's user in events", vec![call(15)]),
-        (
+        helper(
+            "bpf_get_current_pid_tgid",
+            "the client's process in events",
+            Some(feature::PID),
+            vec![call(14)],
+        ),
+        helper(
             "bpf_get_current_comm",
             "the client's name in events",
+            Some(feature::COMM),
             vec![copy(1, 10), add(1, -16), set(2, 16), call(16)],
         ),
-        ("bpf_get_current_cgroup_id", "the client's pod in events", vec![call(80)]),
-        ("bpf_ktime_get_coarse_ns", "the time of events", vec![call(160)]),
+        helper("bpf_get_current_uid_gid", "the client's user in events", Some(feature::UID), vec![call(15)]),
+        helper(
+            "bpf_get_current_cgroup_id",
+            "the client's pod in events",
+            Some(feature::CGROUP),
+            vec![call(80)],
+        ),
     ]
 }
 
@@ -69,17 +94,26 @@ fn load(mut code: Vec<u64>) -> std::io::Result<OwnedFd> {
     sys::program_load(CGROUP_SOCK_ADDR, CONNECT4, &code)
 }
 
-/// Asks the kernel for everything that the programs need. Needs the rights to load programs.
+/// Asks the kernel for everything that the programs use. Needs the rights to load programs.
 pub fn features() -> Vec<Feature> {
+    let problem = |code| load(code).err().map(|error| error.to_string());
     let program = Feature {
         name: "cgroup/connect4",
         purpose: "services where connections begin",
-        problem: load(Vec::new()).err().map(|error| error.to_string()),
+        optional: None,
+        problem: problem(Vec::new()),
     };
-    let helpers = helpers().into_iter().map(|(name, purpose, code)| Feature {
+    let helpers = helpers().map(|Helper { name, purpose, optional, code }| Feature {
         name,
         purpose,
-        problem: load(code).err().map(|error| error.to_string()),
+        optional,
+        problem: problem(code),
     });
     std::iter::once(program).chain(helpers).collect()
+}
+
+/// Bits of [`abi::feature`] that this kernel has.
+pub fn optional_features() -> u32 {
+    let found = features().into_iter().filter(|feature| feature.problem.is_none());
+    found.filter_map(|feature| feature.optional).fold(0, |bits, bit| bits | bit)
 }

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use abi::{Endpoint, Event, Hook, Name, Reason, frontend::backend_flag, frontend::mode};
+use abi::{Endpoint, Event, Hook, Name, Reason, feature, frontend::backend_flag, frontend::mode};
 use jiff::{Timestamp, Unit};
 use model::ObjectName;
 use serde::{Deserialize, Serialize};
@@ -89,22 +89,22 @@ impl Address {
     }
 }
 
-/// Who asked.
+/// Who asked. What the kernel can't give is null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// Process id.
-    pub pid: u32,
+    pub pid: Option<u32>,
     /// Thread id.
-    pub tid: u32,
+    pub tid: Option<u32>,
     /// Name of the thread.
-    pub comm: String,
+    pub comm: Option<String>,
     /// User id.
-    pub uid: u32,
+    pub uid: Option<u32>,
     /// Path below the cgroup2 mount; null once the cgroup is gone.
     pub cgroup: Option<String>,
     /// Id of the cgroup.
     #[serde(rename = "cgroupId")]
-    pub cgroup_id: u64,
+    pub cgroup_id: Option<u64>,
     /// Cookie of the network namespace.
     #[serde(rename = "netnsCookie")]
     pub netns: u64,
@@ -178,6 +178,7 @@ impl Decision {
         };
         let original = Endpoint { address: event.original, port_be: event.original_port_be };
         let backend = Endpoint { address: event.backend, port_be: event.backend_port_be };
+        let known = |bit| event.known & bit != 0;
         let (pod, node) = names.backend;
         let terminating = event.backend_flags & u32::from(backend_flag::TERMINATING) != 0;
         Self {
@@ -189,12 +190,12 @@ impl Decision {
             reason: reason.into(),
             protocol: protocol(event.protocol).into(),
             client: Client {
-                pid: event.pid,
-                tid: event.tid,
-                comm: Name::text(&event.comm).into(),
-                uid: event.uid,
+                pid: known(feature::PID).then_some(event.pid),
+                tid: known(feature::PID).then_some(event.tid),
+                comm: known(feature::COMM).then(|| Name::text(&event.comm).into()),
+                uid: known(feature::UID).then_some(event.uid),
                 cgroup: names.cgroup.map(Into::into),
-                cgroup_id: event.cgroup,
+                cgroup_id: known(feature::CGROUP).then_some(event.cgroup),
                 netns: event.netns,
             },
             original: original.into(),
@@ -256,6 +257,7 @@ mod tests {
             reason: reason::Reason::Balanced as u8,
             mode: mode::CLUSTER_IP,
             comm,
+            known: feature::PID | feature::COMM | feature::UID | feature::CGROUP,
             ..Event::default()
         };
         let name = Name {
@@ -283,6 +285,22 @@ mod tests {
         assert_eq!(serde_json::to_string(&Line::Decision(Box::new(line.clone()))).unwrap(), expected);
         let back: Line = serde_json::from_str(expected).unwrap();
         assert_eq!(back, Line::Decision(Box::new(line)));
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_give_is_null() {
+        let names = Names {
+            node: "n1",
+            clock: Clock { monotonic: 0, world: Timestamp::UNIX_EPOCH },
+            service: None,
+            cgroup: None,
+            backend: (None, None),
+        };
+        let client = Decision::new(&Event::default(), &names).client;
+        let text = serde_json::to_string(&client).unwrap();
+        let nothing =
+            r#"{"pid":null,"tid":null,"comm":null,"uid":null,"cgroup":null,"cgroupId":null,"netnsCookie":0}"#;
+        assert_eq!(text, nothing);
     }
 
     #[test]
