@@ -1,1 +1,0 @@
-//! Kernel, process and scenario tests.

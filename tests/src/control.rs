@@ -1,0 +1,80 @@
+//! From objects to tables, as the agent does it.
+
+use agent::Reconciler;
+use anyhow::{Context, Result, ensure};
+use kernel::TableStore;
+use model::{Change, View};
+use plan::{Capacity, Deletes};
+
+use crate::machine::SIZES;
+
+/// What [`SIZES`] makes of the maps.
+pub const CAPACITY: Capacity = Capacity {
+    services: SIZES.services,
+    backends: SIZES.backends,
+    lists: SIZES.backends * 2,
+    records: SIZES.services * 3,
+    frontends4: SIZES.services,
+    frontends6: SIZES.services,
+};
+
+/// A reconciler, and whether its sources have synced.
+pub struct Control<S> {
+    /// The reconciler.
+    pub reconciler: Reconciler<S>,
+    deletes: Deletes,
+    grace: fn() -> Result<(), kernel::Error>,
+}
+
+impl<S: TableStore> Control<S> {
+    /// Takes over what `store` holds; nothing is deleted before [`Self::sync`]. `grace` waits for readers.
+    ///
+    /// # Errors
+    /// The store can't be read, or what it holds contradicts itself.
+    pub fn new(store: S, view: View, grace: fn() -> Result<(), kernel::Error>) -> Result<Self> {
+        let reconciler = Reconciler::new(store, CAPACITY, view)?;
+        let found = reconciler.inconsistencies();
+        ensure!(found.is_empty(), "the tables that were taken over contradict themselves: {found:?}");
+        Ok(Self { reconciler, deletes: Deletes::Held, grace })
+    }
+
+    /// The sources have synced: from now on, what is not desired is deleted.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub fn sync(&mut self) -> Result<()> {
+        self.deletes = Deletes::Allowed;
+        self.reconciler.look_at_everything();
+        self.change(Vec::new())
+    }
+
+    /// Takes changes in and brings them into the store; then the store must hold what it should (R6).
+    ///
+    /// # Errors
+    /// The store refuses, has no room, or differs from what was written.
+    pub fn change(&mut self, changes: Vec<Change>) -> Result<()> {
+        self.reconciler.apply(changes);
+        let mut round = self.reconciler.round(self.deletes)?;
+        if !round.refused.is_empty() {
+            // There may be room behind a grace period.
+            self.grace()?;
+            round = self.reconciler.round(self.deletes)?;
+        }
+        ensure!(round.refused.is_empty(), "no room: {:?}", round.refused);
+        let differences = self.reconciler.audit()?;
+        ensure!(differences.is_empty(), "the store is not what was written: {differences:?}");
+        Ok(())
+    }
+
+    /// Lets a grace period pass, so that what was freed is used again.
+    ///
+    /// # Errors
+    /// The kernel can't wait for readers.
+    pub fn grace(&mut self) -> Result<()> {
+        if let Some(grace) = self.reconciler.begin_grace() {
+            (self.grace)().context("wait for readers")?;
+            self.reconciler.grace_passed(grace);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,16 @@
+//! Kernel, process and scenario tests, and what they share.
+//!
+//! ```text
+//! scenario   the format of `scenarios/*.yaml`, and how one is played on a world
+//! world      where it is played: tables in memory, or programs in the kernel and real sockets
+//! machine    a machine of one's own: cgroup, bpffs, network namespace, programs in force
+//! socket     sockets of all kinds, used as applications use them
+//! control    from objects to tables, as the agent does it
+//! ```
+
+pub mod control;
+pub mod machine;
+pub mod process;
+pub mod scenario;
+pub mod socket;
+pub mod world;

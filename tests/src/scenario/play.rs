@@ -1,0 +1,203 @@
+//! Playing a scenario on a world.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use model::{Change, Protocol, View};
+use testkit::Family;
+
+use super::{Connect, Expect, Listen, Scenario, Step, Use, deletion, upserts};
+use crate::world::{Outcome, SocketId, World};
+
+/// What sockets with a name talk IPv4 through. What has none is of every kind anyway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// IPv4 sockets.
+    Plain,
+    /// IPv6 sockets, by mapped addresses.
+    Mapped,
+}
+
+impl Form {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Plain, Self::Mapped];
+
+    fn family(self, to: SocketAddr) -> Family {
+        match self {
+            _ if to.is_ipv6() => Family::V6,
+            Self::Plain => Family::V4,
+            Self::Mapped => Family::Mapped,
+        }
+    }
+}
+
+/// Who looks at the cluster.
+impl Scenario {
+    /// The view of its node.
+    pub fn view(&self) -> View {
+        View { node: self.node.clone(), proxy_name: self.proxy_name.clone(), resolve_selectors: true }
+    }
+}
+
+/// Plays `scenario` on a fresh `world` with the scenario's view.
+///
+/// # Errors
+/// The first step that did not go as expected.
+pub fn play(world: &mut impl World, scenario: &Scenario, form: Form) -> Result<()> {
+    for Listen(protocol, address) in &scenario.listen {
+        world.listen(*protocol, *address)?;
+    }
+    let mut player = Player { world, form, sockets: BTreeMap::new() };
+    player.world.change(upserts(&scenario.manifests)?)?;
+    if scenario.synced {
+        player.world.sync()?;
+    }
+    for (number, step) in scenario.steps.iter().enumerate() {
+        player.step(step).with_context(|| format!("step {} ({form:?}): {step:?}", number + 1))?;
+    }
+    Ok(())
+}
+
+struct Player<'a, W> {
+    world: &'a mut W,
+    form: Form,
+    sockets: BTreeMap<String, Named>,
+}
+
+/// A socket that has a name.
+struct Named {
+    id: SocketId,
+    connected: Option<SocketAddr>,
+    /// The backend reached last by each destination.
+    reached: BTreeMap<SocketAddr, SocketAddr>,
+}
+
+/// A manner of using a fresh socket.
+#[derive(Clone, Copy, Debug)]
+enum Manner {
+    Connect,
+    Send,
+}
+
+/// Enough tries that one of `backends` is missed once in 10^11 runs.
+fn tries(backends: usize, manners: usize) -> usize {
+    if backends > 1 { (26 * backends).div_ceil(manners) } else { 2 }
+}
+
+impl<W: World> Player<'_, W> {
+    fn step(&mut self, step: &Step) -> Result<()> {
+        match step {
+            Step::Connect(connect) => self.connect(connect),
+            Step::Udp(usage) => self.named(Protocol::Udp, usage),
+            Step::Tcp(usage) => self.named(Protocol::Tcp, usage),
+            Step::Apply(manifests) => self.world.change(upserts(manifests)?),
+            Step::Delete(names) => {
+                let changes: Result<Vec<Change>> = names.iter().map(|name| deletion(name)).collect();
+                self.world.change(changes?)
+            }
+            Step::Sync => self.world.sync(),
+            Step::Restart => self.world.restart(),
+        }
+    }
+
+    fn connect(&mut self, Connect { to, protocol, expect }: &Connect) -> Result<()> {
+        let families = if to.is_ipv6() { &[Family::V6][..] } else { &[Family::V4, Family::Mapped] };
+        let manners = match protocol {
+            Protocol::Tcp => &[Manner::Connect][..],
+            Protocol::Udp => &[Manner::Connect, Manner::Send],
+        };
+        let backends = if let Expect::Backends(backends) = expect { backends.as_slice() } else { &[] };
+        let mut missing: BTreeSet<SocketAddr> = backends.iter().copied().collect();
+        let combined = families.len() * manners.len();
+        for _ in 0..tries(backends.len(), combined) {
+            for family in families {
+                for manner in manners {
+                    let socket = self.world.open(*protocol, *family)?;
+                    let outcome = match manner {
+                        Manner::Connect => self.world.connect(socket, *to),
+                        Manner::Send => self.world.ask(socket, Some(*to)),
+                    };
+                    self.world.close(socket);
+                    let about = || format!("{manner:?} from a {family:?} socket");
+                    let reached = judge(outcome.with_context(about)?, expect, *to).with_context(about)?;
+                    if let Some(backend) = reached {
+                        missing.remove(&backend);
+                    }
+                }
+            }
+        }
+        ensure!(missing.is_empty(), "never reached: {missing:?}");
+        Ok(())
+    }
+
+    fn named(&mut self, protocol: Protocol, usage: &Use) -> Result<()> {
+        if let Some(destination) = usage.connect.or(usage.send)
+            && !self.sockets.contains_key(&usage.socket)
+        {
+            let id = self.world.open(protocol, self.form.family(destination))?;
+            let named = Named { id, connected: None, reached: BTreeMap::new() };
+            self.sockets.insert(usage.socket.clone(), named);
+        }
+        let named = self.sockets.get_mut(&usage.socket).context("this socket is not open")?;
+        if usage.close {
+            self.world.close(named.id);
+            self.sockets.remove(&usage.socket);
+            return Ok(());
+        }
+        if usage.hang_up {
+            named.connected = None;
+            return self.world.hang_up(named.id);
+        }
+        let Some(expect) = &usage.expect else { bail!("`expect` is missing") };
+        let mut missing = BTreeSet::new();
+        if let (Expect::Backends(backends), true) = (expect, usage.all) {
+            missing.extend(backends.iter().copied());
+        }
+        for turn in 0..usage.times.unwrap_or(1) {
+            let (destination, outcome) = match (usage.connect, usage.send) {
+                (Some(to), _) => (to, self.world.connect(named.id, to)),
+                (_, Some(to)) => (to, self.world.ask(named.id, Some(to))),
+                _ => {
+                    let to = named.connected.context("`ask` needs a connection")?;
+                    (to, self.world.ask(named.id, None))
+                }
+            };
+            let about = || format!("time {}", turn + 1);
+            let shown = usage.shown.unwrap_or(destination);
+            let reached = judge(outcome.with_context(about)?, expect, shown).with_context(about)?;
+            let Some(backend) = reached else { continue };
+            if usage.connect.is_some() {
+                named.connected = Some(destination);
+            }
+            missing.remove(&backend);
+            if usage.same {
+                let last = named.reached.get(&destination);
+                ensure!(last == Some(&backend), "reached {backend}, and the time before {last:?}");
+            }
+            for other in &usage.apart_from {
+                ensure!(named.reached.get(other) != Some(&backend), "reached {backend}, as by {other}");
+            }
+            named.reached.insert(destination, backend);
+        }
+        ensure!(missing.is_empty(), "never reached: {missing:?}");
+        Ok(())
+    }
+}
+
+/// The backend that was reached, if one was expected.
+fn judge(outcome: Outcome, expect: &Expect, address: SocketAddr) -> Result<Option<SocketAddr>> {
+    match (outcome, expect) {
+        (Outcome::Answered { backend, shown }, Expect::Backends(backends)) => {
+            ensure!(backends.contains(&backend), "reached {backend}");
+            ensure!(shown == address, "{backend} answered as {shown}");
+            Ok(Some(backend))
+        }
+        (Outcome::Refused, Expect::Refused)
+        | (Outcome::Unreachable, Expect::Unreachable)
+        | (Outcome::Nobody, Expect::Passed) => Ok(None),
+        (outcome, _) => bail!("{outcome:?}"),
+    }
+}
