@@ -13,9 +13,9 @@ use crate::{Error, Maps, maps::PinnedMap, sys};
 pub struct Contents {
     /// `frontends4` and `frontends6`.
     pub frontends: Vec<(Key, u32)>,
-    /// `records` that were ever written.
+    /// `records` that were ever written, at least those that frontends lead to.
     pub records: Vec<(u32, Record)>,
-    /// `lists`, by position.
+    /// `lists`, by position; at least as far as records reach.
     pub lists: Vec<u32>,
     /// `backends` that were ever written.
     pub backends: Vec<(u32, Backend)>,
@@ -89,8 +89,24 @@ fn delete<K: Pod>(map: &PinnedMap, keys: &[K]) -> Result<(), Error> {
     }
 }
 
+/// All elements of a hash.
 fn read<K: Pod, V: Pod>(map: &PinnedMap) -> Result<Vec<(K, V)>, Error> {
-    sys::lookup_all(map.fd(), STEP).map_err(map.error("BPF_MAP_LOOKUP_BATCH"))
+    let mut all = Vec::new();
+    sys::for_each(map.fd(), STEP, usize::MAX, |key, value| all.push((key, value)))
+        .map_err(map.error("BPF_MAP_LOOKUP_BATCH"))?;
+    Ok(all)
+}
+
+/// The first `count` elements of an array, as far as they were ever written: arrays are made large, and mostly empty.
+fn read_array<V: Pod + PartialEq>(map: &PinnedMap, count: u32) -> Result<Vec<(u32, V)>, Error> {
+    let mut all = Vec::new();
+    sys::for_each(map.fd(), STEP, count as usize, |index: u32, value: V| {
+        if value != V::zeroed() {
+            all.push((index, value));
+        }
+    })
+    .map_err(map.error("BPF_MAP_LOOKUP_BATCH"))?;
+    Ok(all)
 }
 
 impl TableStore for Maps {
@@ -130,13 +146,25 @@ impl TableStore for Maps {
     fn read(&self) -> Result<Contents, Error> {
         let v4 = read::<Key4, u32>(&self.frontends4)?.into_iter().map(|(key, record)| (key.into(), record));
         let v6 = read::<Key6, u32>(&self.frontends6)?.into_iter().map(|(key, record)| (key.into(), record));
-        let records = read::<u32, Record>(&self.records)?;
-        let backends = read::<u32, Backend>(&self.backends)?;
+        let frontends: Vec<(Key, u32)> = v4.chain(v6).collect();
+        // What no frontend leads to does not matter, but for backends: their generations do.
+        let records = frontends.iter().map(|(_, record)| record.saturating_add(1)).max().unwrap_or_default();
+        let records: Vec<(u32, Record)> = read_array(&self.records, records.min(self.records.capacity()))?;
+        let end = |record: &Record| record.local.start.saturating_add(record.local.len);
+        let lists = records.iter().map(|(_, record)| end(record)).max().unwrap_or_default();
+        let lists = lists.min(self.lists.capacity());
+        let mut positions = vec![0; lists as usize];
+        sys::for_each(self.lists.fd(), STEP, positions.len(), |position: u32, backend: u32| {
+            if let Some(place) = positions.get_mut(position as usize) {
+                *place = backend;
+            }
+        })
+        .map_err(self.lists.error("BPF_MAP_LOOKUP_BATCH"))?;
         Ok(Contents {
-            frontends: v4.chain(v6).collect(),
-            records: records.into_iter().filter(|(_, record)| *record != Record::default()).collect(),
-            lists: read::<u32, u32>(&self.lists)?.into_iter().map(|(_, index)| index).collect(),
-            backends: backends.into_iter().filter(|(_, backend)| *backend != Backend::default()).collect(),
+            frontends,
+            records,
+            lists: positions,
+            backends: read_array(&self.backends, self.backends.capacity())?,
             names: read(&self.names)?,
         })
     }

@@ -265,36 +265,48 @@ pub(crate) fn delete_batch<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Resul
     Ok(())
 }
 
-/// Reads all elements, `step` at a time. A hash that changes meanwhile may show an element twice or not at all.
-pub(crate) fn lookup_all<K: Pod, V: Pod>(map: BorrowedFd<'_>, step: usize) -> io::Result<Vec<(K, V)>> {
-    let mut all = Vec::new();
-    let mut step = step.max(1);
+/// Shows all elements to `see`, reading `step` at a time and `limit` at most. A hash that changes meanwhile may show
+/// an element twice or not at all.
+pub(crate) fn for_each<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    step: usize,
+    limit: usize,
+    mut see: impl FnMut(K, V),
+) -> io::Result<()> {
+    let mut step = step.clamp(1, limit.max(1));
+    let (mut keys, mut values) = (vec![K::zeroed(); step], vec![V::zeroed(); step]);
     // A hash gives its bucket number here, an array its key: 4 bytes each.
     let (mut position, mut next) = (0u32, 0u32);
     let mut first = true;
-    loop {
-        let (mut keys, mut values) = (vec![K::zeroed(); step], vec![V::zeroed(); step]);
-        let mut attribute = batch(map, keys.as_mut_ptr(), values.as_mut_ptr(), step);
+    let mut left = limit;
+    while left > 0 {
+        let mut attribute = batch(map, keys.as_mut_ptr(), values.as_mut_ptr(), step.min(left));
         attribute.in_batch = if first { 0 } else { address(&raw const position) };
         attribute.out_batch = address(&raw mut next);
-        let outcome = bpf(command::MAP_LOOKUP_BATCH, &mut attribute);
-        let last = match outcome {
+        let last = match bpf(command::MAP_LOOKUP_BATCH, &mut attribute) {
             Ok(_) => false,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
             // One bucket of the hash holds more than a step.
             Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                 step *= 2;
+                left = left.max(step);
+                keys.resize(step, K::zeroed());
+                values.resize(step, V::zeroed());
                 continue;
             }
             Err(error) => return Err(error),
         };
         let count = attribute.count as usize;
-        all.extend(keys.into_iter().zip(values).take(count));
-        if last {
-            return Ok(all);
+        for (key, value) in keys.iter().zip(&values).take(count) {
+            see(*key, *value);
         }
+        if last {
+            break;
+        }
+        left = left.saturating_sub(count);
         (position, first) = (next, false);
     }
+    Ok(())
 }
 
 #[repr(C)]
