@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod check_layers;
+mod demo;
 mod fuzz;
 mod lint;
 mod run;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Verb {
     /// Install what building and testing need on this machine; says what first, reuses what is there
     Setup,
+    /// See it work: pods as namespaces, real backends, a restart in the middle of it (as root, 25 seconds)
+    Demo(demo::Arguments),
     /// Formatting, clippy, the layers, licences and sources of dependencies
     Lint(lint::Arguments),
     /// Only the layers: which crate may use which (docs/adr/0001-layers.md)
@@ -37,6 +40,7 @@ enum Verb {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Setup => setup::run(),
+        Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Lint(arguments) => lint::run(&arguments),
         Verb::CheckLayers => check_layers::run(),
         Verb::Test(arguments) => test::run(&arguments),

@@ -31,8 +31,14 @@ pub(crate) struct Arguments {
 }
 
 /// Packages whose integration tests (`tests/*.rs`) work on the machine itself, and therefore need root.
-const ROOT_PACKAGES: &[&str] =
-    &["balancing-tests", "balancing-testkit", "balancing-kernel", "balancing-host", "balancing-agent"];
+const ROOT_PACKAGES: &[&str] = &[
+    "balancing-tests",
+    "balancing-testkit",
+    "balancing-kernel",
+    "balancing-host",
+    "balancing-agent",
+    "balancing-demo",
+];
 
 /// A built test binary.
 struct TestBinary {
