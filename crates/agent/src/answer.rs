@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use abi::Name;
-use model::{Backend, Cluster, Family, ObjectName, Protocol, ServicePortName, Traffic, standings};
+use model::{Backend, Cluster, Family, ObjectName, Protocol, Service, ServicePortName, Traffic, standings};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -26,7 +26,7 @@ pub(crate) type Follow = (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
 /// A request, on its way to the task that can answer it.
 pub(crate) enum Question {
     Status(oneshot::Sender<Box<Status>>),
-    Endpoints(oneshot::Sender<Vec<PortEndpoints>>),
+    Endpoints(Option<ObjectName>, oneshot::Sender<Vec<PortEndpoints>>),
     Events(oneshot::Sender<Follow>),
 }
 
@@ -70,7 +70,10 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, node: &str) -
     let Some(line) = lines.next_line().await? else { return Ok(()) };
     match serde_json::from_str(&line)? {
         Request::Status => put(&mut write, &fetch(&ask, Question::Status).await?).await,
-        Request::Endpoints => put(&mut write, &fetch(&ask, Question::Endpoints).await?).await,
+        Request::Endpoints { service } => {
+            let only = service.map(|(namespace, name)| ObjectName::new(namespace, name));
+            put(&mut write, &fetch(&ask, |reply| Question::Endpoints(only, reply)).await?).await
+        }
         Request::Events { follow } => {
             let (past, coming) = fetch(&ask, Question::Events).await?;
             for line in past {
@@ -122,11 +125,16 @@ async fn put_line(write: &mut (impl AsyncWriteExt + Unpin), line: &str) -> std::
     write.write_all(b"\n").await
 }
 
-/// All endpoints of all service ports that are ours, with their standing for traffic that begins here.
-pub(crate) fn endpoints(cluster: &Cluster) -> Vec<PortEndpoints> {
+/// All endpoints of the service ports that are ours, or of `only` one service, with their standing for traffic that
+/// begins here.
+pub(crate) fn endpoints(cluster: &Cluster, only: Option<&ObjectName>) -> Vec<PortEndpoints> {
     let here = cluster.here();
     let mut ports = Vec::new();
-    for service in cluster.services().filter(|service| cluster.is_ours(service)) {
+    let services: Vec<&Service> = match only {
+        Some(name) => cluster.service(name).into_iter().collect(),
+        None => cluster.services().collect(),
+    };
+    for service in services.into_iter().filter(|service| cluster.is_ours(service)) {
         for (port, family) in service.ports_by_family() {
             let name = service.port_name(port, family);
             let candidates = cluster.endpoints(&name);

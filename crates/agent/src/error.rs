@@ -14,6 +14,9 @@ pub enum Error {
     /// The source.
     #[error(transparent)]
     Source(#[from] source::Error),
+    /// Not allowed to do its work.
+    #[error("the agent may not load programs: {0} lacking; run it as root")]
+    Rights(String),
     /// Another agent holds the lock.
     #[error("another agent is running here: it holds {}; stop it first", .0.display())]
     Running(PathBuf),

@@ -2,15 +2,19 @@
 //! them. Who may open the socket is root only.
 
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, ErrorKind, Write},
     net::SocketAddr,
     os::unix::net::UnixStream,
     path::Path,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::status::Status;
+
+/// How long a single answer may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,8 +22,11 @@ use crate::status::Status;
 pub enum Request {
     /// How the agent is: [`Status`].
     Status,
-    /// The endpoints of all service ports, with their standing: a list of [`PortEndpoints`].
-    Endpoints,
+    /// Endpoints with their standing: a list of [`PortEndpoints`].
+    Endpoints {
+        /// Namespace and name of the only service that is asked about; all if none.
+        service: Option<(String, String)>,
+    },
     /// Remembered events, then, with `follow`, new ones: a stream of event lines.
     Events {
         /// Go on with new ones.
@@ -67,6 +74,9 @@ pub enum AskError {
     /// Nobody answers on the socket.
     #[error("the agent is not running (nobody answers on {0}); start it with `balancing agent`")]
     NotRunning(String),
+    /// It has the socket open and says nothing.
+    #[error("the agent on {0} does not answer; it may be stopped or stuck, see its log")]
+    Silent(String),
     /// It answered, and then not.
     #[error("the agent on {socket} broke off: {source}; see its log")]
     BrokeOff {
@@ -91,14 +101,14 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Answers, AskError> {
     Ok(Answers { socket: name, lines: BufReader::new(stream) })
 }
 
-/// Asks for a single answer.
+/// Asks for a single answer, and waits a few seconds for it.
 ///
 /// # Errors
-/// No agent there, or it went away.
+/// No agent there, it went away, or it does not answer.
 pub fn ask_one<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
     let mut answers = ask(socket, request)?;
-    let line =
-        answers.next().unwrap_or_else(|| Err(answers.broke_off(std::io::ErrorKind::UnexpectedEof.into())))?;
+    answers.lines.get_ref().set_read_timeout(Some(PATIENCE)).map_err(|e| answers.broke_off(e))?;
+    let line = answers.next().unwrap_or_else(|| Err(answers.broke_off(ErrorKind::UnexpectedEof.into())))?;
     serde_json::from_str(&line).map_err(|e| answers.broke_off(e.into()))
 }
 
@@ -119,6 +129,9 @@ pub struct Answers {
 
 impl Answers {
     fn broke_off(&self, source: std::io::Error) -> AskError {
+        if matches!(source.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) {
+            return AskError::Silent(self.socket.clone());
+        }
         AskError::BrokeOff { socket: self.socket.clone(), source }
     }
 }

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use host::{CgroupRoot, bpffs};
+use host::{Capabilities, Capability, CgroupRoot, bpffs};
 use jiff::Timestamp;
 use kernel::{Events, LiveTables, Loaded, Maps};
 use model::View;
@@ -123,16 +123,23 @@ struct Agent {
 
 impl Agent {
     fn start(config: Config) -> Result<(Self, Inputs), Error> {
-        let lock = Lock::take(&config.socket)?;
+        // What needs no rights and leaves nothing behind first.
         let manifests = Manifests::open(&config.manifests)?;
+        let missing = Capabilities::effective()?.missing(&[Capability::Bpf, Capability::NetAdmin]);
+        if !missing.is_empty() {
+            return Err(Error::Rights(
+                missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
+            ));
+        }
+        if config.pins.directory().starts_with(bpffs::DEFAULT) {
+            bpffs::ensure(Path::new(bpffs::DEFAULT))?;
+        }
+        let lock = Lock::take(&config.socket, &config.pins)?;
         let root = CgroupRoot::discover(None)?;
         let cgroup = match &config.cgroup {
             Some(chosen) => CgroupRoot::discover(Some(chosen))?.path().to_owned(),
             None => root.path().to_owned(),
         };
-        if config.pins.directory().starts_with(bpffs::DEFAULT) {
-            bpffs::ensure(Path::new(bpffs::DEFAULT))?;
-        }
         let loaded = Loaded::load(&config.pins, &config.sizes)?;
         let maps = loaded.maps(&config.pins)?;
         set_level(&maps, config.events)?;
@@ -393,7 +400,9 @@ impl Agent {
         // Who no longer listens is no error.
         match question {
             Question::Status(reply) => drop(reply.send(Box::new(self.status()))),
-            Question::Endpoints(reply) => drop(reply.send(answer::endpoints(self.reconciler.cluster()))),
+            Question::Endpoints(only, reply) => {
+                drop(reply.send(answer::endpoints(self.reconciler.cluster(), only.as_ref())));
+            }
             Question::Events(reply) => drop(reply.send(self.log.follow())),
         }
     }

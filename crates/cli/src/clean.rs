@@ -18,14 +18,12 @@ pub(crate) struct Options {
 
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        if let Ok(status) = agent::local::status(&self.place.socket) {
-            anyhow::bail!(
-                "the agent is running (pid {}) and would be left with nothing; stop it first: kill {}",
-                status.pid,
-                status.pid
-            );
-        }
         let pins = self.place.pins();
+        if agent::is_owned(&pins)? {
+            let pid = agent::local::status(&self.place.socket)
+                .map_or(String::new(), |it| format!(" (pid {})", it.pid));
+            anyhow::bail!("the agent is running{pid} and would be left with nothing; stop it first");
+        }
         let there = pins.exist();
         kernel::clean(&pins)?;
         let directory = pins.directory().display();

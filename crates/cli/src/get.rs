@@ -63,7 +63,8 @@ impl Options {
             }
             What::Endpoints => {
                 // Without the agent there are no pods and nodes, and that is all that is missing.
-                let known = local::ask_one(&self.place.socket, &Request::Endpoints).unwrap_or_default();
+                let known = local::ask_one(&self.place.socket, &Request::Endpoints { service: None })
+                    .unwrap_or_default();
                 let mut rows = endpoints(&maps.read()?, known);
                 rows.retain(|row| wanted(&row.namespace));
                 list(&rows, self.output, "no endpoints in the kernel's tables")?;

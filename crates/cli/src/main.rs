@@ -59,7 +59,7 @@ fn main() -> ExitCode {
         // Whoever reads our output has had enough, as `| head` has.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", output::chain(&error));
             ExitCode::FAILURE
         }
     }

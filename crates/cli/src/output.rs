@@ -76,6 +76,19 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
+/// An error with its causes on one line, each said once: many of our errors tell their cause themselves.
+pub(crate) fn chain(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 /// Has the reader of our output gone?
 pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
@@ -86,6 +99,14 @@ pub(crate) fn is_broken_pipe(error: &anyhow::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let inner = std::io::Error::other("disk on fire");
+        let error =
+            anyhow::Error::new(inner).context("open x: disk on fire; buy another").context("starting");
+        assert_eq!(chain(&error), "starting: open x: disk on fire; buy another");
+    }
 
     #[test]
     fn columns_are_aligned_and_have_no_trailing_blanks() {

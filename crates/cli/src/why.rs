@@ -51,14 +51,16 @@ impl Options {
         let contents = maps.read()?;
         let client = Client::identify(&self.client, &self.place.pins())?;
         let destinations = destinations(&self.destination, &contents)?;
-        let known: Option<Vec<PortEndpoints>> = local::ask_one(&self.place.socket, &Request::Endpoints).ok();
         for (index, (address, protocol)) in destinations.into_iter().enumerate() {
             let tables = LiveTables::new(&maps);
             let explanation = explain(&tables, |id| tables.name(id), address, protocol);
             if let Some(error) = tables.error() {
                 return Err(error.into());
             }
-            let endpoints = known.as_ref().map(|ports| standing(ports, &explanation));
+            let service = explanation.service.clone().map(|it| (it.namespace, it.name));
+            let asked = Request::Endpoints { service };
+            let known: Option<Vec<PortEndpoints>> = local::ask_one(&self.place.socket, &asked).ok();
+            let endpoints = known.map(|ports| standing(&ports, &explanation));
             let answer = Answer { client: client.clone(), explanation, endpoints };
             match self.output {
                 Format::Json => print(&serde_json::to_string_pretty(&answer)?)?,
