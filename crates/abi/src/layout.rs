@@ -1,7 +1,7 @@
 //! Layout versions: part of a map's pin name, one for each map.
 //!
-//! A change of a map's key or value is a new number here. A test compares a fingerprint of the layouts with
-//! these numbers, so that a change without one fails.
+//! A change of a map's key or value is a new number here. A test holds the layouts that these numbers
+//! stand for, so that a change without a new number fails.
 
 /// Version of this crate's contract as a whole, shown by `status`.
 pub const ABI_VERSION: u32 = 1;
@@ -24,3 +24,63 @@ pub const COUNTERS: u32 = 1;
 
 /// `events`.
 pub const EVENTS: u32 = 1;
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use core::mem::offset_of;
+    use std::{format, string::String};
+
+    use crate::{Backend, Event, Key4, Key6, Name, Pair, Pairs, Range, Record, Settings, Slot, reason, slot};
+
+    macro_rules! fields {
+        ($type:ty: $($field:ident)*) => {{
+            let mut text = format!("{} {}", stringify!($type), size_of::<$type>());
+            $(text += &format!(" {}@{}", stringify!($field), offset_of!($type, $field));)*
+            text + "\n"
+        }};
+    }
+
+    /// If this fails, a layout has changed: give its maps a new number above, and put the new text here.
+    #[test]
+    fn the_numbers_stand_for_these_layouts() {
+        let tables: String = [
+            fields!(Key4: address port_be protocol pad),
+            fields!(Key6: address port_be protocol pad),
+            fields!(Range: start len),
+            fields!(Record: address port_be protocol mode flags service local pad),
+            fields!(Backend: address port_be flags service generation pad),
+            fields!(Name: namespace service port uid port_be protocol family pad),
+        ]
+        .concat();
+        let expected = "Key4 8 address@0 port_be@4 protocol@6 pad@7\n\
+                        Key6 20 address@0 port_be@16 protocol@18 pad@19\n\
+                        Range 8 start@0 len@4\n\
+                        Record 64 address@0 port_be@16 protocol@18 mode@19 flags@20 service@24 local@28 pad@36\n\
+                        Backend 32 address@0 port_be@16 flags@18 service@20 generation@24 pad@28\n\
+                        Name 240 namespace@0 service@64 port@128 uid@192 port_be@232 protocol@234 family@235 pad@236\n";
+        assert_eq!((super::TABLES, tables.as_str()), (1, expected));
+
+        let slots = [fields!(Slot: owner pair), fields!(Pair: vip backend meta ids service)].concat();
+        let expected = "Slot 64 owner@0 pair@8\nPair 56 vip@0 backend@16 meta@32 ids@40 service@48\n";
+        // Of the entry only the beginning may never change; the test's next layout is a longer one.
+        let entry = if cfg!(feature = "next-layout") { (2, 128) } else { (1, 64) };
+        assert_eq!((super::SLOTS, size_of::<slot::Entry>()), entry);
+        assert_eq!(slots, expected);
+        assert_eq!((super::PAIRS, fields!(Pairs: clock pairs).as_str()), (1, "Pairs 456 clock@0 pairs@8\n"));
+
+        let settings = fields!(Settings: paused events sample pad);
+        assert_eq!(
+            (super::SETTINGS, settings.as_str()),
+            (1, "Settings 16 paused@0 events@4 sample@8 pad@12\n")
+        );
+        // A new reason or hook moves the counters.
+        assert_eq!((super::COUNTERS, reason::COUNTERS), (1, 45));
+        let event = fields!(Event: time cgroup netns cookie pid tid uid service original backend original_port_be
+            backend_port_be protocol hook reason mode comm backend_flags known pad2);
+        let expected = "Event 128 time@0 cgroup@8 netns@16 cookie@24 pid@32 tid@36 uid@40 service@44 original@48 \
+                        backend@64 original_port_be@80 backend_port_be@82 protocol@84 hook@85 reason@86 mode@87 \
+                        comm@88 backend_flags@104 known@108 pad2@112\n";
+        assert_eq!((super::EVENTS, event.as_str()), (1, expected));
+    }
+}
