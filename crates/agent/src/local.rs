@@ -74,6 +74,9 @@ pub enum AskError {
     /// Nobody answers on the socket.
     #[error("the agent is not running (nobody answers on {0}); start it with `balancing agent`")]
     NotRunning(String),
+    /// Only root may ask.
+    #[error("the agent's socket {0} is for root only; run this as root")]
+    Denied(String),
     /// It has the socket open and says nothing.
     #[error("the agent on {0} does not answer; it may be stopped or stuck, see its log")]
     Silent(String),
@@ -93,7 +96,10 @@ pub enum AskError {
 /// No agent there, or it went away.
 pub fn ask(socket: &Path, request: &Request) -> Result<Answers, AskError> {
     let name = socket.display().to_string();
-    let mut stream = UnixStream::connect(socket).map_err(|_| AskError::NotRunning(name.clone()))?;
+    let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => AskError::Denied(name.clone()),
+        _ => AskError::NotRunning(name.clone()),
+    })?;
     let broke_off = |source| AskError::BrokeOff { socket: name.clone(), source };
     let mut line = serde_json::to_vec(request).map_err(|e| broke_off(e.into()))?;
     line.push(b'\n');

@@ -4,6 +4,8 @@
 //! When all have synced: write what is missing, put the new programs in force, and only then delete. Until then
 //! the previous agent's programs go on with the previous tables. Stop: nothing; programs and maps stay.
 
+mod report;
+
 use std::{
     path::{Path, PathBuf},
     pin::pin,
@@ -28,7 +30,7 @@ use crate::{
     config::EventLevel,
     event_log::EventLog,
     lock::Lock,
-    status::{Hook, MapUse, Source, Status},
+    status::Hook,
 };
 
 /// How often events are read: the ring buffer holds 8,192 and calls nobody, since a wake-up costs the client as
@@ -406,69 +408,6 @@ impl Agent {
             Question::Events(reply) => drop(reply.send(self.log.follow())),
         }
     }
-
-    fn status(&self) -> Status {
-        let cluster = self.reconciler.cluster();
-        let store = self.reconciler.store();
-        let usage = self.reconciler.table().usage();
-        let maps = uses(&usage, &self.reconciler.table().capacity(), store);
-        let settings = store.settings().unwrap_or_default();
-        let hooks = self.hooks();
-        let mut problems: Vec<String> = Vec::new();
-        if !self.synced {
-            problems.push("the manifests have not been read completely yet".into());
-        }
-        let off = hooks.iter().filter(|hook| hook.program.is_none()).count();
-        if self.synced && off > 0 {
-            problems.push(format!("{off} hooks have no program"));
-        }
-        if settings.paused != 0 {
-            problems.push("paused: connections pass untranslated; `balancing resume` ends that".into());
-        }
-        problems.extend(self.failure.clone());
-        problems.extend(self.refused.iter().map(ToString::to_string));
-        problems.extend(self.reconciler.desired().conflicts().map(|conflict| {
-            let waiting: Vec<String> = conflict.waiting.iter().map(ToString::to_string).collect();
-            format!(
-                "{}/{}: Service {} has it, {} waits for it",
-                conflict.key.endpoint.socket_addr(),
-                observe::event::protocol(conflict.key.protocol),
-                conflict.holder,
-                waiting.join(", ")
-            )
-        }));
-        let full = maps.iter().filter(|map| map.percent() >= MapUse::WARN_PERCENT);
-        problems.extend(full.map(|map| format!("map {} is {} % full", map.name, map.percent())));
-        let (errors, notices): (Vec<_>, Vec<_>) =
-            self.sources.iter().partition(|problem| problem.severity == Severity::Error);
-        problems.extend(errors.iter().map(ToString::to_string));
-        let mut notices: Vec<String> = notices.iter().map(ToString::to_string).collect();
-        notices.extend(answer::unsupported(cluster));
-        Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            node: self.config.node.clone(),
-            zone: cluster.here().zone,
-            cgroup: self.cgroup.display().to_string(),
-            hooks,
-            sources: vec![Source {
-                name: format!("manifests {}", self.config.manifests.display()),
-                synced: self.synced,
-            }],
-            objects: answer::objects(cluster),
-            frontends: (usage.frontends4 + usage.frontends6) as usize,
-            backends: usage.backends as usize,
-            maps,
-            paused: settings.paused != 0,
-            events: EventLevel::from_settings(&settings).to_string(),
-            events_lost: store.events_lost().unwrap_or_default(),
-            rounds: self.rounds,
-            audit_differences: self.audit_differences,
-            problems,
-            notices,
-        }
-    }
 }
 
 /// Sets the level of events and leaves the rest of the settings as they are.
@@ -492,26 +431,6 @@ pub fn capacity(maps: &Maps) -> Capacity {
         frontends4: of("frontends4"),
         frontends6: of("frontends6"),
     }
-}
-
-fn uses(usage: &plan::Usage, capacity: &Capacity, maps: &Maps) -> Vec<MapUse> {
-    use plan::Room;
-    let rooms =
-        [Room::Frontends4, Room::Frontends6, Room::Records, Room::Lists, Room::Backends, Room::Services];
-    let mut uses: Vec<MapUse> = rooms
-        .into_iter()
-        .map(|room| MapUse {
-            name: room.name().into(),
-            used: usage.of(room).into(),
-            capacity: capacity.of(room).into(),
-        })
-        .collect();
-    uses.push(MapUse {
-        name: "slots".into(),
-        used: maps.slots_used().unwrap_or_default() as u64,
-        capacity: abi::slot::SLOTS.into(),
-    });
-    uses
 }
 
 fn clock() -> Clock {
