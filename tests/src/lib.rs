@@ -4,6 +4,7 @@
 //! scenario   the format of `scenarios/*.yaml`, and how one is played on a world
 //! world      where it is played: tables in memory, or programs in the kernel and real sockets
 //! machine    a machine of one's own: cgroup, bpffs, network namespace, programs in force
+//! random     numbers that a seed repeats
 //! socket     sockets of all kinds, used as applications use them
 //! control    from objects to tables, as the agent does it
 //! ```
@@ -11,6 +12,7 @@
 pub mod control;
 pub mod machine;
 pub mod process;
+pub mod random;
 pub mod scenario;
 pub mod socket;
 pub mod world;

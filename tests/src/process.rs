@@ -4,11 +4,13 @@
 //! roster      who is a backend of what, since when, until when, and who was reached when
 //! population  sockets that are used once, and sockets that live long
 //! turmoil     changes of manifests, and restarts of the agent
+//! web         a small service with backends
 //! ```
 
 pub mod population;
 pub mod roster;
 pub mod turmoil;
+pub mod web;
 
 use std::{
     env,

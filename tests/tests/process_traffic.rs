@@ -77,8 +77,10 @@ fn r27_100_000_exchanges_over_restarts_replacements_and_changes() {
     let mut dice = Dice::new(seed);
     let host = Host::new("r27").unwrap();
     let (tally, roster) = (Arc::new(Tally::default()), Arc::new(Roster::default()));
+    roster.down();
     let mut services = Services::new(&host, &roster, SERVICES).unwrap();
     let agent = host.agent(&[]).unwrap();
+    roster.up();
 
     let population = Population { tally: tally.clone(), roster: roster.clone(), services: SERVICES };
     let mut clients = vec![
@@ -132,7 +134,7 @@ fn r27_100_000_exchanges_over_restarts_replacements_and_changes() {
         began.elapsed(),
     );
     let log = agent.log();
-    assert!(failures.is_empty(), "{failures:#?}\n{log}");
+    assert!(failures.is_empty(), "{failures:#?}\nagent down: {:?}\n{log}", roster.outages());
     assert!(judgement.late.is_empty(), "{:#?}\n{log}", judgement.late);
     let status = agent.wait_ready().unwrap();
     assert_eq!((status.problems, status.audit_differences), (vec![], 0), "{log}");

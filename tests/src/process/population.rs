@@ -173,7 +173,7 @@ impl Population {
                         let member = check(&roster, service, *family, begun, &seen)?;
                         let before = members.insert(service, Arc::clone(&member));
                         match before {
-                            Some(before) if before.name != member.name && !before.is_removed() => {
+                            Some(before) if before.name != member.name && !before.is_leaving() => {
                                 Err(format!("left {} for {} though it stays", before.name, member.name))
                             }
                             Some(before) if before.name != member.name => {

@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError, RwLock,
-        atomic::{AtomicU64, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::{Duration, Instant},
 };
@@ -30,6 +30,7 @@ pub struct Member {
     /// Microseconds since the beginning.
     added: AtomicU64,
     removed: AtomicU64,
+    leaving: AtomicBool,
     /// End of the first exchange with it.
     first: AtomicU64,
     /// Beginning of the last exchange with it that was begun.
@@ -37,9 +38,14 @@ pub struct Member {
 }
 
 impl Member {
-    /// Was it removed before now?
-    pub fn is_removed(&self) -> bool {
-        self.removed.load(SeqCst) != NEVER
+    /// Has its removal begun? The agent may know of it before [`Roster::removed`] is told.
+    pub fn is_leaving(&self) -> bool {
+        self.leaving.load(SeqCst)
+    }
+
+    /// Its removal begins: the manifests are about to say so.
+    pub fn leave(&self) {
+        self.leaving.store(true, SeqCst);
     }
 }
 
@@ -72,6 +78,7 @@ impl Roster {
             ips,
             added: AtomicU64::new(self.now()),
             removed: AtomicU64::new(NEVER),
+            leaving: AtomicBool::new(false),
             first: AtomicU64::new(NEVER),
             last: AtomicU64::new(0),
         });
@@ -108,13 +115,18 @@ impl Roster {
         }
     }
 
+    /// When the agent was down, in microseconds since the beginning.
+    pub fn outages(&self) -> Vec<(u64, Option<u64>)> {
+        self.outages.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// From when a change made at `time` counts; `None` while the agent is down.
     fn counts_from(&self, time: u64) -> Option<u64> {
         let reach = u64::try_from(REACH.as_micros()).unwrap_or_default();
         let mut from = time;
-        for (down, up) in self.outages.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if *down <= from + reach && up.is_none_or(|up| up > from) {
-                from = (*up)?;
+        for (down, up) in self.outages() {
+            if down <= from + reach && up.is_none_or(|up| up > from) {
+                from = up?;
             }
         }
         Some(from)
@@ -150,7 +162,7 @@ impl Roster {
         for member in members.iter() {
             let removed = member.removed.load(SeqCst);
             let last = member.last.load(SeqCst);
-            if member.is_removed()
+            if removed != NEVER
                 && let Some(from) = self.counts_from(removed)
             {
                 let delay = Duration::from_micros(last.saturating_sub(from));
@@ -165,7 +177,7 @@ impl Roster {
             // It must have been a member for long enough for its turn to have come.
             if removed.min(now) > from + 3 * REACH.as_micros() as u64 {
                 judgement.addition = judgement.addition.max(delay);
-                if delay > 2 * REACH {
+                if delay > REACH {
                     let text = format!("{} was first reached {delay:?} after its addition", member.name);
                     judgement.late.push(text);
                 }

@@ -23,7 +23,7 @@ use super::{
 /// Port that all backends listen on.
 const PORT: u16 = 8080;
 /// Addresses that the backends of one service may have.
-const PLACES: usize = 30;
+const PLACES: usize = 100;
 /// Fewest and most backends of a service.
 const BACKENDS: (usize, usize) = (2, 6);
 
@@ -139,6 +139,7 @@ impl<'a> Services<'a> {
                 (0..count).filter(|index| !self.members[number][*index].stays).collect();
             let index = *leaving.get(dice.below(leaving.len())).context("all stay")?;
             let removed = self.members[number].remove(index);
+            removed.member.leave();
             self.publish(number)?;
             self.roster.removed(&removed.member);
             self.closing.push(removed);
