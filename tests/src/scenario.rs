@@ -232,7 +232,10 @@ pub fn upserts(manifests: &str) -> Result<Vec<Change>> {
 }
 
 /// `Service default/a`, `Node n1`.
-fn deletion(text: &str) -> Result<Change> {
+///
+/// # Errors
+/// It is no such name.
+pub fn deletion(text: &str) -> Result<Change> {
     let (kind, name) = text.split_once(' ').context("want KIND NAMESPACE/NAME")?;
     let kinds = [Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::Pod, Kind::ServiceCidr];
     let kind = kinds.into_iter().find(|it| it.to_string() == kind).context("no such kind")?;

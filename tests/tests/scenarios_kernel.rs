@@ -11,7 +11,10 @@ use balancing_tests::{
 /// Plays `scenario` on both. Loading programs takes longest: `machine` is used again unless something failed.
 fn both(machine: &mut Option<KernelWorld>, scenario: &Scenario, form: Form) -> Result<()> {
     let mut kernel = match machine.take() {
-        Some(mut kernel) => kernel.reset(scenario.view()).map(|()| kernel),
+        Some(mut kernel) => {
+            kernel.machine().close_all();
+            kernel.reset(scenario.view()).map(|()| kernel)
+        }
         None => KernelWorld::new("scenarios", scenario.view()),
     }?;
     let before = kernel.decisions()?;

@@ -38,16 +38,14 @@ impl KernelWorld {
         &mut self.machine
     }
 
-    /// Begins as another node would: no objects, nothing in the tables.
+    /// Begins as another node would: no objects, nothing in the tables. Servers stay.
     ///
     /// # Errors
     /// As for [`World::change`].
     pub fn reset(&mut self, view: View) -> Result<()> {
         self.sockets.clear();
-        self.machine.close_all();
         self.control = Control::new(self.machine.maps()?, view, wait_for_readers)?;
-        self.control.sync()?;
-        self.control.grace()
+        self.control.sync()
     }
 
     fn socket(&self, socket: SocketId) -> Result<Arc<Socket>> {
