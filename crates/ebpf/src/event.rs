@@ -1,7 +1,7 @@
 //! Counters and events.
 
 use crate::{maps, tables::Tables};
-use abi::{Hook, Key, feature, reason, settings::level};
+use abi::{Hook, Key, Word, feature, reason, settings::level};
 use aya_ebpf::{
     EbpfContext,
     bindings::BPF_RB_NO_WAKEUP,
@@ -43,11 +43,21 @@ fn count(index: u32) {
     }
 }
 
+/// Unlike [`count`] exact, also where a program is preempted by another on its CPU: what is missing in the log is
+/// told to the last event.
+#[inline(always)]
+fn count_lost() {
+    if let Some(counter) = maps::COUNTERS.get_ptr_mut(reason::COUNTER_LOST) {
+        // SAFETY: a valid, aligned word of the map; one atomic instruction.
+        unsafe { &*counter.cast::<Word>() }.add(1);
+    }
+}
+
 // A subprogram of its own: rare at the default level, and large.
 #[inline(never)]
 fn emit(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision) {
     let Some(mut entry) = maps::EVENTS.reserve(0) else {
-        count(reason::COUNTER_LOST);
+        count_lost();
         return;
     };
     let features = maps::features();
