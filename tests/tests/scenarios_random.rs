@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
+use abi::Reason;
 use anyhow::{Context, Result, ensure};
 use balancing_tests::{
     random::Random,
@@ -124,6 +125,8 @@ struct Both<'a> {
     kernel: &'a mut KernelWorld,
     memory: &'a mut MemoryWorld,
     lasting: BTreeMap<&'static str, [SocketId; 2]>,
+    /// What those of the kernel and of memory reached last by each address.
+    reached: [BTreeMap<(&'static str, SocketAddr), SocketAddr>; 2],
 }
 
 impl Both<'_> {
@@ -189,12 +192,18 @@ impl Both<'_> {
         let first = (self.kernel.ask(kernel, Some(to))?, self.memory.ask(memory, Some(to))?);
         let second = (self.kernel.ask(kernel, Some(to))?, self.memory.ask(memory, Some(to))?);
         ensure!(first == second, "R8: {first:?}, and then {second:?}");
-        for outcome in [first.0, first.1] {
-            if let Outcome::Answered { shown, .. } = outcome {
-                ensure!(shown == to, "R9: {outcome:?}");
-            }
+        for (outcome, reached) in [first.0, first.1].into_iter().zip(&mut self.reached) {
+            let Outcome::Answered { backend, shown } = outcome else {
+                ensure!(kind(outcome) == verdict(candidates), "sendto: {outcome:?}, but {candidates:?}");
+                continue;
+            };
+            ensure!(shown == to, "R9: {outcome:?}");
+            // It may stay on what it has while that is usable, whatever is chosen from now.
+            let had = reached.insert((name, to), backend) == Some(backend);
+            let chosen = candidates.as_ref().is_ok_and(|candidates| candidates.contains(&backend));
+            let kept = had && self.memory.is_usable(&key(protocol, to), backend);
+            ensure!(chosen || kept, "R8: {outcome:?}, had: {had}, candidates: {candidates:?}");
         }
-        ensure!(kind(first.0) == kind(first.1), "sendto: {first:?}");
         Ok(3)
     }
 }
@@ -209,8 +218,20 @@ fn kind(outcome: Outcome) -> &'static str {
     }
 }
 
+/// What a new connection meets.
+fn verdict(candidates: &Candidates) -> &'static str {
+    match candidates {
+        Ok(_) => "answered",
+        Err(Reason::NotAService) => "nobody",
+        Err(Reason::NoEndpoints) => "refused",
+        Err(Reason::NoLocalEndpoint) => "unreachable",
+        Err(_) => "broken",
+    }
+}
+
 fn agree((kernel, memory): (Outcome, Outcome), to: SocketAddr, candidates: &Candidates) -> Result<()> {
     ensure!(kind(kernel) == kind(memory), "{kernel:?} in the kernel, {memory:?} in memory");
+    ensure!(kind(kernel) == verdict(candidates), "{kernel:?}, but {candidates:?}");
     for outcome in [kernel, memory] {
         if let Outcome::Answered { backend, shown } = outcome {
             ensure!(shown == to, "R9: {backend} is shown as {shown}");
@@ -228,7 +249,7 @@ fn number(variable: &str) -> Option<u64> {
 #[test]
 fn random_scenarios() {
     let first = number("BALANCING_SCENARIO_SEED").unwrap_or_else(Random::seed);
-    let count = number("BALANCING_SCENARIOS").unwrap_or(150);
+    let count = number("BALANCING_SCENARIOS").unwrap_or(200);
     println!("BALANCING_SCENARIO_SEED={first} ({count} scenarios)");
     let mut kernel = KernelWorld::new("random", view()).unwrap();
     let begun = Instant::now();
@@ -242,7 +263,12 @@ fn random_scenarios() {
         let mut changes: Vec<Result<String, String>> =
             start.map(|(n, which)| Ok(random_slice(&mut random, n, which))).collect();
         changes.extend((0..SERVICES).map(|n| Ok(random_service(&mut random, n))));
-        let mut both = Both { kernel: &mut kernel, memory: &mut memory, lasting: BTreeMap::new() };
+        let mut both = Both {
+            kernel: &mut kernel,
+            memory: &mut memory,
+            lasting: BTreeMap::new(),
+            reached: Default::default(),
+        };
         let mut played = Vec::new();
         let play = || -> Result<()> {
             for change in changes {

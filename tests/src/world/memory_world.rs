@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr};
 
-use abi::{Hook, Key, Reason, Verdict};
+use abi::{Hook, Key, Reason, Verdict, frontend::backend_flag};
 use anyhow::{Result, bail, ensure};
 use datapath::{
     Decision,
@@ -50,6 +50,18 @@ impl MemoryWorld {
             sockets: Vec::new(),
             listening: BTreeSet::new(),
             decisions: Decisions::new(),
+        })
+    }
+
+    /// May a socket that has this backend keep it (R4)?
+    pub fn is_usable(&self, key: &Key, backend: SocketAddr) -> bool {
+        let tables = self.tables();
+        let (record, _) = datapath::look_up(tables, key);
+        record.is_some_and(|record| {
+            let usable = backend_flag::LIVE | backend_flag::USABLE;
+            let same =
+                |it: &abi::Backend| it.service == record.service && it.endpoint().socket_addr() == backend;
+            tables.backends.values().any(|it| same(it) && it.flags & usable == usable)
         })
     }
 
