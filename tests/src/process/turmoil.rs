@@ -9,14 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use testkit::{
-    Backend,
+    Backend, eventually,
     object::{documents, service, slice},
 };
 
 use super::{
-    Agent, Dice, Host,
+    Agent, Dice, Host, PATIENCE,
     roster::{Member, Roster},
 };
 
@@ -159,37 +159,67 @@ impl<'a> Services<'a> {
 pub struct Restart {
     /// By which program.
     pub program: PathBuf,
-    /// How long after the last agent was ready, or, if it was not waited for, was started.
+    /// How long after the last agent had come as far as was waited for.
     pub after: Duration,
     /// How long there is no agent.
     pub down: Duration,
-    /// Is the new one waited for? Else it is killed while it starts.
-    pub wait: bool,
+    /// How far the new one is let come before the next restart.
+    pub until: Until,
 }
 
-/// Restarts `agent` as told, by SIGKILL. Returns the last one, and the longest that one took to be ready.
+/// How far an agent has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// It has begun to load the programs.
+    Loading,
+    /// It is about to put programs in force, and to carry sockets over if need be.
+    Installing,
+    /// Everything is in force.
+    Ready,
+}
+
+/// What came of the restarts.
+pub struct Restarted {
+    /// The last agent.
+    pub agent: Agent,
+    /// The longest that one took to have everything in force.
+    pub slowest: Duration,
+    /// Sockets carried to another layout of slots, and how many of them were lost, each time.
+    pub carried: Vec<(usize, usize)>,
+}
+
+/// Restarts `agent` as told, by SIGKILL.
 ///
 /// # Errors
 /// An agent does not come up.
-pub fn restart(
-    host: &Host,
-    roster: &Roster,
-    mut agent: Agent,
-    restarts: &[Restart],
-) -> Result<(Agent, Duration)> {
-    let mut longest = Duration::ZERO;
+pub fn restart(host: &Host, roster: &Roster, agent: Agent, restarts: &[Restart]) -> Result<Restarted> {
+    let mut restarted = Restarted { agent, slowest: Duration::ZERO, carried: Vec::new() };
     for (number, restart) in restarts.iter().enumerate() {
         thread::sleep(restart.after);
         roster.down();
-        agent.kill()?;
+        restarted.agent.kill()?;
         thread::sleep(restart.down);
         let started = Instant::now();
-        agent = host.start(&restart.program, &[])?;
-        if restart.wait {
-            agent.wait_ready().with_context(|| format!("restart {number}: {restart:?}"))?;
+        restarted.agent = host.start(&restart.program, &[])?;
+        if restart.until == Until::Installing {
+            eventually(PATIENCE, || {
+                let log = restarted.agent.log();
+                if log.contains(" started ") { Ok(()) } else { bail!("it does not start:\n{log}") }
+            })?;
+        }
+        if restart.until == Until::Ready {
+            restarted.agent.wait_ready().with_context(|| format!("restart {number}: {restart:?}"))?;
             roster.up();
-            longest = longest.max(started.elapsed());
+            restarted.slowest = restarted.slowest.max(started.elapsed());
+            restarted.carried.extend(carried(&restarted.agent.log()));
         }
     }
-    Ok((agent, longest))
+    Ok(restarted)
+}
+
+/// What an agent says of carrying sockets over.
+fn carried(log: &str) -> Option<(usize, usize)> {
+    let line = log.lines().find(|line| line.contains("sockets carried to a new layout"))?;
+    let count = |name: &str| line.split_whitespace().find_map(|word| word.strip_prefix(name)?.parse().ok());
+    Some((count("sockets=")?, count("lost=")?))
 }
