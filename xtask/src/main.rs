@@ -1,6 +1,7 @@
 //! Development tasks. `cargo xtask --help` lists them.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod check_layers;
 mod demo;
 mod fuzz;
@@ -27,6 +28,8 @@ enum Verb {
     Setup,
     /// See it work: pods as namespaces, real backends, a restart in the middle of it (as root, 25 seconds)
     Demo(demo::Arguments),
+    /// Measure what a connection costs with the programs and without (as root, three minutes)
+    Bench(bench::Arguments),
     /// Formatting, clippy, the layers, licences and sources of dependencies
     Lint(lint::Arguments),
     /// Only the layers: which crate may use which (docs/adr/0001-layers.md)
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
         Verb::Setup => setup::run(),
         Verb::Demo(arguments) => demo::run(&arguments),
+        Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint(arguments) => lint::run(&arguments),
         Verb::CheckLayers => check_layers::run(),
         Verb::Test(arguments) => test::run(&arguments),

@@ -1,0 +1,68 @@
+//! What a connection costs with the programs in force, against the same without them: E1 to E4 and E6 of the
+//! figures in docs/performance.md. Started by `cargo xtask bench`.
+#![forbid(unsafe_code)]
+
+mod arena;
+mod measure;
+mod operation;
+mod programs;
+mod report;
+mod tables;
+mod worker;
+
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::{arena::Arena, report::Report};
+
+/// Measure what a connection costs, with the programs and without.
+#[derive(Parser)]
+#[command(name = "balancing-bench")]
+struct Arguments {
+    /// Services in the tables, each with ten endpoints, TCP and UDP, in both families
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
+    services: u32,
+    /// Make the tables as small as these services allow, instead of as shipped
+    #[arg(long)]
+    snug: bool,
+    /// Measure for half a minute instead of two and a half
+    #[arg(long)]
+    quick: bool,
+    /// Also write everything to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let duration = Duration::from_secs(if arguments.quick { 35 } else { 150 });
+    let arena = Arena::build(arguments.services, arguments.snug)?;
+    println!(
+        "{} services x {} endpoints, TCP and UDP, both families: in the tables after {} ms",
+        arguments.services,
+        tables::ENDPOINTS,
+        arena.filled_in.as_millis()
+    );
+    arena.verify()?;
+    println!("measuring for {} s ...", duration.as_secs());
+    let measured = measure::measure(&arena, duration)?;
+    let programs = programs::measure(&arena)?;
+    let report = Report::new(arguments.services, &measured, programs)?;
+    println!("\n{report}");
+    if let Some(file) = &arguments.json {
+        let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
+        std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! Services and endpoints, as many as asked for, and their addresses.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use agent::Reconciler;
+use anyhow::{Result, bail};
+use kernel::{Maps, Sizes};
+use model::{
+    Change, Endpoint, EndpointSlice, Family, Object, ObjectName, Protocol, Service, ServicePort, ServiceType,
+    SlicePort, TargetPort, TrafficPolicy, View,
+};
+use plan::Deletes;
+
+/// Endpoints of each service.
+pub(crate) const ENDPOINTS: u32 = 10;
+/// The port of each VIP.
+pub(crate) const PORT: u16 = 80;
+/// Where endpoints listen.
+pub(crate) const TARGET: u16 = 8080;
+
+/// The address of service `index`.
+pub(crate) fn vip4(index: u32) -> Ipv4Addr {
+    Ipv4Addr::from(u32::from(Ipv4Addr::new(10, 96, 0, 1)).wrapping_add(index))
+}
+
+/// The address of service `index`.
+pub(crate) fn vip6(index: u32) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, (index >> 16) as u16, index as u16)
+}
+
+/// The address of endpoint `index`. Services share them, so that a few servers do; the tables hold an entry of
+/// its own for each endpoint of each service all the same.
+pub(crate) fn endpoint4(index: u32) -> Ipv4Addr {
+    Ipv4Addr::new(10, 1, 0, 1 + index as u8)
+}
+
+/// The address of endpoint `index`.
+pub(crate) fn endpoint6(index: u32) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1 + index as u16)
+}
+
+/// As shipped, and larger only where `services` do not fit; or `snug`, as small as they can be.
+pub(crate) fn sizes(services: u32, snug: bool) -> Sizes {
+    let shipped = Sizes::default();
+    // Two protocols and two families each.
+    let ports = services * 4;
+    let needed =
+        Sizes { services: ports.next_power_of_two(), backends: (ports * ENDPOINTS).next_power_of_two() };
+    if snug {
+        return needed;
+    }
+    Sizes { services: shipped.services.max(needed.services), backends: shipped.backends.max(needed.backends) }
+}
+
+/// Fills the tables the way the agent does.
+pub(crate) fn fill(maps: Maps, services: u32) -> Result<()> {
+    let view = View { node: "bench".into(), proxy_name: None, resolve_selectors: false };
+    let capacity = agent::capacity(&maps);
+    let mut reconciler = Reconciler::new(maps, capacity, view)?;
+    reconciler.apply((0..services).flat_map(objects).map(Change::Upsert));
+    let round = reconciler.round(Deletes::Allowed)?;
+    if let Some(refused) = round.refused.first() {
+        bail!("{refused}");
+    }
+    Ok(())
+}
+
+fn objects(index: u32) -> [Object; 3] {
+    let name = format!("service-{index}");
+    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+    let ports = protocols.map(|(name, protocol)| ServicePort {
+        name: name.into(),
+        protocol,
+        port: PORT,
+        node_port: 0,
+        target: TargetPort::Number(TARGET),
+    });
+    let service = Service {
+        name: ObjectName::new("bench", &name),
+        uid: String::new(),
+        created: None,
+        kind: ServiceType::ClusterIp,
+        proxy_name: None,
+        cluster_ips: vec![vip4(index).into(), vip6(index).into()],
+        external_ips: Vec::new(),
+        load_balancer_ips: Vec::new(),
+        source_ranges: Vec::new(),
+        ports: ports.into(),
+        selector: BTreeMap::new(),
+        internal_policy: TrafficPolicy::Cluster,
+        external_policy: TrafficPolicy::Cluster,
+        affinity_seconds: None,
+        publish_not_ready: false,
+        distribution: None,
+        health_check_node_port: 0,
+    };
+    let slice = |family: Family, suffix: &str, address: fn(u32) -> IpAddr| {
+        let ports =
+            protocols.map(|(name, protocol)| SlicePort { name: name.into(), protocol, port: Some(TARGET) });
+        Object::EndpointSlice(EndpointSlice {
+            name: ObjectName::new("bench", format!("{name}-{suffix}")),
+            service: Some(name.clone()),
+            headless: false,
+            family,
+            ports: ports.into(),
+            endpoints: (0..ENDPOINTS).map(|index| endpoint(address(index))).collect(),
+        })
+    };
+    let v4 = slice(Family::V4, "v4", |index| endpoint4(index).into());
+    let v6 = slice(Family::V6, "v6", |index| endpoint6(index).into());
+    [Object::Service(service), v4, v6]
+}
+
+fn endpoint(address: IpAddr) -> Endpoint {
+    Endpoint {
+        address,
+        ready: true,
+        serving: true,
+        terminating: false,
+        node: None,
+        zone: None,
+        zone_hints: Vec::new(),
+        node_hints: Vec::new(),
+        pod: None,
+    }
+}
