@@ -85,6 +85,7 @@ fn r27_100_000_exchanges_over_restarts_replacements_and_changes() {
     let seed = seed();
     println!("BALANCING_SEED={seed}");
     let mut dice = Dice::new(seed);
+    let restarts = restarts(&mut dice);
     let host = Host::new("r27").unwrap();
     let (tally, roster) = (Arc::new(Tally::default()), Arc::new(Roster::default()));
     roster.down();
@@ -106,7 +107,6 @@ fn r27_100_000_exchanges_over_restarts_replacements_and_changes() {
         tally.lasting.load(SeqCst) > 1_000 || tally.over.load(SeqCst)
     });
 
-    let restarts = restarts(&mut dice);
     let outcome = thread::scope(|scope| {
         let restarting = scope.spawn(|| restart(&host, &roster, agent, &restarts));
         let mut due = Instant::now();
