@@ -43,7 +43,10 @@ impl Arena {
             namespace.add_address(v6.into())?;
             // With a source of its own: else IPv6 walks all addresses to find one, and an endpoint's cost would
             // depend on when its address was added.
-            namespace.ip(&format!("-6 route del local {v6} dev lo table local"))?;
+            // The kernel's own route appears a moment after the address.
+            testkit::eventually(Duration::from_secs(2), || {
+                namespace.ip(&format!("-6 route del local {v6} dev lo table local"))
+            })?;
             namespace.ip(&format!("-6 route add local {v6} dev lo table local src {v6} metric 1"))?;
         }
         let server = Arc::new(namespace.run(Server::open)?);
