@@ -108,7 +108,7 @@ fn r27_100_000_exchanges_over_restarts_replacements_and_changes() {
     });
 
     let outcome = thread::scope(|scope| {
-        let restarting = scope.spawn(|| restart(&host, &roster, agent, &restarts));
+        let restarting = scope.spawn(|| restart(&host, &roster, &tally.over, agent, &restarts));
         let mut due = Instant::now();
         while !tally.over.load(SeqCst) {
             services.close();

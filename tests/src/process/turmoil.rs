@@ -4,7 +4,10 @@ use std::{
     collections::BTreeSet,
     net::SocketAddr,
     path::PathBuf,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::SeqCst},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -188,13 +191,22 @@ pub struct Restarted {
     pub carried: Vec<(usize, usize)>,
 }
 
-/// Restarts `agent` as told, by SIGKILL.
+/// Restarts `agent` as told, by SIGKILL; no more once it is `over`.
 ///
 /// # Errors
 /// An agent does not come up.
-pub fn restart(host: &Host, roster: &Roster, agent: Agent, restarts: &[Restart]) -> Result<Restarted> {
+pub fn restart(
+    host: &Host,
+    roster: &Roster,
+    over: &AtomicBool,
+    agent: Agent,
+    restarts: &[Restart],
+) -> Result<Restarted> {
     let mut restarted = Restarted { agent, slowest: Duration::ZERO, carried: Vec::new() };
     for (number, restart) in restarts.iter().enumerate() {
+        if over.load(SeqCst) {
+            break;
+        }
         thread::sleep(restart.after);
         roster.down();
         restarted.agent.kill()?;
