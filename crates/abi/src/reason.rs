@@ -70,8 +70,8 @@ pub enum Reason {
     Sticky = 2,
     /// `balancing pause` is in force.
     Paused = 3,
-    /// A connected, IPv4-mapped socket sends: the kernel shows the backend's address again (R9).
-    AlreadyTranslated = 4,
+    /// A connected, IPv4-mapped socket sends: the kernel shows the address that it is connected to (R9).
+    Connected = 4,
     /// The service has no endpoint at all (R10).
     NoEndpoints = 5,
     /// The policy wants an endpoint on this node and there is none (R11).
@@ -94,7 +94,7 @@ impl Reason {
         Self::Balanced,
         Self::Sticky,
         Self::Paused,
-        Self::AlreadyTranslated,
+        Self::Connected,
         Self::NoEndpoints,
         Self::NoLocalEndpoint,
         Self::PairForgotten,
@@ -111,11 +111,16 @@ impl Reason {
     /// Each reason has one verdict.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::NotAService | Self::Paused | Self::AlreadyTranslated => Verdict::Passed,
+            Self::NotAService | Self::Paused | Self::Connected => Verdict::Passed,
             Self::Balanced | Self::Sticky | Self::PairForgotten | Self::NotRemembered => Verdict::Translated,
             Self::NoEndpoints | Self::NoMemory | Self::BrokenTable => Verdict::Refused,
             Self::NoLocalEndpoint => Verdict::Unreachable,
         }
+    }
+
+    /// Is it told of at the level that tells of failures? Those, and what should not have come to this.
+    pub const fn is_notable(self) -> bool {
+        self.verdict().is_failure() || matches!(self, Self::PairForgotten | Self::NotRemembered)
     }
 
     /// As events, labels and the command line have it.
@@ -125,7 +130,7 @@ impl Reason {
             Self::Balanced => "balanced",
             Self::Sticky => "sticky",
             Self::Paused => "paused",
-            Self::AlreadyTranslated => "already-translated",
+            Self::Connected => "connected",
             Self::NoEndpoints => "no-endpoints",
             Self::NoLocalEndpoint => "no-local-endpoint",
             Self::PairForgotten => "pair-forgotten",

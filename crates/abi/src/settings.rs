@@ -20,7 +20,7 @@ pub struct Settings {
 pub mod level {
     /// No events.
     pub const OFF: u32 = 0;
-    /// Only what fails.
+    /// Only what fails, and what could not be remembered as it should ([`crate::Reason::is_notable`]).
     pub const FAILURES: u32 = 1;
     /// What fails, and one in so many of the rest (without what is no service).
     pub const SAMPLED: u32 = 2;

@@ -1,7 +1,9 @@
 //! `connect()`: TCP and connected UDP.
 
 use crate::{
-    Decision, Env, Socket, choose, look_up,
+    Decision, Env, Socket, choose,
+    decision::Choice,
+    look_up,
     sockets::{self, Kept},
 };
 use abi::{Key, Reason, UDP, slot::pair_flag};
@@ -10,15 +12,19 @@ use abi::{Key, Reason, UDP, slot::pair_flag};
 /// R10 and R11 (what fails, fails at once and leaves nothing behind).
 #[inline(always)]
 pub fn connect<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
+    let paused = env.settings().paused != 0;
+    let (record, reason) = if paused { (None, Reason::Paused) } else { look_up(env, key) };
+    let choice = match &record {
+        Some(record) => choose(env, record, 1, |_| false),
+        None => Choice::none(reason),
+    };
     // Also for what is no service (R9): a connect to AF_UNSPEC runs no hook, and a refused TCP socket may
-    // connect again with the same cookie.
-    sockets::forget(socket);
-    if env.settings().paused != 0 {
-        return Decision::none(Reason::Paused);
+    // connect again with the same cookie. But a connected UDP socket whose new connect fails stays connected
+    // (kernel 6.18 net/ipv4/datagram.c is not reached), and goes on answering with its peer.
+    if !(choice.reason.verdict().is_failure() && socket.is_connected()) {
+        sockets::forget(socket);
     }
-    let (record, reason) = look_up(env, key);
-    let Some(record) = record else { return Decision::none(reason) };
-    let choice = choose(env, &record, 1, |_| false);
+    let Some(record) = record else { return Decision::none(choice.reason) };
     if !choice.is_some() {
         return Decision::fail(&record, choice.reason);
     }

@@ -62,8 +62,9 @@ pub struct Choice {
 }
 
 impl Choice {
+    /// None, and why.
     #[inline(always)]
-    const fn none(reason: Reason) -> Self {
+    pub(crate) const fn none(reason: Reason) -> Self {
         let endpoint = Endpoint { address: abi::Address([0; 4]), port_be: 0 };
         Self { reason, endpoint, ids: Ids { backend: 0, generation: 0 }, flags: 0 }
     }

@@ -1,6 +1,6 @@
 //! What a decision looks at.
 
-use abi::{Backend, Key, Pairs, Record, Settings, Slot};
+use abi::{Backend, Endpoint, Key, Pairs, Record, Settings, Slot};
 use core::ops::Deref;
 
 /// The tables. Three implementations: the bpf maps in the kernel, [`crate::memory`], and the live pinned maps
@@ -41,4 +41,6 @@ pub trait Socket {
     fn store(&self) -> Option<&Pairs>;
     /// Is it connected now? (`connect()` to AF_UNSPEC undoes that without running a hook.)
     fn is_connected(&self) -> bool;
+    /// Is it connected to this IPv4 address and port now, as the kernel sees it (the backend, not the VIP)?
+    fn is_connected_to(&self, endpoint: &Endpoint) -> bool;
 }

@@ -3,7 +3,7 @@
 extern crate std;
 
 use crate::{Env, Socket};
-use abi::{Backend, Key, Name, Pairs, Record, Settings, Slot};
+use abi::{Backend, Endpoint, Key, Name, Pairs, Record, Settings, Slot};
 use core::{cell::Cell, sync::atomic::AtomicU32};
 use std::{boxed::Box, collections::BTreeMap, sync::OnceLock, vec::Vec};
 
@@ -87,8 +87,8 @@ pub struct MemorySocket<'a> {
     pub slots: &'a Slots,
     /// The previous layout's slots, during a replacement.
     pub previous: Option<&'a Slots>,
-    /// Is it connected?
-    pub connected: Cell<bool>,
+    /// What the kernel has it connected to.
+    pub peer: Cell<Option<Endpoint>>,
     /// Storage can't be had.
     pub no_storage: bool,
     storage: OnceLock<Box<Pairs>>,
@@ -101,7 +101,7 @@ impl<'a> MemorySocket<'a> {
             cookie,
             slots,
             previous: None,
-            connected: Cell::new(false),
+            peer: Cell::new(None),
             no_storage: false,
             storage: OnceLock::new(),
         }
@@ -130,6 +130,10 @@ impl Socket for MemorySocket<'_> {
     }
 
     fn is_connected(&self) -> bool {
-        self.connected.get()
+        self.peer.get().is_some()
+    }
+
+    fn is_connected_to(&self, endpoint: &Endpoint) -> bool {
+        self.peer.get() == Some(*endpoint)
     }
 }

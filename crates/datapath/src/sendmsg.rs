@@ -20,15 +20,12 @@ const TRIES: u32 = STORED_PAIRS as u32 + 2;
 /// usable. R10: nothing is remembered of what fails.
 #[inline(always)]
 pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
-    let known = Known::of(socket);
-    // A connected, IPv4-mapped socket: the kernel runs the IPv4 sendmsg hook for each send() and shows the
-    // backend, which must pass unchanged even if somebody else's VIP has the same address (R9).
-    let connected_there = known.find(|pair| {
-        pair.meta.flags & pair_flag::CONNECTED != 0 && pair.backend == key.endpoint && socket.is_connected()
-    });
-    if connected_there.is_some() {
-        return Decision::none(Reason::AlreadyTranslated);
+    // A connected, IPv4-mapped socket: the kernel runs the IPv4 sendmsg hook for each send() and shows the address
+    // that it is connected to, which must pass unchanged even if that is, or has become, somebody's VIP (R9).
+    if socket.is_connected_to(&key.endpoint) {
+        return Decision::none(Reason::Connected);
     }
+    let known = Known::of(socket);
     if env.settings().paused != 0 {
         // As below: it passes, so that this address is what the application gets.
         known.mark_direct(&key.endpoint);

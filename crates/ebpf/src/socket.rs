@@ -1,7 +1,7 @@
 //! The socket of a hook, and where what is known of it is kept.
 
 use crate::maps;
-use abi::{Pairs, Slot, slot};
+use abi::{Endpoint, Pairs, Slot, slot};
 use aya_ebpf::{
     EbpfContext, bindings::bpf_sock, helpers::bpf_get_socket_cookie, programs::SockAddrContext,
     programs::SockContext,
@@ -77,6 +77,19 @@ impl Socket for HookSocket<'_> {
             read_volatile(&raw const (*sk).state) == TCP_ESTABLISHED
         }
     }
+
+    #[inline(always)]
+    fn is_connected_to(&self, endpoint: &Endpoint) -> bool {
+        let Some(address) = endpoint.address.as_v4() else { return false };
+        // SAFETY: as in `is_connected`; `dst_port` is 16 bits in network byte order (kernel 5.17 on), `dst_ip4` is set
+        // for IPv4-mapped connections too (net/ipv6/datagram.c hands them to `__ip4_datagram_connect`).
+        unsafe {
+            let sk: *const bpf_sock = (*self.ctx.sock_addr).__bindgen_anon_1.sk;
+            read_volatile(&raw const (*sk).state) == TCP_ESTABLISHED
+                && read_volatile(&raw const (*sk).dst_ip4) == address
+                && read_volatile(&raw const (*sk).dst_port) == endpoint.port_be
+        }
+    }
 }
 
 /// The socket of the release hook: only its slot counts there, storage dies with it.
@@ -121,6 +134,11 @@ impl Socket for DyingSocket {
 
     #[inline(always)]
     fn is_connected(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_connected_to(&self, _endpoint: &Endpoint) -> bool {
         false
     }
 }

@@ -162,7 +162,7 @@ impl World for MemoryWorld {
         }
         if let Some(Some(held)) = self.sockets.get_mut(socket) {
             held.peer = Some(real);
-            held.socket.connected.set(true);
+            held.socket.peer.set(Some(real.into()));
         }
         let held = self.held(socket)?;
         let peer = datapath::peer(&held.socket, &real.into()).map_or(real, |vip| vip.socket_addr());
@@ -208,7 +208,7 @@ impl World for MemoryWorld {
     fn hang_up(&mut self, socket: SocketId) -> Result<()> {
         if let Some(Some(held)) = self.sockets.get_mut(socket) {
             held.peer = None;
-            held.socket.connected.set(false);
+            held.socket.peer.set(None);
         }
         Ok(())
     }

@@ -30,7 +30,7 @@ fn remembered<'a>(tables: &Tables, cookie: u64, previous: &'a Slots, slots: &'a 
     assert_eq!(earlier.dial(tables, udp(VIP)).reason, Reason::Balanced);
     let mut socket = MemorySocket::new(cookie, slots);
     socket.previous = Some(previous);
-    socket.connected.set(true);
+    socket.peer.set(earlier.peer.get());
     socket
 }
 
@@ -53,7 +53,7 @@ fn r9_a_frozen_socket_is_read_where_it_was() {
     assert_eq!(socket.named(&at(BACKEND)), Some(at(VIP)));
     assert_eq!(socket.from(&at(BACKEND)), at(VIP));
     assert_eq!(socket.send(&tables, VIP).reason, Reason::Sticky);
-    assert_eq!(socket.send(&tables, BACKEND).reason, Reason::AlreadyTranslated);
+    assert_eq!(socket.send(&tables, BACKEND).reason, Reason::Connected);
     assert_eq!((previous.owned(), slots.owned()), (1, 0));
 }
 

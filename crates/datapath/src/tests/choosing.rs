@@ -138,7 +138,7 @@ fn pause_lets_everything_pass_but_keeps_peers() {
     // What a mapped socket's send() on an established connection shows is the backend: still no business of ours.
     assert_eq!(
         sendmsg(&tables, &connected, &Key { endpoint: backend, ..udp(FOUR) }).reason,
-        Reason::AlreadyTranslated
+        Reason::Connected
     );
     assert_eq!(connected.named(&backend), Some(at(FOUR)));
     assert_eq!(other.from(&answered), at(FOUR));

@@ -70,7 +70,7 @@ fn r9_a_mapped_sockets_send_passes_even_where_the_backend_is_also_a_vip() {
     let tables = tables(&[(VIP, &[OTHER]), (OTHER, &["10.1.0.7:80"])]);
     let socket = MemorySocket::new(1, &slots);
     assert_eq!(socket.dial(&tables, udp(VIP)).backend, at(OTHER));
-    assert_eq!(socket.send(&tables, OTHER).reason, Reason::AlreadyTranslated);
+    assert_eq!(socket.send(&tables, OTHER).reason, Reason::Connected);
     assert_eq!(socket.from(&at(OTHER)), at(VIP));
     // Once it is disconnected, the address is what the application means.
     socket.hang_up();
@@ -154,6 +154,33 @@ fn r9_release_frees_only_the_sockets_own_slot() {
     // A new socket of the same slot inherits nothing.
     let heir = MemorySocket::new(6, &slots);
     assert_eq!(heir.named(&at("10.1.0.1:80")), None);
-    heir.connected.set(true);
+    heir.peer.set(Some(at("10.1.0.1:80")));
     assert_eq!(heir.from(&at("10.1.0.1:80")), at("10.1.0.1:80"));
+}
+
+#[test]
+fn r9_what_an_address_becomes_later_does_not_touch_a_connection_to_it() {
+    let slots = Slots::new(4);
+    let socket = MemorySocket::new(1, &slots);
+    let to = "10.9.9.9:53";
+    assert_eq!(socket.dial(&tables(&[]), udp(to)).reason, Reason::NotAService);
+    let later = tables(&[(to, &["10.1.0.1:53"])]);
+    assert_eq!(socket.send(&later, to).reason, Reason::Connected);
+    socket.hang_up();
+    assert_eq!(socket.send(&later, to).reason, Reason::Balanced);
+}
+
+#[test]
+fn r9_a_refused_connect_leaves_the_connection_that_a_udp_socket_has() {
+    let slots = Slots::new(4);
+    let tables = tables(&[(VIP, &["10.1.0.1:80"]), (OTHER, &[])]);
+    let socket = MemorySocket::new(1, &slots);
+    let backend = socket.dial(&tables, udp(VIP)).backend;
+    assert_eq!(socket.dial(&tables, udp(OTHER)).reason, Reason::NoEndpoints);
+    assert_eq!(socket.named(&backend), Some(at(VIP)));
+    assert_eq!(socket.from(&backend), at(VIP));
+    // One that was disconnected before has nothing to keep.
+    socket.hang_up();
+    assert_eq!(socket.dial(&tables, udp(OTHER)).reason, Reason::NoEndpoints);
+    assert_eq!(socket.named(&backend), None);
 }

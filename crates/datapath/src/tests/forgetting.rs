@@ -63,7 +63,7 @@ fn r9_a_connected_vip_then_directly_connected_without_af_unspec() {
         socket.dial(tables, udp(BACKEND));
         assert_eq!(socket.named(&at(BACKEND)), None);
         assert_eq!(socket.from(&at(BACKEND)), at(BACKEND));
-        assert_eq!(socket.send(tables, BACKEND).reason, Reason::NotAService);
+        assert_eq!(socket.send(tables, BACKEND).reason, Reason::Connected);
     });
 }
 

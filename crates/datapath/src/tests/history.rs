@@ -234,7 +234,7 @@ impl<'a> World<'a> {
         match what % 16 {
             0 => self.connect(who, to),
             1 => {
-                self.sockets[who].socket.connected.set(false);
+                self.sockets[who].socket.peer.set(None);
                 self.sockets[who].model.hang_up();
             }
             2..=10 => self.send(who, to),
@@ -270,14 +270,21 @@ impl<'a> World<'a> {
 
     fn connect(&mut self, who: usize, to: Endpoint) {
         let Application { socket, protocol, model } = &mut self.sockets[who];
-        if *protocol == TCP && socket.connected.get() {
+        if *protocol == TCP && socket.peer.get().is_some() {
             // The kernel says EISCONN before any hook.
             return;
         }
         let key = Key { endpoint: to, protocol: *protocol };
         let decision = connect(&self.tables, socket, &key);
-        *model = Model::default();
-        socket.connected.set(!decision.reason.verdict().is_failure());
+        // What fails leaves a connected UDP socket as it is.
+        if !(decision.reason.verdict().is_failure() && socket.peer.get().is_some()) {
+            *model = Model::default();
+        }
+        socket.peer.set(match decision.reason.verdict() {
+            Verdict::Translated => Some(decision.backend),
+            Verdict::Passed => Some(to),
+            _ => socket.peer.get(),
+        });
         if decision.reason == Reason::NotRemembered {
             assert!(*protocol == TCP && socket.no_storage);
         } else if decision.reason.verdict() == Verdict::Translated {
@@ -293,10 +300,10 @@ impl<'a> World<'a> {
         }
         let decision = sendmsg(&self.tables, socket, &Key { endpoint: to, protocol: UDP });
         let connection = model.connection();
-        let to_connection = connection.is_some_and(|pair| pair.backend == to);
-        assert_eq!(decision.reason == Reason::AlreadyTranslated, to_connection, "{decision:?}");
+        let to_connection = socket.peer.get() == Some(to);
+        assert_eq!(decision.reason == Reason::Connected, to_connection, "{decision:?}");
         match decision.reason {
-            Reason::AlreadyTranslated => {}
+            Reason::Connected => {}
             Reason::NotAService | Reason::Paused => model.direct(&to),
             Reason::Sticky => model.kept(to, decision.backend),
             Reason::Balanced | Reason::PairForgotten => {
@@ -330,7 +337,7 @@ impl<'a> World<'a> {
         for address in &addresses {
             let named = peer(socket, address);
             let connection = model.connection().filter(|pair| pair.backend == *address).map(|pair| pair.vip);
-            if socket.connected.get() {
+            if socket.peer.get().is_some() {
                 assert_eq!(named, connection, "socket {who}: getpeername for {address:?}");
             }
             let shown = source(socket, address);

@@ -3,7 +3,7 @@
 extern crate std;
 
 use abi::{
-    Backend, Endpoint, Key, Range, Record, TCP, UDP,
+    Backend, Endpoint, Key, Range, Record, TCP, UDP, Verdict,
     frontend::{
         backend_flag::{LIVE, USABLE},
         mode, record_flag,
@@ -107,12 +107,16 @@ pub(super) trait Application {
 impl Application for MemorySocket<'_> {
     fn dial(&self, tables: &Tables, to: Key) -> Decision {
         let decision = connect(tables, self, &to);
-        self.connected.set(!decision.reason.verdict().is_failure());
+        self.peer.set(match decision.reason.verdict() {
+            Verdict::Translated => Some(decision.backend),
+            Verdict::Passed => Some(to.endpoint),
+            _ => self.peer.get(),
+        });
         decision
     }
 
     fn hang_up(&self) {
-        self.connected.set(false);
+        self.peer.set(None);
     }
 
     fn send(&self, tables: &Tables, to: &str) -> Decision {
