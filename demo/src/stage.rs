@@ -69,13 +69,13 @@ impl Stage {
             bail!("the demo makes namespaces and a cgroup, and needs root for that: `cargo xtask demo`");
         }
         remove_orphans();
-        let node = Namespace::create("node")?;
+        let node = namespace("node")?;
         node.forward()?;
-        let client = Namespace::create("client")?;
+        let client = namespace("client")?;
         plug(&node, &client, "client", 9)?;
         let mut pods = Vec::new();
         for (name, number) in PODS.into_iter().zip(1..) {
-            let namespace = Namespace::create(name)?;
+            let namespace = namespace(name)?;
             plug(&node, &namespace, name, number)?;
             pods.push(Pod { namespace, name, ips: pod_ips(number), servers: Vec::new() });
         }
@@ -238,6 +238,19 @@ impl Drop for Stage {
         }
         let _ = fs::remove_dir_all(&self.directory);
     }
+}
+
+/// A namespace whose interfaces can be used at once: IPv6 would hold their link addresses back for a second, to see
+/// whether somebody else has them, and could not find its neighbours until then.
+fn namespace(name: &str) -> Result<Namespace> {
+    let namespace = Namespace::create(name)?;
+    namespace.run(|| {
+        ["all", "default"].into_iter().try_for_each(|which| {
+            let file = format!("/proc/sys/net/ipv6/conf/{which}/accept_dad");
+            fs::write(&file, "0").with_context(|| format!("write {file}"))
+        })
+    })?;
+    Ok(namespace)
 }
 
 /// Connects pod number `number` to the node, which routes.

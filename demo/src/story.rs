@@ -136,11 +136,9 @@ impl Teller<'_> {
              socket, TCP and UDP. Who answered:",
         )?;
         self.watch(traffic, self.pace.traffic)?;
-        for (pod, name) in PODS.iter().enumerate() {
-            if traffic.tally().answered.get(pod).is_some_and(|lanes| lanes.contains(&0)) {
-                bail!("{name} was not asked over each protocol and family");
-            }
-        }
+        self.until(traffic, "each pod is asked over each protocol and family", |tally| {
+            !tally.answered.iter().flatten().any(|count| *count == 0)
+        })?;
         self.screen.say("Any single decision can be explained, and a sample of them is in the event log:")?;
         self.show("balancing why host 10.96.0.80:80/tcp")?;
         self.show("balancing events | grep 10.96.0.80 | tail -n 3")?;
