@@ -1,7 +1,7 @@
 //! From objects to tables, as the agent does it.
 
 use agent::Reconciler;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use kernel::TableStore;
 use model::{Change, View};
 use plan::{Capacity, Deletes};
@@ -23,19 +23,18 @@ pub struct Control<S> {
     /// The reconciler.
     pub reconciler: Reconciler<S>,
     deletes: Deletes,
-    grace: fn() -> Result<(), kernel::Error>,
 }
 
 impl<S: TableStore> Control<S> {
-    /// Takes over what `store` holds; nothing is deleted before [`Self::sync`]. `grace` waits for readers.
+    /// Takes over what `store` holds; nothing is deleted before [`Self::sync`].
     ///
     /// # Errors
     /// The store can't be read, or what it holds contradicts itself.
-    pub fn new(store: S, view: View, grace: fn() -> Result<(), kernel::Error>) -> Result<Self> {
+    pub fn new(store: S, view: View) -> Result<Self> {
         let reconciler = Reconciler::new(store, CAPACITY, view)?;
         let found = reconciler.inconsistencies();
         ensure!(found.is_empty(), "the tables that were taken over contradict themselves: {found:?}");
-        Ok(Self { reconciler, deletes: Deletes::Held, grace })
+        Ok(Self { reconciler, deletes: Deletes::Held })
     }
 
     /// The sources have synced: from now on, what is not desired is deleted.
@@ -57,7 +56,7 @@ impl<S: TableStore> Control<S> {
         let mut round = self.reconciler.round(self.deletes)?;
         if !round.refused.is_empty() {
             // There may be room behind a grace period.
-            self.grace()?;
+            self.grace();
             round = self.reconciler.round(self.deletes)?;
         }
         ensure!(round.refused.is_empty(), "no room: {:?}", round.refused);
@@ -67,14 +66,10 @@ impl<S: TableStore> Control<S> {
     }
 
     /// Lets a grace period pass, so that what was freed is used again.
-    ///
-    /// # Errors
-    /// The kernel can't wait for readers.
-    pub fn grace(&mut self) -> Result<()> {
+    pub fn grace(&mut self) {
         if let Some(grace) = self.reconciler.begin_grace() {
-            (self.grace)().context("wait for readers")?;
+            self.reconciler.store().wait_for_readers();
             self.reconciler.grace_passed(grace);
         }
-        Ok(())
     }
 }

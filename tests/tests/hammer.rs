@@ -165,7 +165,7 @@ fn update(store: Maps, mut again: Maps, until: Instant) -> Updates {
         if updates.rounds % 4 == 0
             && let Some(grace) = reconciler.begin_grace()
         {
-            wait_for_readers().unwrap();
+            wait_for_readers();
             reconciler.grace_passed(grace);
         }
         // The same frontends again, each to the record that it has: nothing changes but the hash's elements. One

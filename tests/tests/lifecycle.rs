@@ -14,14 +14,14 @@ use std::{
     thread,
 };
 
-use abi::{Settings, settings::level};
+use abi::settings::level;
 use balancing_tests::{
     control::Control,
     machine::{Machine, SIZES},
     scenario::upserts,
     socket::Socket,
 };
-use kernel::{Error, HOOKS, Loaded, Maps, Pins, attached, clean, install, wait_for_readers};
+use kernel::{Error, HOOKS, Loaded, Maps, Pins, attached, clean, install};
 use model::{Protocol, View};
 use testkit::{
     Bpffs, Cgroup, Family,
@@ -38,7 +38,7 @@ fn at(text: &str) -> SocketAddr {
 /// Puts one service into the tables.
 fn program(machine: &Machine) {
     let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: false };
-    let mut control = Control::new(machine.maps().unwrap(), view, wait_for_readers).unwrap();
+    let mut control = Control::new(machine.maps().unwrap(), view).unwrap();
     let manifests = documents(&[
         &service("web").cluster_ip("10.96.0.10").port("80/UDP"),
         &slice("web-4", "web").port("8080/UDP").endpoint("10.1.0.1"),
@@ -242,11 +242,10 @@ fn pause_passes_what_is_new_and_keeps_what_is_old() {
     let maps = machine.maps().unwrap();
     let socket = machine.run(|| Socket::open(Protocol::Udp, Family::Mapped)).unwrap();
     socket.connect(at(VIP)).unwrap();
-    let settings = maps.settings().unwrap();
-    maps.set_settings(&Settings { paused: 1, ..settings }).unwrap();
+    maps.change_settings(&machine.pins, |settings| settings.paused = 1).unwrap();
     assert!(!machine.run(translated));
     assert_eq!(socket.ask(None).unwrap().shown, at(VIP));
-    maps.set_settings(&settings).unwrap();
+    maps.change_settings(&machine.pins, |settings| settings.paused = 0).unwrap();
     assert!(machine.run(translated));
     assert_eq!(socket.ask(None).unwrap().shown, at(VIP));
 }
@@ -256,7 +255,7 @@ fn every_decision_is_one_event() {
     let machine = Machine::new("events").unwrap();
     program(&machine);
     let maps = machine.maps().unwrap();
-    maps.set_settings(&Settings { events: level::ALL, ..maps.settings().unwrap() }).unwrap();
+    maps.change_settings(&machine.pins, |settings| settings.events = level::ALL).unwrap();
     let mut events = kernel::Events::open(&machine.pins).unwrap();
     let cookies: Vec<u64> = machine.run(|| {
         let connect = |_| -> io::Result<u64> {

@@ -111,7 +111,7 @@ fn why_explains_with_the_agent_and_without() {
         if !with_agent {
             agent.kill().unwrap();
         }
-        for client in ["host", &pid] {
+        for client in [&pid] {
             for (destination, verdict, reason, service, backends) in [
                 (
                     "10.96.0.10:80/tcp",
@@ -155,7 +155,9 @@ fn why_explains_with_the_agent_and_without() {
         }
         assert_eq!(text.contains("default/web-1"), with_agent, "{text}");
         assert_eq!(text.contains("The agent is not running"), !with_agent, "{text}");
-        // This process is outside.
+        // Neither the host as a whole nor this process is below the cgroup that is served.
+        let answer = host.balancing(&["why", "host", "10.96.0.10:80/tcp"]).unwrap();
+        assert!(answer.succeeds().contains("its cgroup is not below"), "{answer:?}");
         let outside = std::process::id().to_string();
         let answer = host.balancing(&["why", &outside, "10.96.0.10:80/tcp"]).unwrap();
         assert!(answer.succeeds().contains("its cgroup is not below"), "{answer:?}");

@@ -190,3 +190,18 @@ fn what_somebody_detached_is_attached_again() {
     testkit::wait::until(PATIENCE, "health", || host.balancing(&["status"]).unwrap().code == Some(0));
     web::all_answer(&host, 10, &[1]);
 }
+
+#[test]
+fn an_agent_whose_pins_are_gone_says_so_and_ends() {
+    let host = Host::new("pins-gone").unwrap();
+    host.write("web.yaml", web::manifest("web", 10, &[1])).unwrap();
+    let _servers = web::serve(&host, &[1]).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    web::all_answer(&host, 10, &[1]);
+    fs::remove_file(host.pins().join("maps/records_v1")).unwrap();
+    assert_eq!(agent.wait().unwrap().code(), Some(1));
+    assert!(agent.log().contains("removed or replaced"), "{}", agent.log());
+    // The next one makes what is missing anew.
+    let _agent = host.agent(&[]).unwrap();
+    web::all_answer(&host, 10, &[1]);
+}

@@ -59,6 +59,31 @@ fn a_file_that_breaks_keeps_its_last_good_content_in_force() {
 }
 
 #[test]
+fn r27_a_file_that_is_broken_when_the_agent_comes_back_loses_nothing() {
+    let host = Host::new("broken-return").unwrap();
+    host.write("web.yaml", web::manifest("web", 10, &[1])).unwrap();
+    host.write("other.yaml", web::manifest("other", 11, &[2])).unwrap();
+    let _servers = web::serve(&host, &[1, 2, 3]).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    web::all_answer(&host, 10, &[1]);
+    agent.kill().unwrap();
+
+    // Nobody knows any more what the broken one said, but for the tables.
+    host.write("web.yaml", BROKEN).unwrap();
+    host.write("other.yaml", web::manifest("other", 11, &[3])).unwrap();
+    let agent = host.start(&program(), &[]).unwrap();
+    wait::until_equal(PATIENCE, &Some("b3".to_owned()), || web::ask(&host, 11).ok().map(|seen| seen.backend));
+    web::all_answer(&host, 10, &[1]);
+    let status = host.balancing(&["status"]).unwrap();
+    assert!(status.out.contains("nothing is deleted until"), "{status:?}");
+
+    host.write("web.yaml", web::manifest("web", 12, &[1])).unwrap();
+    agent.wait_status("health", |status| status.problems.is_empty()).unwrap();
+    web::all_answer(&host, 12, &[1]);
+    web::none_answer(&host, 10);
+}
+
+#[test]
 fn r13_a_service_whose_file_is_deleted_stops_answering_and_can_come_back() {
     let host = Host::new("delete").unwrap();
     host.write("web.yaml", web::manifest("web", 10, &[1, 2])).unwrap();

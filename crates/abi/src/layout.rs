@@ -69,10 +69,10 @@ mod tests {
         assert_eq!(slots, expected);
         assert_eq!((super::PAIRS, fields!(Pairs: clock pairs).as_str()), (1, "Pairs 456 clock@0 pairs@8\n"));
 
-        let settings = fields!(Settings: paused events sample pad);
+        let settings = fields!(Settings: paused events sample reported_lost);
         assert_eq!(
             (super::SETTINGS, settings.as_str()),
-            (1, "Settings 16 paused@0 events@4 sample@8 pad@12\n")
+            (1, "Settings 16 paused@0 events@4 sample@8 reported_lost@12\n")
         );
         // A new reason or hook moves the counters.
         assert_eq!((super::COUNTERS, reason::COUNTERS), (1, 45));

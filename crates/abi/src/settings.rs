@@ -12,8 +12,9 @@ pub struct Settings {
     pub events: u32,
     /// At level [`level::SAMPLED`]: one decision of so many, at random; at least 1.
     pub sample: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Events that the ring buffer had no room for and that the log has reported, modulo 2^32: the agent's own note, so
+    /// that what was lost while none ran is reported too.
+    pub reported_lost: u32,
 }
 
 /// Values of [`Settings::events`].

@@ -14,8 +14,8 @@ use crate::Error;
 pub struct Client {
     /// As people call it.
     pub name: String,
-    /// Its cgroup, where it is a process.
-    pub cgroup: Option<PathBuf>,
+    /// Its cgroup; of the host, the root of all.
+    pub cgroup: PathBuf,
     /// Its cgroup is below the one that the programs are attached to.
     pub served: bool,
 }
@@ -26,15 +26,16 @@ impl Client {
     /// # Errors
     /// It means neither, or there is no such process.
     pub fn identify(name: &str, pins: &Pins) -> Result<Self, Error> {
-        if name == "host" {
-            return Ok(Self { name: name.into(), cgroup: None, served: true });
-        }
-        let pid: u32 = name.parse().map_err(|_| Error::UnknownClient(name.into()))?;
         let root = CgroupRoot::discover(None)?;
-        let cgroup = root.of_process(pid)?;
+        let (name, cgroup) = if name == "host" {
+            ("host".to_owned(), root.path().to_owned())
+        } else {
+            let pid: u32 = name.parse().map_err(|_| Error::UnknownClient(name.into()))?;
+            (format!("process {pid}"), root.of_process(pid)?)
+        };
         let attached = kernel::attached(pins)?.into_iter().map(|hook| hook.cgroup_id).find(|id| *id != 0);
         let top = attached.map(|id| root.find_by_id(id)).transpose()?.flatten();
         let served = top.is_some_and(|top| cgroup.starts_with(top));
-        Ok(Self { name: format!("process {pid}"), cgroup: Some(cgroup), served })
+        Ok(Self { name, cgroup, served })
     }
 }

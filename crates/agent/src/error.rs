@@ -33,6 +33,11 @@ pub enum Error {
     /// A client that can't be explained.
     #[error("client {0:?}: give `host` or a process id; pods are not known by name in this version")]
     UnknownClient(String),
+    /// Somebody removed our pins.
+    #[error(
+        "the pinned maps below {} were removed or replaced (`balancing clean`, rm, umount?): what this agent writes is          no longer what programs read; start it again", .0.display()
+    )]
+    PinsGone(PathBuf),
     /// The source ended, which it never does by itself.
     #[error("the manifests source has ended unexpectedly; see the log above")]
     SourceEnded,

@@ -26,15 +26,15 @@ pub struct EventLog {
     followers: broadcast::Sender<Arc<str>>,
     cgroups: HashMap<u64, Option<String>>,
     root: CgroupRoot,
-    lost: u64,
+    reported: u32,
 }
 
 impl EventLog {
-    /// An empty log; `lost` events of the ring buffer are known to be missing from before.
-    pub fn new(node: &str, root: CgroupRoot, lost: u64) -> Self {
+    /// An empty log; `reported` events that the ring buffer lost have been told of before (modulo 2^32).
+    pub fn new(node: &str, root: CgroupRoot, reported: u32) -> Self {
         let followers = broadcast::channel(BEHIND).0;
         let cgroups = HashMap::new();
-        Self { node: node.into(), recent: VecDeque::new(), followers, cgroups, root, lost }
+        Self { node: node.into(), recent: VecDeque::new(), followers, cgroups, root, reported }
     }
 
     /// Adds a decision.
@@ -42,13 +42,15 @@ impl EventLog {
         self.push(&Line::Decision(Box::new(decision)));
     }
 
-    /// The ring buffer's count of lost events is `total` now.
-    pub fn ring_lost(&mut self, total: u64) {
-        let lost = total.saturating_sub(self.lost);
+    /// The ring buffer's count of lost events is `total` now; is that news?
+    pub fn ring_lost(&mut self, total: u64) -> bool {
+        let total = total as u32;
+        let lost = total.wrapping_sub(self.reported);
         if lost > 0 {
-            self.lost = total;
-            self.push(&lost_line(&self.node, lost, "ring"));
+            self.reported = total;
+            self.push(&lost_line(&self.node, lost.into(), "ring"));
         }
+        lost > 0
     }
 
     fn push(&mut self, line: &Line) {

@@ -26,6 +26,15 @@ pub struct Explanation {
     pub backends: Vec<SocketAddr>,
 }
 
+impl Explanation {
+    /// The same for a client that the programs do not see: nothing happens to it.
+    pub fn unseen(self) -> Self {
+        let Self { destination, protocol, .. } = self;
+        let (verdict, reason) = ("passed", "not-served");
+        Self { destination, protocol, verdict, reason, service: None, mode: None, backends: Vec::new() }
+    }
+}
+
 /// A service port.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServicePort {

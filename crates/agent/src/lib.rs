@@ -17,6 +17,6 @@ pub mod status;
 pub use config::{Config, EventLevel};
 pub use error::Error;
 pub use lock::is_owned;
-pub use reconcile::{Reconciler, Round};
+pub use reconcile::{GracePeriod, Reconciler, Round};
 pub use run::{capacity, run, set_level};
 pub use status::Status;

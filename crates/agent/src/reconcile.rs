@@ -21,6 +21,14 @@ pub struct Round {
     pub refused: Vec<Refusal>,
 }
 
+/// A grace period that has begun.
+#[derive(Debug)]
+#[must_use = "what was freed before it is reusable only after `grace_passed`"]
+pub struct GracePeriod {
+    reading: u64,
+    grace: Grace,
+}
+
 /// The owner of the tables.
 pub struct Reconciler<S> {
     cluster: Cluster,
@@ -31,6 +39,8 @@ pub struct Reconciler<S> {
     touched: Touched,
     /// The table may not be what the store holds: read it again before the next plan.
     doubtful: bool,
+    /// Goes up when the table is read again: graces of the table before mean nothing to it.
+    reading: u64,
     inconsistencies: Vec<Inconsistency>,
 }
 
@@ -49,6 +59,7 @@ impl<S: TableStore> Reconciler<S> {
             capacity,
             touched: Touched::default(),
             doubtful: false,
+            reading: 0,
             inconsistencies,
         })
     }
@@ -76,7 +87,10 @@ impl<S: TableStore> Reconciler<S> {
     /// The store refuses; what was written by then is safe to use.
     pub fn round(&mut self, deletes: Deletes) -> Result<Round, kernel::Error> {
         if self.doubtful {
+            // What was freed a moment ago is free at once in a table that was read again.
+            self.store.wait_for_readers();
             (self.table, self.inconsistencies) = Table::restore(&image(self.store.read()?), self.capacity);
+            self.reading += 1;
             self.touched = Touched::everything();
             self.doubtful = false;
         }
@@ -105,13 +119,16 @@ impl<S: TableStore> Reconciler<S> {
     }
 
     /// Begins a grace period for what the rounds so far have freed; `None` if there is nothing.
-    pub fn begin_grace(&mut self) -> Option<Grace> {
-        (self.table.quarantined() > 0).then(|| self.table.begin_grace())
+    pub fn begin_grace(&mut self) -> Option<GracePeriod> {
+        (self.table.quarantined() > 0)
+            .then(|| GracePeriod { reading: self.reading, grace: self.table.begin_grace() })
     }
 
-    /// No program that ran when `grace` began still runs.
-    pub fn grace_passed(&mut self, grace: Grace) {
-        self.table.grace_passed(grace);
+    /// No program that ran when `period` began still runs.
+    pub fn grace_passed(&mut self, period: GracePeriod) {
+        if period.reading == self.reading {
+            self.table.grace_passed(period.grace);
+        }
     }
 
     /// The objects.

@@ -7,6 +7,7 @@
 mod report;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
     pin::pin,
     time::{Duration, Instant},
@@ -14,7 +15,7 @@ use std::{
 
 use host::{Capabilities, Capability, CgroupRoot, bpffs};
 use jiff::Timestamp;
-use kernel::{Events, LiveTables, Loaded, Maps};
+use kernel::{Events, LiveTables, Loaded, Maps, Pins, Sizes};
 use model::View;
 use observe::event::{Clock, Decision, Names};
 use plan::{Capacity, Deletes, Refusal};
@@ -25,7 +26,7 @@ use tokio::{
 };
 
 use crate::{
-    Config, Error, Reconciler,
+    Config, Error, GracePeriod, Reconciler,
     answer::{self, Question},
     config::EventLevel,
     event_log::EventLog,
@@ -36,12 +37,16 @@ use crate::{
 /// How often events are read: the ring buffer holds 8,192 and calls nobody, since a wake-up costs the client as
 /// much as twenty connects.
 const EVENTS: Duration = Duration::from_millis(20);
-/// Events read in one go, so that tables don't wait for them.
-const EVENTS_AT_ONCE: usize = 8192;
+/// How long events are read in one go, so that tables don't wait for them.
+const EVENTS_AT_ONCE: Duration = Duration::from_millis(10);
 /// How often everything is compared with what the maps really hold.
 const AUDIT: Duration = Duration::from_secs(30);
 /// How often the small things are looked at: is it paused, are the programs still attached.
 const LOOK: Duration = Duration::from_secs(1);
+/// Activities that can fail.
+const ROUND: &str = "writing the tables";
+const AUDIT_OF_TABLES: &str = "auditing the tables";
+const LOOKING: &str = "looking after the programs";
 /// First and longest pause before a failed round is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -67,6 +72,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
                 tracing::info!("stopping; programs and tables stay in force");
                 return Ok(());
             }
+            Some(error) = agent.fatal() => return Err(error),
             update = inputs.updates.recv() => {
                 let Some(update) = update else { return Err(Error::SourceEnded) };
                 agent.take(update);
@@ -107,16 +113,24 @@ struct Agent {
     reconciler: Reconciler<Maps>,
     /// Loaded and not yet in force.
     loaded: Option<Loaded>,
+    /// The programs of this agent are attached.
+    in_force: bool,
+    /// Were they ever?
+    were_in_force: bool,
     synced: bool,
+    /// Deletes are held back until the source is sure of what is not there (R6).
+    deletes: Deletes,
+    pins_gone: bool,
     retry_at: Option<Instant>,
     retry_pause: Duration,
-    grace: Option<plan::Grace>,
+    grace: Option<GracePeriod>,
     graces: mpsc::Sender<()>,
     log: EventLog,
     paused: bool,
     sources: Vec<Problem>,
     refused: Vec<Refusal>,
-    failure: Option<String>,
+    /// What fails now, by activity.
+    failures: BTreeMap<&'static str, String>,
     rounds: u64,
     audit_differences: u64,
     started: Instant,
@@ -144,11 +158,13 @@ impl Agent {
         };
         let loaded = Loaded::load(&config.pins, &config.sizes)?;
         let maps = loaded.maps(&config.pins)?;
-        set_level(&maps, config.events)?;
-        let paused = maps.settings()?.paused != 0;
-        let log = EventLog::new(&config.node, root, maps.events_lost()?);
+        set_level(&maps, &config.pins, config.events)?;
+        let settings = maps.settings()?;
+        let paused = settings.paused != 0;
+        let log = EventLog::new(&config.node, root, settings.reported_lost);
+        warn_of_other_sizes(&maps, &config.sizes);
         // The agent before may have written until a moment ago; what it freed is reused from here on.
-        wait_for_readers();
+        kernel::wait_for_readers();
         let view = View {
             node: config.node.clone(),
             proxy_name: config.proxy_name.clone(),
@@ -175,7 +191,11 @@ impl Agent {
             cgroup,
             reconciler,
             loaded: Some(loaded),
+            in_force: false,
+            were_in_force: false,
             synced: false,
+            deletes: Deletes::Held,
+            pins_gone: false,
             retry_at: None,
             retry_pause: RETRY.0,
             grace: None,
@@ -184,7 +204,7 @@ impl Agent {
             paused,
             sources: Vec::new(),
             refused: Vec::new(),
-            failure: None,
+            failures: BTreeMap::new(),
             rounds: 0,
             audit_differences: 0,
             started: Instant::now(),
@@ -200,6 +220,10 @@ impl Agent {
                 self.reconciler.apply(changes);
             }
             Update::Synced => self.synced = true,
+            Update::Complete => {
+                self.deletes = Deletes::Allowed;
+                self.reconciler.look_at_everything();
+            }
             Update::Problems(problems) => {
                 for problem in problems.iter().filter(|problem| !self.sources.contains(problem)) {
                     match problem.severity {
@@ -224,7 +248,7 @@ impl Agent {
         }
         match self.try_round() {
             Ok(()) => {
-                if self.failure.take().is_some() {
+                if self.failures.remove(ROUND).is_some() {
                     tracing::info!("the tables are right again");
                 }
                 self.retry_at = None;
@@ -232,7 +256,7 @@ impl Agent {
             }
             Err(error) => {
                 tracing::error!("{error}; trying again in {:?}", self.retry_pause);
-                self.failure = Some(error.to_string());
+                self.failures.insert(ROUND, error.to_string());
                 self.retry_at = Some(Instant::now() + self.retry_pause);
                 self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
             }
@@ -240,14 +264,14 @@ impl Agent {
     }
 
     fn try_round(&mut self) -> Result<(), Error> {
-        if self.loaded.is_some() {
-            // Everything that the new programs will look for is there before they are, and nothing that the old
-            // ones may look for is gone.
-            self.write(Deletes::Held)?;
+        if !self.in_force {
+            // Everything that the new programs will look for is there before they are, and nothing that the ones of
+            // the agent before may look for is gone.
+            self.write(if self.were_in_force { self.deletes } else { Deletes::Held })?;
             self.put_in_force()?;
             self.reconciler.look_at_everything();
         }
-        self.write(Deletes::Allowed)
+        self.write(self.deletes)
     }
 
     fn write(&mut self, deletes: Deletes) -> Result<(), Error> {
@@ -266,16 +290,12 @@ impl Agent {
     }
 
     fn put_in_force(&mut self) -> Result<(), Error> {
-        let Some(loaded) = self.loaded.take() else { return Ok(()) };
-        let outcome = kernel::install(loaded, &self.config.pins, &self.config.sizes, &self.cgroup);
-        let installed = match outcome {
-            Ok(installed) => installed,
-            Err(error) => {
-                // Loaded anew for the next try.
-                self.loaded = Some(Loaded::load(&self.config.pins, &self.config.sizes)?);
-                return Err(error.into());
-            }
+        let loaded = match self.loaded.take() {
+            Some(loaded) => loaded,
+            None => Loaded::load(&self.config.pins, &self.config.sizes)?,
         };
+        let installed = kernel::install(loaded, &self.config.pins, &self.config.sizes, &self.cgroup)?;
+        (self.in_force, self.were_in_force) = (true, true);
         if let Some(carried) = installed.carried {
             tracing::info!(sockets = carried.sockets, lost = carried.lost, "sockets carried to a new layout");
         }
@@ -295,7 +315,7 @@ impl Agent {
         if self.grace.is_some() {
             let passed = self.graces.clone();
             tokio::task::spawn_blocking(move || {
-                wait_for_readers();
+                kernel::wait_for_readers();
                 let _ = passed.blocking_send(());
             });
         }
@@ -314,11 +334,12 @@ impl Agent {
     }
 
     fn audit(&mut self) {
-        if !self.synced || self.loaded.is_some() {
+        if !self.in_force {
             return;
         }
         match self.reconciler.audit() {
             Ok(differences) => {
+                self.failures.remove(AUDIT_OF_TABLES);
                 self.audit_differences += differences.len() as u64;
                 for difference in differences.iter().take(20) {
                     tracing::error!("audit, repairing: {difference}");
@@ -327,60 +348,62 @@ impl Agent {
                     self.round();
                 }
             }
-            Err(error) => self.failure = Some(error.to_string()),
+            Err(error) => drop(self.failures.insert(AUDIT_OF_TABLES, error.to_string())),
         }
+    }
+
+    /// What cannot be made good while running.
+    fn fatal(&self) -> impl Future<Output = Option<Error>> + use<> {
+        let gone = self.pins_gone.then(|| Error::PinsGone(self.config.pins.directory().to_owned()));
+        std::future::ready(gone)
     }
 
     fn look(&mut self) {
-        match self.reconciler.store().settings() {
-            Ok(settings) => {
-                let paused = settings.paused != 0;
-                if paused != self.paused {
-                    self.paused = paused;
-                    if paused {
-                        tracing::warn!("paused: connections pass untranslated until `balancing resume`");
-                    } else {
-                        tracing::warn!("resumed");
-                    }
-                }
-            }
-            Err(error) => self.failure = Some(error.to_string()),
+        self.pins_gone = !self.reconciler.store().are_pinned(&self.config.pins);
+        if self.pins_gone {
+            return;
         }
-        if self.synced && self.loaded.is_none() && self.hooks().iter().any(|hook| hook.program.is_none()) {
-            tracing::error!("somebody has detached our programs; attaching them again");
-            match Loaded::load(&self.config.pins, &self.config.sizes) {
-                Ok(loaded) => {
-                    self.loaded = Some(loaded);
-                    self.round();
-                }
-                Err(error) => self.failure = Some(error.to_string()),
-            }
+        match self.try_look() {
+            Ok(()) => drop(self.failures.remove(LOOKING)),
+            Err(error) => drop(self.failures.insert(LOOKING, error.to_string())),
         }
     }
 
-    fn hooks(&self) -> Vec<Hook> {
-        let attached = kernel::attached(&self.config.pins).unwrap_or_default();
-        kernel::HOOKS
-            .iter()
-            .map(|point| Hook {
-                name: point.name.into(),
-                program: attached
-                    .iter()
-                    .find(|hook| hook.hook == point.name)
-                    .and_then(|hook| hook.program_id),
-            })
-            .collect()
+    fn try_look(&mut self) -> Result<(), Error> {
+        let paused = self.reconciler.store().settings()?.paused != 0;
+        if paused != self.paused {
+            self.paused = paused;
+            if paused {
+                tracing::warn!("paused: connections pass untranslated until `balancing resume`");
+            } else {
+                tracing::warn!("resumed");
+            }
+        }
+        if self.in_force && self.hooks()?.iter().any(|hook| hook.program.is_none()) {
+            tracing::error!("somebody has detached our programs; attaching them again");
+            self.in_force = false;
+            self.round();
+        }
+        Ok(())
+    }
+
+    fn hooks(&self) -> Result<Vec<Hook>, Error> {
+        let attached = kernel::attached(&self.config.pins)?;
+        Ok(attached.into_iter().map(|it| Hook { name: it.hook.into(), program: it.program_id }).collect())
     }
 
     fn read_events(&mut self, ring: &mut Events) {
-        for _ in 0..EVENTS_AT_ONCE {
+        let begun = Instant::now();
+        while begun.elapsed() < EVENTS_AT_ONCE {
             let Some(event) = ring.next_event() else { break };
             let cgroup = self.log.cgroup(event.cgroup);
             let tables = LiveTables::new(self.reconciler.store());
             let service = if event.mode == 0 { None } else { tables.name(event.service) };
             let to = abi::Endpoint { address: event.backend, port_be: event.backend_port_be }.socket_addr();
-            let candidate =
-                service.as_ref().and_then(|name| answer::candidate(self.reconciler.cluster(), name, to));
+            let candidate = service
+                .as_ref()
+                .filter(|_| event.backend_port_be != 0)
+                .and_then(|name| answer::candidate(self.reconciler.cluster(), name, to));
             let names = Names {
                 node: &self.config.node,
                 clock: clock(),
@@ -393,8 +416,14 @@ impl Agent {
             };
             self.log.add(Decision::new(&event, &names));
         }
-        if let Ok(total) = self.reconciler.store().events_lost() {
-            self.log.ring_lost(total);
+        if let Ok(total) = self.reconciler.store().events_lost()
+            && self.log.ring_lost(total)
+        {
+            let store = self.reconciler.store();
+            let noted = store.change_settings(&self.config.pins, |it| it.reported_lost = total as u32);
+            if let Err(error) = noted {
+                tracing::warn!("noting how many lost events were reported: {error}");
+            }
         }
     }
 
@@ -414,10 +443,24 @@ impl Agent {
 ///
 /// # Errors
 /// The map can't be read or written.
-pub fn set_level(maps: &Maps, level: EventLevel) -> Result<(), kernel::Error> {
+pub fn set_level(maps: &Maps, pins: &Pins, level: EventLevel) -> Result<(), kernel::Error> {
     let (events, sample) = level.words();
-    let settings = maps.settings()?;
-    maps.set_settings(&abi::Settings { events, sample, ..settings })
+    maps.change_settings(pins, |settings| (settings.events, settings.sample) = (events, sample))
+}
+
+/// Sizes are fixed when maps are made.
+fn warn_of_other_sizes(maps: &Maps, wanted: &Sizes) {
+    let has = capacity(maps);
+    if (has.services, has.backends) != (wanted.services, wanted.backends) {
+        tracing::warn!(
+            "the tables have room for {} service ports and {} endpoints, not {} and {} as configured: sizes are fixed when \
+             maps are made; to change them, stop the agent, run `balancing clean`, and start it again",
+            has.services,
+            has.backends,
+            wanted.services,
+            wanted.backends
+        );
+    }
 }
 
 /// How much the maps hold.
@@ -438,11 +481,4 @@ fn clock() -> Clock {
     let monotonic = u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000
         + u64::try_from(now.tv_nsec).unwrap_or_default();
     Clock { monotonic, world: Timestamp::now() }
-}
-
-/// Waits for a grace period; by the clock where the kernel has no other way (nohz_full).
-fn wait_for_readers() {
-    if kernel::wait_for_readers().is_err() {
-        std::thread::sleep(Duration::from_secs(1));
-    }
 }

@@ -30,6 +30,8 @@ pub struct Status {
     pub backends: usize,
     /// Use of the maps.
     pub maps: Vec<MapUse>,
+    /// Decisions so far, by reason; those that never occurred are left out.
+    pub decisions: Vec<(String, u64)>,
     /// `balancing pause` is in force.
     pub paused: bool,
     /// Level of events.

@@ -1,7 +1,7 @@
 //! `balancing get`: what the kernel holds, joined with names.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     process::ExitCode,
 };
@@ -63,8 +63,8 @@ impl Options {
             }
             What::Endpoints => {
                 // Without the agent there are no pods and nodes, and that is all that is missing.
-                let known = local::ask_one(&self.place.socket, &Request::Endpoints { service: None })
-                    .unwrap_or_default();
+                let known =
+                    self.place.ask_if_running(&Request::Endpoints { service: None })?.unwrap_or_default();
                 let mut rows = endpoints(&maps.read()?, known);
                 rows.retain(|row| wanted(&row.namespace));
                 list(&rows, self.output, "no endpoints in the kernel's tables")?;
@@ -197,13 +197,13 @@ impl Row for Endpoint {
 
 fn endpoints(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoint> {
     let names: HashMap<u32, &Name> = contents.names.iter().map(|(id, name)| (*id, name)).collect();
-    let mut listed: BTreeMap<u32, bool> = BTreeMap::new();
+    let mut listed: BTreeSet<u32> = BTreeSet::new();
     let records: HashMap<u32, _> = contents.records.iter().map(|(index, record)| (*index, record)).collect();
     for (_, index) in &contents.frontends {
         let Some(range) = records.get(index).map(|record| record.local) else { continue };
         let end = range.start.saturating_add(range.len) as usize;
         for backend in contents.lists.get(range.start as usize..end).unwrap_or_default() {
-            listed.insert(*backend, true);
+            listed.insert(*backend);
         }
     }
     let mut details: HashMap<(String, String, String, String, SocketAddr), local::Endpoint> = HashMap::new();
@@ -232,7 +232,7 @@ fn endpoints(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoint> {
                 port,
                 protocol,
                 address,
-                state: state(backend.flags, listed.contains_key(index)),
+                state: state(backend.flags, listed.contains(index)),
                 pod: detail.as_ref().and_then(|it| it.pod.clone()),
                 node: detail.as_ref().and_then(|it| it.node.clone()),
                 zone: detail.and_then(|it| it.zone),
@@ -257,7 +257,7 @@ fn state(flags: u16, listed: bool) -> &'static str {
     match (listed, flags & backend_flag::TERMINATING != 0) {
         (true, true) => "last resort",
         (true, false) => "in use",
-        (false, _) => "kept for its sockets",
+        (false, _) => "not selected",
     }
 }
 
@@ -289,9 +289,8 @@ impl Row for Map {
 fn map_rows(maps: &Maps) -> anyhow::Result<Vec<Map>> {
     let contents = maps.read()?;
     let v4 = contents.frontends.iter().filter(|(key, _)| key.v4().is_some()).count();
-    let reached: std::collections::BTreeSet<u32> =
-        contents.frontends.iter().map(|(_, index)| *index).collect();
-    let ranges: std::collections::BTreeMap<u32, u32> = contents
+    let reached: BTreeSet<u32> = contents.frontends.iter().map(|(_, index)| *index).collect();
+    let ranges: BTreeMap<u32, u32> = contents
         .records
         .iter()
         .filter(|(index, _)| reached.contains(index))

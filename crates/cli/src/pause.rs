@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use abi::Settings;
 use clap::Args;
 
 use crate::{output::print, place::Place};
@@ -40,9 +39,11 @@ impl Resume {
 
 fn set(place: &Place, paused: bool) -> anyhow::Result<ExitCode> {
     let maps = place.maps()?;
-    let settings = maps.settings()?;
-    let was = settings.paused != 0;
-    maps.set_settings(&Settings { paused: paused.into(), ..settings })?;
+    let mut was = false;
+    maps.change_settings(&place.pins(), |settings| {
+        was = settings.paused != 0;
+        settings.paused = paused.into();
+    })?;
     print(match (was, paused) {
         (false, true) => "paused: new connections pass untranslated until `balancing resume`",
         (true, true) => "already paused",

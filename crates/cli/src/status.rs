@@ -61,6 +61,8 @@ fn screen(status: &Status) -> String {
         })
         .collect();
     let objects: Vec<String> = status.objects.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    let decisions: Vec<String> =
+        status.decisions.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let maps: Vec<String> =
         status.maps.iter().map(|map| format!("{} {} %", map.name, map.percent())).collect();
     let zone = status.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
@@ -76,6 +78,7 @@ fn screen(status: &Status) -> String {
         ("objects", objects.join(", ")),
         ("tables", format!("{} frontends, {} backends", status.frontends, status.backends)),
         ("map use", maps.join(", ")),
+        ("decisions", if decisions.is_empty() { "none yet".into() } else { decisions.join(", ") }),
         ("events", format!("level {}, {} lost in the kernel", status.events, status.events_lost)),
         ("audits", format!("{} differences found", status.audit_differences)),
     ];

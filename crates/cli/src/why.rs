@@ -1,6 +1,6 @@
 //! `balancing why`.
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode};
 
 use abi::Name;
 use agent::{
@@ -10,7 +10,7 @@ use agent::{
 };
 use anyhow::{Context, bail};
 use clap::Args;
-use kernel::{Contents, LiveTables, TableStore};
+use kernel::{Contents, LiveTables, Maps, TableStore};
 use serde::Serialize;
 
 use crate::{
@@ -51,28 +51,52 @@ impl Options {
         let contents = maps.read()?;
         let client = Client::identify(&self.client, &self.place.pins())?;
         let destinations = destinations(&self.destination, &contents)?;
-        for (index, (address, protocol)) in destinations.into_iter().enumerate() {
-            let tables = LiveTables::new(&maps);
-            let explanation = explain(&tables, |id| tables.name(id), address, protocol);
-            if let Some(error) = tables.error() {
-                return Err(error.into());
+        let answers: Vec<Answer> = destinations
+            .into_iter()
+            .map(|(address, protocol)| self.answer(&maps, &client, address, protocol))
+            .collect::<anyhow::Result<_>>()?;
+        match (self.output, answers.as_slice()) {
+            (Format::Table | Format::Wide, answers) => {
+                let texts: Vec<String> = answers.iter().map(text).collect();
+                print(&texts.join("\n\n"))?;
             }
-            let service = explanation.service.clone().map(|it| (it.namespace, it.name));
-            let asked = Request::Endpoints { service };
-            let known: Option<Vec<PortEndpoints>> = local::ask_one(&self.place.socket, &asked).ok();
-            let endpoints = known.map(|ports| standing(&ports, &explanation));
-            let answer = Answer { client: client.clone(), explanation, endpoints };
-            match self.output {
-                Format::Json => print(&serde_json::to_string_pretty(&answer)?)?,
-                Format::Yaml => print(serde_saphyr::to_string(&answer)?.trim_end())?,
-                Format::Table | Format::Wide => {
-                    print(&format!("{}{}", if index > 0 { "\n" } else { "" }, text(&answer)))?;
-                }
+            // An address has one answer, a service a list of them.
+            (Format::Json, [answer]) if !self.destination.starts_with(SERVICE) => {
+                print(&serde_json::to_string_pretty(answer)?)?;
             }
+            (Format::Json, answers) => print(&serde_json::to_string_pretty(answers)?)?,
+            (Format::Yaml, [answer]) if !self.destination.starts_with(SERVICE) => {
+                print(serde_saphyr::to_string(answer)?.trim_end())?;
+            }
+            (Format::Yaml, answers) => print(serde_saphyr::to_string(&answers)?.trim_end())?,
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    fn answer(
+        &self,
+        maps: &Maps,
+        client: &Client,
+        address: SocketAddr,
+        protocol: u8,
+    ) -> anyhow::Result<Answer> {
+        let tables = LiveTables::new(maps);
+        let mut explanation = explain(&tables, |id| tables.name(id), address, protocol);
+        if let Some(error) = tables.error() {
+            return Err(error.into());
+        }
+        if !client.served {
+            explanation = explanation.unseen();
+        }
+        let service = explanation.service.clone().map(|it| (it.namespace, it.name));
+        let known: Option<Vec<PortEndpoints>> = self.place.ask_if_running(&Request::Endpoints { service })?;
+        let endpoints = known.map(|ports| standing(&ports, &explanation));
+        Ok(Answer { client: client.clone(), explanation, endpoints })
+    }
 }
+
+/// How a destination begins that is a service.
+const SERVICE: &str = "svc/";
 
 fn protocol(text: &str) -> anyhow::Result<u8> {
     match text.to_ascii_lowercase().as_str() {
@@ -84,7 +108,7 @@ fn protocol(text: &str) -> anyhow::Result<u8> {
 
 /// Addresses and protocols that `text` means.
 fn destinations(text: &str, contents: &Contents) -> anyhow::Result<Vec<(SocketAddr, u8)>> {
-    let Some(service) = text.strip_prefix("svc/") else {
+    let Some(service) = text.strip_prefix(SERVICE) else {
         let (address, kind) = text.rsplit_once('/').with_context(|| {
             format!("destination {text:?}: give ip:port/tcp, ip:port/udp or svc/NAMESPACE/NAME:PORT")
         })?;
@@ -104,13 +128,17 @@ fn destinations(text: &str, contents: &Contents) -> anyhow::Result<Vec<(SocketAd
                 || Name::text(&it.port) == port
                 || port.parse() == Ok(u16::from_be(it.port_be)))
     };
-    let ids: Vec<u32> = contents.names.iter().filter(|(_, it)| matches(it)).map(|(id, _)| *id).collect();
+    let ids: BTreeSet<u32> = contents.names.iter().filter(|(_, it)| matches(it)).map(|(id, _)| *id).collect();
+    let records: BTreeSet<u32> = contents
+        .records
+        .iter()
+        .filter(|(_, record)| ids.contains(&record.service))
+        .map(|(index, _)| *index)
+        .collect();
     let mut found: Vec<(SocketAddr, u8)> = contents
         .frontends
         .iter()
-        .filter(|(_, index)| {
-            contents.records.iter().any(|(record, it)| record == index && ids.contains(&it.service))
-        })
+        .filter(|(_, index)| records.contains(index))
         .map(|(key, _)| (key.endpoint.socket_addr(), key.protocol))
         .collect();
     found.sort();
@@ -142,9 +170,7 @@ fn standing(ports: &[PortEndpoints], explanation: &Explanation) -> Vec<local::En
 fn text(answer: &Answer) -> String {
     let Answer { client, explanation, endpoints } = answer;
     let mut lines = vec![format!("{} -> {}/{}", client.name, explanation.destination, explanation.protocol)];
-    if let Some(cgroup) = &client.cgroup {
-        lines.push(format!("cgroup    {}", cgroup.display()));
-    }
+    lines.push(format!("cgroup    {}", client.cgroup.display()));
     if !client.served {
         lines.push(
             "result    passed: its cgroup is not below the one that the programs are attached to".into(),

@@ -5,9 +5,6 @@ use std::{os::fd::AsFd, path::Path};
 pub use crate::object::{HOOKS, HookPoint};
 use crate::{Error, Loaded, Pins, Sizes, carry, load::link_of, sys};
 
-/// How long programs that were replaced may still run where the kernel can't tell (nohz_full).
-const READERS: std::time::Duration = std::time::Duration::from_secs(1);
-
 /// Where one hook's program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attached {
@@ -33,7 +30,7 @@ pub fn install(mut loaded: Loaded, pins: &Pins, sizes: &Sizes, cgroup: &Path) ->
     let mut carried = None;
     if let Some(layout) = loaded.carries_from() {
         // A program that was replaced may still run, and take an earlier slot that has been looked at already.
-        crate::wait_for_readers().unwrap_or_else(|_| std::thread::sleep(READERS));
+        crate::wait_for_readers();
         carried = Some(carry::carry(pins, layout)?);
         pins.remove_outdated_maps()?;
         // Once more, without the look into the earlier slots.

@@ -38,7 +38,7 @@ pub enum Error {
         problem: String,
     },
     /// Nothing is pinned: the agent has never run here, or was cleaned.
-    #[error("{} is not there: the agent has not run on this machine, or `balancing clean` has", .0.display())]
+    #[error("{} is not there: the agent has not run on this machine, or `balancing clean` was run", .0.display())]
     NotInstalled(PathBuf),
     /// The directory for pins is on no bpffs.
     #[error("{} is not on a bpf file system; mount one: mount -t bpf bpf /sys/fs/bpf", .0.display())]

@@ -30,11 +30,13 @@ pub use maps::Maps;
 pub use pins::Pins;
 pub use store::{Contents, TableStore};
 
+/// How long a program that runs now may still run, where the kernel can't tell.
+const READERS: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// Waits until no program that runs now is still running (an RCU grace period): what was unreachable before
-/// can be used again after.
-///
-/// # Errors
-/// The kernel refuses `membarrier` (nohz_full); the caller then waits by the clock.
-pub fn wait_for_readers() -> Result<(), Error> {
-    sys::membarrier_global().map_err(|source| Error::syscall("membarrier(GLOBAL)", "", source))
+/// can be used again after. Where the kernel has no way to tell (nohz_full, a single CPU), by the clock.
+pub fn wait_for_readers() {
+    if !sys::synchronize_rcu() {
+        std::thread::sleep(READERS);
+    }
 }

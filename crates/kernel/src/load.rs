@@ -54,7 +54,7 @@ pub struct Loaded {
 
 impl Loaded {
     /// Loads the programs. Maps that are pinned in the layout of this version are adopted, the others made and
-    /// pinned. Where only an earlier layout of `slots` is there, the programs also look there
+    /// pinned. Where another layout of `slots` is there, the programs also look there
     /// ([`Loaded::carries_from`]).
     ///
     /// # Errors

@@ -178,12 +178,29 @@ impl Maps {
         Ok(read.map_err(self.settings.error("BPF_MAP_LOOKUP_ELEM"))?.unwrap_or_default())
     }
 
-    /// Changes the programs' settings: they follow at once.
+    /// Changes the programs' settings: they follow at once. Agent and commands may be at it together: one waits for the
+    /// other, so that no change undoes another.
     ///
     /// # Errors
-    /// The map can't be written.
-    pub fn set_settings(&self, settings: &Settings) -> Result<(), Error> {
-        sys::update(self.settings.fd(), &0u32, settings).map_err(self.settings.error("BPF_MAP_UPDATE_ELEM"))
+    /// The map can't be read or written.
+    pub fn change_settings(&self, pins: &Pins, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
+        let directory = pins.directory().join("maps");
+        let error = |call| {
+            let object = directory.display().to_string();
+            move |source| Error::syscall(call, object, source)
+        };
+        let lock = std::fs::File::open(&directory).map_err(error("open"))?;
+        lock.lock().map_err(error("flock"))?;
+        let mut settings = self.settings()?;
+        change(&mut settings);
+        sys::update(self.settings.fd(), &0u32, &settings).map_err(self.settings.error("BPF_MAP_UPDATE_ELEM"))
+    }
+
+    /// Are these still the maps that are pinned? If not, somebody has removed or replaced the pins, and programs that
+    /// are loaded from now on would not see what is written here.
+    pub fn are_pinned(&self, pins: &Pins) -> bool {
+        let ids = |maps: &Self| maps.all().map(|map| map.id());
+        Self::open(pins).is_ok_and(|pinned| ids(&pinned) == ids(self))
     }
 
     /// Decisions so far, by hook, IPv6, and reason; what was never decided is left out.

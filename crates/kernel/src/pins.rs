@@ -15,7 +15,7 @@ pub const DEFAULT: &str = "/sys/fs/bpf/balancing";
 /// `statfs` magic of bpffs (include/uapi/linux/magic.h).
 const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 
-/// A map of ours: name, layout, and whether the agent's configuration sizes it.
+/// A map of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapName {
     /// Name in the object and in the kernel.

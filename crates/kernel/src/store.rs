@@ -60,6 +60,8 @@ pub trait TableStore {
     /// # Errors
     /// The kernel refuses.
     fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error>;
+    /// Waits until nobody reads any more what frontends no longer lead to.
+    fn wait_for_readers(&self);
     /// Reads everything.
     ///
     /// # Errors
@@ -141,6 +143,10 @@ impl TableStore for Maps {
 
     fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error> {
         delete(&self.names, ids)
+    }
+
+    fn wait_for_readers(&self) {
+        crate::wait_for_readers();
     }
 
     fn read(&self) -> Result<Contents, Error> {

@@ -344,11 +344,13 @@ pub(crate) fn program_load(kind: u32, attach_type: u32, code: &[u64]) -> io::Res
     bpf(command::PROG_LOAD, &mut attribute).map(owned)
 }
 
-/// An RCU grace period (kernel/sched/membarrier.c: MEMBARRIER_CMD_GLOBAL is synchronize_rcu).
-pub(crate) fn membarrier_global() -> io::Result<()> {
+/// An RCU grace period; `false` if there is no way to wait for one. MEMBARRIER_CMD_GLOBAL is synchronize_rcu on more
+/// than one CPU, nothing on a single one, and refused with nohz_full (kernel 6.18 kernel/sched/membarrier.c).
+pub(crate) fn synchronize_rcu() -> bool {
     // SAFETY: no pointers.
-    let result = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    let cpus = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    // SAFETY: no pointers.
+    cpus > 1 && unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) } == 0
 }
 
 /// A mapping of a whole BPF_F_MMAPABLE array, as words that the programs change at the same time.

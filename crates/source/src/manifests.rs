@@ -47,8 +47,11 @@ const RESCAN_SHARE: u32 = 200;
 pub enum Update {
     /// What changed, in one batch; never empty.
     Changes(Vec<Change>),
-    /// Everything that was there at the start has been sent. Sent once.
+    /// Everything that was there at the start and could be read has been sent. Sent once.
     Synced,
+    /// Every file has been read well at least once: what has not been sent is really not there. A file that is
+    /// broken at the start keeps this back, for nobody knows what it would say. Sent once, after `Synced`.
+    Complete,
     /// All problems and notices there are now; sent when they change.
     Problems(Vec<Problem>),
 }
@@ -78,7 +81,7 @@ impl Manifests {
         // Before the first look, or a change right after it would go unseen.
         let mut watch = Watch::new(self.directory.path());
         let mut directory = self.directory;
-        let mut synced = false;
+        let (mut synced, mut complete) = (false, false);
         let mut reported = Vec::new();
         loop {
             watch.follow();
@@ -102,6 +105,10 @@ impl Manifests {
             if batch.complete && !synced {
                 synced = true;
                 news.push(Update::Synced);
+            }
+            if synced && batch.whole && !complete {
+                complete = true;
+                news.push(Update::Complete);
             }
             let mut problems = batch.problems;
             problems.extend(watch.problem());

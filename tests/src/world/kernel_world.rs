@@ -4,7 +4,7 @@ use std::{io, net::SocketAddr, sync::Arc};
 
 use abi::Key;
 use anyhow::{Context, Result, bail, ensure};
-use kernel::{LiveTables, Maps, wait_for_readers};
+use kernel::{LiveTables, Maps};
 use model::{Change, Protocol, View};
 use testkit::Family;
 
@@ -29,7 +29,7 @@ impl KernelWorld {
     /// No root, or no kernel for it.
     pub fn new(name: &str, view: View) -> Result<Self> {
         let machine = Machine::new(name)?;
-        let control = Control::new(machine.maps()?, view, wait_for_readers)?;
+        let control = Control::new(machine.maps()?, view)?;
         Ok(Self { control, sockets: Vec::new(), machine })
     }
 
@@ -44,7 +44,7 @@ impl KernelWorld {
     /// As for [`World::change`].
     pub fn reset(&mut self, view: View) -> Result<()> {
         self.sockets.clear();
-        self.control = Control::new(self.machine.maps()?, view, wait_for_readers)?;
+        self.control = Control::new(self.machine.maps()?, view)?;
         self.control.sync()
     }
 
@@ -87,14 +87,15 @@ impl World for KernelWorld {
 
     fn sync(&mut self) -> Result<()> {
         self.control.sync()?;
-        self.control.grace()
+        self.control.grace();
+        Ok(())
     }
 
     fn restart(&mut self) -> Result<()> {
         let view = self.control.reconciler.cluster().view().clone();
         // As a new agent does: the programs are replaced, the maps adopted.
         self.machine.install()?;
-        self.control = Control::new(self.machine.maps()?, view, wait_for_readers)?;
+        self.control = Control::new(self.machine.maps()?, view)?;
         Ok(())
     }
 

@@ -32,10 +32,6 @@ struct Held {
     peer: Option<SocketAddr>,
 }
 
-fn no_readers() -> Result<(), kernel::Error> {
-    Ok(())
-}
-
 impl MemoryWorld {
     /// An empty one, with so many slots; `seed` makes its choices.
     ///
@@ -44,7 +40,7 @@ impl MemoryWorld {
     pub fn new(view: View, slots: usize, seed: u32) -> Result<Self> {
         let tables = Tables { seed: seed.into(), ..Tables::default() };
         Ok(Self {
-            control: Control::new(tables, view, no_readers)?,
+            control: Control::new(tables, view)?,
             // Sockets refer to them; a test process has few worlds.
             slots: Box::leak(Box::new(Slots::new(slots))),
             sockets: Vec::new(),
@@ -103,12 +99,14 @@ impl World for MemoryWorld {
     fn change(&mut self, changes: Vec<Change>) -> Result<()> {
         self.control.change(changes)?;
         self.listen_at_backends();
-        self.control.grace()
+        self.control.grace();
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
         self.control.sync()?;
-        self.control.grace()
+        self.control.grace();
+        Ok(())
     }
 
     fn restart(&mut self) -> Result<()> {
@@ -124,7 +122,7 @@ impl World for MemoryWorld {
             names: contents.names.into_iter().collect(),
             seed: datapath::Env::random(old).into(),
         };
-        self.control = Control::new(tables, view, no_readers)?;
+        self.control = Control::new(tables, view)?;
         Ok(())
     }
 

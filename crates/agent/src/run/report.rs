@@ -1,7 +1,9 @@
 //! What the agent says of itself.
 
+use std::collections::BTreeMap;
+
 use kernel::Maps;
-use plan::{Capacity, Room, Usage};
+use plan::{Capacity, Deletes, Room, Usage};
 use source::manifests::Severity;
 
 use super::Agent;
@@ -18,10 +20,13 @@ impl Agent {
         let usage = self.reconciler.table().usage();
         let maps = uses(&usage, &self.reconciler.table().capacity(), store);
         let settings = store.settings().unwrap_or_default();
-        let hooks = self.hooks();
+        let hooks = self.hooks().unwrap_or_default();
         let mut problems: Vec<String> = Vec::new();
         if !self.synced {
             problems.push("the manifests have not been read completely yet".into());
+        }
+        if self.synced && self.deletes == Deletes::Held {
+            problems.push("nothing is deleted until every file has been read well once".into());
         }
         let off = hooks.iter().filter(|hook| hook.program.is_none()).count();
         if self.synced && off > 0 {
@@ -30,7 +35,7 @@ impl Agent {
         if settings.paused != 0 {
             problems.push("paused: connections pass untranslated; `balancing resume` ends that".into());
         }
-        problems.extend(self.failure.clone());
+        problems.extend(self.failures.iter().map(|(activity, error)| format!("{activity}: {error}")));
         problems.extend(self.refused.iter().map(ToString::to_string));
         problems.extend(self.reconciler.desired().conflicts().map(|conflict| {
             let waiting: Vec<String> = conflict.waiting.iter().map(ToString::to_string).collect();
@@ -65,6 +70,7 @@ impl Agent {
             frontends: (usage.frontends4 + usage.frontends6) as usize,
             backends: usage.backends as usize,
             maps,
+            decisions: decisions(store),
             paused: settings.paused != 0,
             events: EventLevel::from_settings(&settings).to_string(),
             events_lost: store.events_lost().unwrap_or_default(),
@@ -93,4 +99,15 @@ fn uses(usage: &Usage, capacity: &Capacity, maps: &Maps) -> Vec<MapUse> {
         capacity: abi::slot::SLOTS.into(),
     });
     uses
+}
+
+/// Decisions so far, over all hooks and families; the frequent first.
+fn decisions(maps: &Maps) -> Vec<(String, u64)> {
+    let mut counts: BTreeMap<&str, u64> = BTreeMap::new();
+    for (_, _, reason, count) in maps.decisions().unwrap_or_default() {
+        *counts.entry(reason.name()).or_default() += count;
+    }
+    let mut counts: Vec<(String, u64)> = counts.into_iter().map(|(name, n)| (name.to_owned(), n)).collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
 }

@@ -49,6 +49,8 @@ pub struct Batch {
     pub problems: Vec<Problem>,
     /// The directory could be listed.
     pub complete: bool,
+    /// Every file has been read well, and at rest, at least once: what no file says is really not there.
+    pub whole: bool,
     /// A file was too new to be sure of: look again soon.
     pub unsettled: bool,
 }
@@ -61,6 +63,8 @@ struct Entry {
     /// The last good one.
     content: Content,
     fault: Option<Fault>,
+    /// It has been read well, and at rest.
+    known: bool,
     /// Since when it says less than before without having settled.
     doubted: Option<Instant>,
 }
@@ -139,6 +143,7 @@ impl Directory {
                 batch.unsettled |= !self.read(&name, metadata, &mut touched);
             }
         }
+        batch.whole = self.files.values().all(|entry| entry.known);
         batch.changes = touched.into_iter().filter_map(|id| self.settle(id)).collect();
         batch.problems = self.problems();
         batch
@@ -196,6 +201,7 @@ impl Directory {
                 }
                 if read.settled {
                     entry.doubted = None;
+                    entry.known |= entry.fault.is_none();
                 }
                 read.settled
             }
