@@ -33,6 +33,8 @@ pub(crate) struct Stage {
     /// Where the programs are attached, and the clients are.
     pub(crate) cgroup: Arc<Cgroup>,
     agent: Option<Child>,
+    /// A process in the client's pod, for questions about one: clients are threads of this one, which is not inside.
+    resident: Child,
     pods: Vec<Pod>,
     directory: PathBuf,
     pins: PathBuf,
@@ -86,9 +88,13 @@ impl Stage {
         let mut path = balancing.parent().unwrap_or(&balancing).as_os_str().to_owned();
         path.push(":");
         path.push(env::var_os("PATH").unwrap_or_default());
+        let mut sleep = Command::new("sleep");
+        client.contain(&mut sleep)?;
+        let resident = cgroup.spawn(sleep.arg("infinity").stdin(Stdio::null()))?;
         let mut stage = Self {
             client: Arc::new(client),
             cgroup,
+            resident,
             agent: None,
             pods,
             directory,
@@ -216,6 +222,11 @@ impl Stage {
         self.agent.as_ref().map_or(0, Child::id)
     }
 
+    /// Id of a process in the client's pod.
+    pub(crate) fn client_pid(&self) -> u32 {
+        self.resident.id()
+    }
+
     /// Makes sure that the agent is dead: SIGKILL.
     pub(crate) fn kill_agent(&mut self) -> Result<()> {
         let Some(mut agent) = self.agent.take() else { return Ok(()) };
@@ -233,6 +244,8 @@ impl Drop for Stage {
     fn drop(&mut self) {
         // Also after an error or Ctrl-C in the middle: programs outlive an agent unless they are detached.
         let _ = self.kill_agent();
+        let _ = self.resident.kill();
+        let _ = self.resident.wait();
         if !self.is_clean() {
             let _ = self.run("balancing clean");
         }

@@ -124,6 +124,16 @@ impl Teller<'_> {
         self.read()
     }
 
+    /// Where a process in the client's pod would get to.
+    fn explain(&mut self) -> Result<()> {
+        let client = self.stage.client_pid();
+        let command = format!("balancing why {client} 10.96.0.80:80/tcp   # a process in the client's pod");
+        if !self.show(&command)?.contains("translated: one of") {
+            bail!("the explanation is not what happens");
+        }
+        Ok(())
+    }
+
     fn start_agent(&mut self) -> Result<Duration> {
         let command = self.stage.real(AGENT);
         self.stage.start_agent(&command, self.interrupt)
@@ -140,7 +150,7 @@ impl Teller<'_> {
             !tally.answered.iter().flatten().any(|count| *count == 0)
         })?;
         self.screen.say("Any single decision can be explained, and a sample of them is in the event log:")?;
-        self.show("balancing why host 10.96.0.80:80/tcp")?;
+        self.explain()?;
         self.show("balancing events | grep 10.96.0.80 | tail -n 3")?;
         self.read()
     }
@@ -161,7 +171,7 @@ impl Teller<'_> {
             "the last exchange that reached {name} began {} ms after the edit",
             took.as_millis()
         ))?;
-        self.show("balancing why host 10.96.0.80:80/tcp")?;
+        self.explain()?;
         self.screen.say("Then it is deleted, and its server really ends.")?;
         self.show(&format!("rm /tmp/demo/manifests/{name}.yaml"))?;
         self.set_state(VICTIM, "gone");
@@ -218,14 +228,14 @@ impl Teller<'_> {
         }
     }
 
-    /// Runs a command that has to succeed, and shows it.
-    fn show(&mut self, command: &str) -> Result<()> {
+    /// Runs a command that has to succeed, and shows it; what it printed.
+    fn show(&mut self, command: &str) -> Result<String> {
         let (succeeded, printed) = self.stage.run(&self.stage.real(command))?;
         self.screen.command(command, &printed)?;
         if !succeeded {
             bail!("`{command}` failed");
         }
-        Ok(())
+        Ok(printed)
     }
 
     /// Runs a command that has to fail, and shows it.
