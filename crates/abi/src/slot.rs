@@ -62,6 +62,9 @@ pub struct Meta {
     pub flags: u8,
     /// One of [`pair_state`].
     pub state: u8,
+    /// Goes up with each content, and stays when the pair is emptied: a reader that finds the same word again has read
+    /// one content, not half of two.
+    pub version: u8,
 }
 
 impl Meta {
@@ -73,6 +76,13 @@ impl Meta {
             | (self.protocol as u64) << 32
             | (self.flags as u64) << 40
             | (self.state as u64) << 48
+            | (self.version as u64) << 56
+    }
+
+    /// The word of a pair that was emptied.
+    #[inline(always)]
+    pub const fn emptied(word: u64) -> u64 {
+        word & (0xff << 56)
     }
 
     /// From the word.
@@ -84,6 +94,7 @@ impl Meta {
             protocol: (word >> 32) as u8,
             flags: (word >> 40) as u8,
             state: (word >> 48) as u8,
+            version: (word >> 56) as u8,
         }
     }
 }
@@ -113,7 +124,7 @@ impl Ids {
 
 /// Values of [`Meta::state`].
 pub mod pair_state {
-    /// Nothing in it. All words zero means empty.
+    /// Nothing in it, as when all words are zero.
     pub const EMPTY: u8 = 0;
     /// Somebody writes it.
     pub const BUSY: u8 = 1;

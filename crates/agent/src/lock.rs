@@ -50,7 +50,7 @@ fn lock(path: &Path, opened: std::io::Result<File>) -> Result<File, Error> {
 /// # Errors
 /// The directory can't be opened.
 pub fn is_owned(pins: &Pins) -> Result<bool, Error> {
-    if !pins.exist() {
+    if !pins.exist()? {
         return Ok(false);
     }
     match lock(pins.directory(), File::open(pins.directory())) {

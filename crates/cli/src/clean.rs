@@ -24,7 +24,7 @@ impl Options {
                 .map_or(String::new(), |it| format!(" (pid {})", it.pid));
             anyhow::bail!("the agent is running{pid} and would be left with nothing; stop it first");
         }
-        let there = pins.exist();
+        let there = pins.exist()?;
         kernel::clean(&pins)?;
         let directory = pins.directory().display();
         if there {

@@ -63,8 +63,8 @@ fn screen(status: &Status) -> String {
     let objects: Vec<String> = status.objects.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
     let decisions: Vec<String> =
         status.decisions.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
-    let maps: Vec<String> =
-        status.maps.iter().map(|map| format!("{} {} %", map.name, map.percent())).collect();
+    let fullest = status.maps.iter().max_by_key(|map| map.percent());
+    let fullest = fullest.map_or("-".into(), |map| format!("{} % of {} at most", map.percent(), map.name));
     let zone = status.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
     let paused = if status.paused { ", PAUSED" } else { "" };
     let mut rows = vec![
@@ -77,7 +77,7 @@ fn screen(status: &Status) -> String {
         ("sources", sources.join(", ")),
         ("objects", objects.join(", ")),
         ("tables", format!("{} frontends, {} backends", status.frontends, status.backends)),
-        ("map use", maps.join(", ")),
+        ("map use", fullest),
         ("decisions", if decisions.is_empty() { "none yet".into() } else { decisions.join(", ") }),
         ("events", format!("level {}, {} lost in the kernel", status.events, status.events_lost)),
         ("audits", format!("{} differences found", status.audit_differences)),

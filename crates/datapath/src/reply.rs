@@ -24,7 +24,8 @@ pub fn source<S: Socket>(socket: &S, from: &Endpoint) -> Option<Endpoint> {
 pub fn peer<S: Socket>(socket: &S, backend: &Endpoint) -> Option<Endpoint> {
     let known = Known::of(socket);
     let pair = known.find(|pair| pair.meta.flags & pair_flag::CONNECTED != 0 && pair.backend == *backend)?;
-    Some(pair.vip())
+    let vip = pair.vip();
+    pair.is_unchanged().then_some(vip)
 }
 
 /// The socket is gone: its slot is free. Socket storage dies with the socket.

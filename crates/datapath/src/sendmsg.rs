@@ -39,9 +39,13 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         return Decision::none(reason);
     };
     if let Some(pair) = sticky(env, socket, &known, &record, key) {
-        let flags = env.backend(pair.ids().backend).map_or(0, |backend| backend.flags);
-        let choice = Choice { reason: Reason::Sticky, endpoint: pair.backend(), ids: pair.ids(), flags };
-        return Decision::to(&record, &choice, Reason::Sticky);
+        let (endpoint, ids) = (pair.backend(), pair.ids());
+        // Else another thread has just chosen anew for this socket, and so do we.
+        if pair.is_unchanged() {
+            let flags = env.backend(ids.backend).map_or(0, |backend| backend.flags);
+            let choice = Choice { reason: Reason::Sticky, endpoint, ids, flags };
+            return Decision::to(&record, &choice, Reason::Sticky);
+        }
     }
     let choice = choose_apart(env, &known, &record);
     if !choice.is_some() {

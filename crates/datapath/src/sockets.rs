@@ -45,36 +45,41 @@ fn set_address(words: &[Word; 2], address: &Address) {
 /// The pair's content if it is valid.
 #[inline(always)]
 fn read(pair: &Pair) -> Option<Seen> {
-    let meta = Meta::unpack(pair.meta.load());
+    let word = pair.meta.load();
+    let meta = Meta::unpack(word);
     if meta.state != pair_state::VALID {
         return None;
     }
     let service = pair.service.load();
-    Some(Seen {
+    let seen = Seen {
         vip: Endpoint { address: address(&pair.vip), port_be: meta.vip_port_be },
         backend: Endpoint { address: address(&pair.backend), port_be: meta.backend_port_be },
         meta,
         ids: Ids::unpack(pair.ids.load()),
         service: service as u32,
         stamp: (service >> 32) as u32,
-    })
+    };
+    // Another thread of the application may have written it meanwhile. Loads are not ordered on every machine, so
+    // where they are not this leaves a moment of nanoseconds.
+    if pair.meta.load() == word { Some(seen) } else { None }
 }
 
-/// A pair that was valid when it was found.
-pub struct PairRef<'a>(&'a Pair);
+/// A pair that was valid when it was found, and its word then: what is read from it counts if
+/// [`PairRef::is_unchanged`] holds afterwards.
+pub struct PairRef<'a>(&'a Pair, u64);
 
 impl PairRef<'_> {
     /// What the application asked for.
     #[inline(always)]
     pub fn vip(&self) -> Endpoint {
-        let port_be = Meta::unpack(self.0.meta.load()).vip_port_be;
+        let port_be = Meta::unpack(self.1).vip_port_be;
         Endpoint { address: address(&self.0.vip), port_be }
     }
 
     /// Where it went.
     #[inline(always)]
     pub fn backend(&self) -> Endpoint {
-        let port_be = Meta::unpack(self.0.meta.load()).backend_port_be;
+        let port_be = Meta::unpack(self.1).backend_port_be;
         Endpoint { address: address(&self.0.backend), port_be }
     }
 
@@ -82,6 +87,14 @@ impl PairRef<'_> {
     #[inline(always)]
     pub fn ids(&self) -> Ids {
         Ids::unpack(self.0.ids.load())
+    }
+
+    /// Does it still hold what it held when it was found? Being used does not count.
+    #[inline(always)]
+    pub fn is_unchanged(&self) -> bool {
+        let now = Meta::unpack(self.0.meta.load());
+        let then = Meta::unpack(self.1);
+        now.version == then.version && now.state == pair_state::VALID
     }
 }
 
@@ -96,6 +109,8 @@ pub struct Known<'a> {
     slot: Option<&'a Slot>,
     stored: Option<&'a Pairs>,
     frozen: bool,
+    /// Nothing is known. Not computed from the two above: LLVM would `or` the pointers, which the verifier forbids.
+    empty: bool,
 }
 
 impl<'a> Known<'a> {
@@ -109,7 +124,7 @@ impl<'a> Known<'a> {
             let held = slot.owner.load();
             if held & owner::COOKIE == cookie {
                 let stored = if held & owner::MORE != 0 { socket.stored() } else { None };
-                return Self { slot: Some(slot), stored, frozen: true };
+                return Self { slot: Some(slot), stored, frozen: true, empty: false };
             }
             elsewhere = held & owner::OVERFLOW;
         }
@@ -117,17 +132,18 @@ impl<'a> Known<'a> {
             let held = slot.owner.load();
             if held & owner::COOKIE == cookie {
                 let stored = if held & owner::MORE != 0 { socket.stored() } else { None };
-                return Self { slot: Some(slot), stored, frozen: false };
+                return Self { slot: Some(slot), stored, frozen: false, empty: false };
             }
             elsewhere |= held & owner::OVERFLOW;
         }
-        Self { slot: None, stored: if elsewhere != 0 { socket.stored() } else { None }, frozen: false }
+        let stored = if elsewhere != 0 { socket.stored() } else { None };
+        Self { slot: None, stored, frozen: false, empty: elsewhere == 0 }
     }
 
-    /// Nothing is known.
+    /// Nothing is known; `false` also where that is only likely.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.slot.is_none() && self.stored.is_none()
+        self.empty
     }
 
     /// The first valid pair for which `test` holds.
@@ -137,13 +153,13 @@ impl<'a> Known<'a> {
             && let Some(seen) = read(&slot.pair)
             && test(&seen)
         {
-            return Some(PairRef(&slot.pair));
+            return Some(PairRef(&slot.pair, seen.meta.pack()));
         }
         for pair in &self.stored?.pairs {
             if let Some(seen) = read(pair)
                 && test(&seen)
             {
-                return Some(PairRef(pair));
+                return Some(PairRef(pair, seen.meta.pack()));
             }
         }
         None
@@ -318,7 +334,7 @@ pub fn forget<S: Socket>(socket: &S) {
         && let Some(stored) = socket.stored()
     {
         for pair in &stored.pairs {
-            pair.meta.store(0);
+            pair.meta.store(Meta::emptied(pair.meta.load()));
         }
     }
 }
@@ -326,7 +342,7 @@ pub fn forget<S: Socket>(socket: &S) {
 /// Frees a slot. The agent may be copying into it: then it stays COPYING, and nobody's, until the agent is done.
 #[inline(always)]
 pub(crate) fn give_up(slot: &Slot) {
-    slot.pair.meta.store(0);
+    slot.pair.meta.store(Meta::emptied(slot.pair.meta.load()));
     slot.owner.keep(owner::OVERFLOW | owner::COPYING);
 }
 
@@ -353,6 +369,7 @@ pub fn remember<S: Socket>(socket: &S, key: &Key, service: u32, choice: &Choice,
             protocol: key.protocol,
             flags,
             state: pair_state::VALID,
+            version: 0,
         },
         ids: choice.ids,
         service,
@@ -487,7 +504,8 @@ fn announce_storage<S: Socket>(socket: &S) {
 /// Writes `new` if the pair still is as `meta` says.
 #[inline(always)]
 fn write(pair: &Pair, meta: u64, new: &Seen) -> bool {
-    let busy = Meta { state: pair_state::BUSY, ..Meta::default() };
+    let version = Meta::unpack(meta).version.wrapping_add(1);
+    let busy = Meta { state: pair_state::BUSY, version, ..Meta::default() };
     if !pair.meta.replace(meta, busy.pack()) {
         return false;
     }
@@ -495,6 +513,9 @@ fn write(pair: &Pair, meta: u64, new: &Seen) -> bool {
     set_address(&pair.backend, &new.backend.address);
     pair.ids.store(new.ids.pack());
     pair.service.store(u64::from(new.service) | u64::from(new.stamp) << 32);
-    pair.meta.swap(new.meta.pack());
+    pair.meta.swap(Meta { version, ..new.meta }.pack());
     true
 }
+
+#[cfg(test)]
+mod tests;

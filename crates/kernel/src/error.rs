@@ -53,7 +53,7 @@ impl Error {
 
 fn hint(source: &io::Error) -> &'static str {
     match source.raw_os_error() {
-        Some(libc::EPERM) => " (it takes root, or CAP_BPF and CAP_NET_ADMIN)",
+        Some(libc::EPERM | libc::EACCES) => " (it takes root, or CAP_BPF and CAP_NET_ADMIN)",
         Some(libc::E2BIG) => " (the map is full)",
         _ => "",
     }

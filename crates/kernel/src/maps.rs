@@ -129,7 +129,7 @@ impl Maps {
     /// # Errors
     /// Something is missing or of another shape.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
-        if !pins.exist() {
+        if !pins.exist()? {
             return Err(Error::NotInstalled(pins.directory().to_owned()));
         }
         let open = |name: &str| {

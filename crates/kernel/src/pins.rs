@@ -91,8 +91,14 @@ impl Pins {
     }
 
     /// Is anything pinned there?
-    pub fn exist(&self) -> bool {
-        self.0.join("maps").is_dir()
+    ///
+    /// # Errors
+    /// The directory can't be looked into.
+    pub fn exist(&self) -> Result<bool, Error> {
+        let directory = self.0.join("maps");
+        directory
+            .try_exists()
+            .map_err(|source| Error::syscall("stat", directory.display().to_string(), source))
     }
 
     /// Pinned layouts of a map, oldest first.
