@@ -64,7 +64,7 @@ fn screen(status: &Status) -> String {
     let decisions: Vec<String> =
         status.decisions.iter().map(|(reason, count)| format!("{count} {reason}")).collect();
     let fullest = status.maps.iter().max_by_key(|map| map.percent());
-    let fullest = fullest.map_or("-".into(), |map| format!("{} % of {} at most", map.percent(), map.name));
+    let fullest = fullest.map_or("-".into(), |map| format!("fullest: {}, {} %", map.name, map.percent()));
     let zone = status.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
     let paused = if status.paused { ", PAUSED" } else { "" };
     let mut rows = vec![
