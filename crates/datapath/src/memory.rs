@@ -108,6 +108,13 @@ impl<'a> MemorySocket<'a> {
     }
 }
 
+impl MemorySocket<'_> {
+    /// The last close: the release hook runs.
+    pub fn release(&self) {
+        crate::release(self.cookie, [self.previous_slot(), self.slot()]);
+    }
+}
+
 impl Socket for MemorySocket<'_> {
     fn cookie(&self) -> u64 {
         self.cookie

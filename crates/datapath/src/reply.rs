@@ -4,7 +4,7 @@ use crate::{
     Socket,
     sockets::{Known, give_up},
 };
-use abi::{Endpoint, slot::owner, slot::pair_flag};
+use abi::{Endpoint, Slot, slot::owner, slot::pair_flag};
 
 /// `recvmsg()`: the address to show for a datagram from `from`; `None` = as it is.
 #[inline(always)]
@@ -28,11 +28,11 @@ pub fn peer<S: Socket>(socket: &S, backend: &Endpoint) -> Option<Endpoint> {
     pair.is_unchanged().then_some(vip)
 }
 
-/// The socket is gone: its slot is free. Socket storage dies with the socket.
+/// The socket of this cookie is gone: its slot is free. `slots` are the two of [`Socket::previous_slot`] and
+/// [`Socket::slot`]; socket storage dies with the socket.
 #[inline(always)]
-pub fn release<S: Socket>(socket: &S) {
-    let cookie = socket.cookie();
-    for slot in [socket.previous_slot(), socket.slot()] {
+pub fn release(cookie: u64, slots: [Option<&Slot>; 2]) {
+    for slot in slots {
         let Some(slot) = slot else { continue };
         let held = slot.owner.load();
         if held & owner::COOKIE == cookie {

@@ -1,10 +1,15 @@
 //! The last close of a socket: its slot is free.
 
-use crate::{context::ALLOW, socket::DyingSocket};
-use aya_ebpf::{macros::cgroup_sock, programs::SockContext};
+use crate::{
+    context::ALLOW,
+    socket::{previous_slot_of, slot_of},
+};
+use aya_ebpf::{EbpfContext, helpers::bpf_get_socket_cookie, macros::cgroup_sock, programs::SockContext};
 
 #[cgroup_sock(sock_release)]
 pub fn sock_release(ctx: SockContext) -> i32 {
-    datapath::release(&DyingSocket::new(&ctx));
+    // SAFETY: the hook's own context.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.as_ptr()) };
+    datapath::release(cookie, [previous_slot_of(cookie), slot_of(cookie)]);
     ALLOW
 }

@@ -2,23 +2,22 @@
 
 use crate::maps;
 use abi::{Endpoint, Pairs, Slot, slot};
-use aya_ebpf::{
-    EbpfContext, bindings::bpf_sock, helpers::bpf_get_socket_cookie, programs::SockAddrContext,
-    programs::SockContext,
-};
+use aya_ebpf::{EbpfContext, bindings::bpf_sock, helpers::bpf_get_socket_cookie, programs::SockAddrContext};
 use core::ptr::read_volatile;
 use datapath::Socket;
 
 /// UDP: connected (include/net/tcp_states.h; udp.c sets it in `connect()` and `udp_disconnect` undoes it).
 const TCP_ESTABLISHED: u32 = 1;
 
+/// The slot of a cookie, whoever owns it.
 #[inline(always)]
-fn slot_of(cookie: u64) -> Option<&'static Slot> {
+pub fn slot_of(cookie: u64) -> Option<&'static Slot> {
     maps::SLOTS.get(cookie as u32 & (slot::SLOTS - 1)).map(|entry| &entry.slot)
 }
 
+/// The slot of the previous layout, while sockets are carried over.
 #[inline(always)]
-fn previous_slot_of(cookie: u64) -> Option<&'static Slot> {
+pub fn previous_slot_of(cookie: u64) -> Option<&'static Slot> {
     if !maps::carrying() {
         return None;
     }
@@ -89,56 +88,5 @@ impl Socket for HookSocket<'_> {
                 && read_volatile(&raw const (*sk).dst_ip4) == address
                 && read_volatile(&raw const (*sk).dst_port) == endpoint.port_be
         }
-    }
-}
-
-/// The socket of the release hook: only its slot counts there, storage dies with it.
-pub struct DyingSocket {
-    cookie: u64,
-}
-
-impl DyingSocket {
-    /// The socket that is released.
-    #[inline(always)]
-    pub fn new(ctx: &SockContext) -> Self {
-        // SAFETY: the hook's own context.
-        Self { cookie: unsafe { bpf_get_socket_cookie(ctx.as_ptr()) } }
-    }
-}
-
-impl Socket for DyingSocket {
-    #[inline(always)]
-    fn cookie(&self) -> u64 {
-        self.cookie
-    }
-
-    #[inline(always)]
-    fn slot(&self) -> Option<&Slot> {
-        slot_of(self.cookie)
-    }
-
-    #[inline(always)]
-    fn previous_slot(&self) -> Option<&Slot> {
-        previous_slot_of(self.cookie)
-    }
-
-    #[inline(always)]
-    fn stored(&self) -> Option<&Pairs> {
-        None
-    }
-
-    #[inline(always)]
-    fn store(&self) -> Option<&Pairs> {
-        None
-    }
-
-    #[inline(always)]
-    fn is_connected(&self) -> bool {
-        false
-    }
-
-    #[inline(always)]
-    fn is_connected_to(&self, _endpoint: &Endpoint) -> bool {
-        false
     }
 }

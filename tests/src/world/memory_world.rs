@@ -140,7 +140,7 @@ impl World for MemoryWorld {
 
     fn close(&mut self, socket: SocketId) {
         if let Some(Some(held)) = self.sockets.get_mut(socket).map(Option::take) {
-            datapath::release(&held.socket);
+            held.socket.release();
         }
     }
 

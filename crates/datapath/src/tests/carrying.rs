@@ -10,10 +10,7 @@ use abi::{
     Reason, Slot,
     slot::owner::{COOKIE, COPYING, MORE, OVERFLOW},
 };
-use datapath::{
-    memory::{MemorySocket, Slots, Tables},
-    release,
-};
+use datapath::memory::{MemorySocket, Slots, Tables};
 
 const VIP: &str = "10.96.0.1:53";
 const OTHER: &str = "10.96.0.2:53";
@@ -74,7 +71,7 @@ fn r9_what_a_frozen_socket_learns_goes_to_its_storage() {
     assert_eq!(to.owner.load(), 1 | MORE);
     assert_eq!((socket.from(&at(BACKEND)), socket.from(&at(SECOND))), (at(VIP), at(OTHER)));
     assert_eq!(socket.named(&at(BACKEND)), Some(at(VIP)));
-    release(&socket);
+    socket.release();
     assert_eq!((previous.owned(), slots.owned()), (0, 0));
 }
 
@@ -119,7 +116,7 @@ fn r9_a_socket_released_while_it_is_copied_leaves_nothing() {
     let (from, to) = (previous.at(1).unwrap(), slots.at(1).unwrap());
     copy(from, to);
     let (held, meta) = (from.owner.load(), to.pair.meta.load());
-    release(&socket);
+    socket.release();
     // Another socket may come before the agent has noticed, and the agent has not finished writing.
     let mut heir = MemorySocket::new(2, &slots);
     heir.previous = Some(&previous);

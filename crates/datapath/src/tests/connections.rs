@@ -4,10 +4,7 @@ extern crate std;
 
 use super::world::{Application, at, delete, set_list, tables, tcp, udp};
 use abi::{Reason, TCP, UDP, slot::owner};
-use datapath::{
-    memory::{MemorySocket, Slots},
-    release,
-};
+use datapath::memory::{MemorySocket, Slots};
 use std::{collections::BTreeSet, vec::Vec};
 
 const VIP: &str = "10.96.0.1:80";
@@ -28,7 +25,7 @@ fn r8_each_connect_chooses_afresh() {
             })
             .collect();
         assert_eq!(chosen.len(), 3, "one socket, 60 connects");
-        release(&socket);
+        socket.release();
     }
 }
 
@@ -46,7 +43,7 @@ fn r9_the_peer_stays_whatever_happens_to_the_service() {
         tables.backends.clear();
         assert_eq!(socket.named(&backend), Some(at(VIP)));
         assert_eq!(socket.from(&backend), at(VIP));
-        release(&socket);
+        socket.release();
     }
     assert_eq!(slots.owned(), 0);
 }
@@ -108,13 +105,13 @@ fn r9_a_slot_that_another_living_socket_has_is_left_to_it() {
     [(0, VIP), (1, OTHER), (2, VIP)].into_iter().for_each(|(which, vip)| check(which, vip));
     assert_eq!((slots.owned(), slots.at(1).unwrap().owner.load() & owner::COOKIE), (1, 1));
     // The owner goes; the others still know what they know, also when one of them has the slot next.
-    release(&sockets[0]);
+    sockets[0].release();
     assert_eq!(slots.owned(), 0);
     [(1, OTHER), (2, VIP)].into_iter().for_each(|(which, vip)| check(which, vip));
     sockets[1].dial(&tables, tcp(OTHER));
     assert_eq!(slots.at(1).unwrap().owner.load() & owner::COOKIE, 5);
     [(1, OTHER), (2, VIP)].into_iter().for_each(|(which, vip)| check(which, vip));
-    sockets[1..].iter().for_each(release);
+    sockets[1..].iter().for_each(MemorySocket::release);
     assert_eq!(slots.owned(), 0);
 }
 
@@ -135,7 +132,7 @@ fn r9_without_memory_tcp_is_translated_and_udp_refused() {
     assert_eq!(socket.from(&at("10.1.0.1:80")), at("10.1.0.1:80"));
     // The owner's memory was not touched, and the slot is no longer in anybody's way once it is gone.
     assert_eq!(owner.named(&at("10.1.0.1:80")), Some(at(VIP)));
-    release(&owner);
+    owner.release();
     assert_eq!(socket.dial(&tables, udp(VIP)).reason, Reason::Balanced);
 }
 
@@ -146,10 +143,10 @@ fn r9_release_frees_only_the_sockets_own_slot() {
     let (owner, other) = (MemorySocket::new(2, &slots), MemorySocket::new(4, &slots));
     owner.dial(&tables, tcp(VIP));
     other.dial(&tables, tcp(VIP));
-    release(&other);
+    other.release();
     assert_eq!(slots.owned(), 1);
     assert_eq!(owner.named(&at("10.1.0.1:80")), Some(at(VIP)));
-    release(&owner);
+    owner.release();
     assert_eq!(slots.owned(), 0);
     // A new socket of the same slot inherits nothing.
     let heir = MemorySocket::new(6, &slots);

@@ -136,7 +136,7 @@ fn r8_the_slot_taken_late_counts_as_the_last_use() {
     owner.send(&tables, VIP);
     socket.send(&tables, OTHER);
     assert_eq!(socket.from(&at(MANY[0])), at(OTHER));
-    datapath::release(&owner);
+    owner.release();
     socket.send(&tables, VIP);
     assert_eq!(slots.owned(), 1);
     assert_eq!(socket.from(&at(MANY[0])), at(VIP));

@@ -21,7 +21,7 @@ fn in_slot_and_in_storage(test: impl Fn(&Tables, &MemorySocket<'_>)) {
     let (tables, slots) = (shared(), Slots::new(1));
     let socket = MemorySocket::new(1, &slots);
     test(&tables, &socket);
-    datapath::release(&socket);
+    socket.release();
     let owner = MemorySocket::new(2, &slots);
     owner.dial(&tables, tcp(VIP));
     test(&tables, &MemorySocket::new(3, &slots));

@@ -18,7 +18,7 @@ use abi::{
 use datapath::{
     Decision, connect,
     memory::{MemorySocket, Slots, Tables},
-    peer, release, sendmsg, source,
+    peer, sendmsg, source,
 };
 use std::{boxed::Box, net::SocketAddr, vec::Vec};
 
@@ -156,7 +156,7 @@ pub(super) fn run(bytes: &[u8]) -> Tally {
         }
     }
     for application in &world.sockets {
-        release(&application.socket);
+        application.socket.release();
     }
     assert_eq!(slots.owned(), 0, "a released socket has left its slot taken");
     world.tally
@@ -239,7 +239,7 @@ impl<'a> World<'a> {
             }
             2..=10 => self.send(who, to),
             11 if which.is_multiple_of(4) => {
-                release(&self.sockets[who].socket);
+                self.sockets[who].socket.release();
                 self.sockets[who] = self.new_socket(which as u8);
             }
             12 => {
