@@ -156,13 +156,27 @@ impl Socket {
     /// # Errors
     /// What the application sees.
     pub fn answer(&self, question: u64) -> io::Result<Answer> {
+        let [answer] = self.answers([question])?;
+        Ok(answer)
+    }
+
+    /// The answers to some questions, which may come in any order; those to others are dropped.
+    ///
+    /// # Errors
+    /// What the application sees.
+    pub fn answers<const N: usize>(&self, questions: [u64; N]) -> io::Result<[Answer; N]> {
+        let mut answers = [None; N];
         let mut datagram = [0; 512];
         loop {
             let (length, _, from) = recvfrom(&self.fd, &mut datagram, RecvFlags::empty())?;
             let (backend, echo) = parse(&datagram[..length])?;
             let from = from.ok_or_else(|| io::Error::other("a datagram from nowhere"))?;
-            if echo == question {
-                return Ok(Answer { backend, shown: self.plain(from.try_into()?)? });
+            if let Some(place) = questions.iter().position(|question| *question == echo) {
+                answers[place] = Some(Answer { backend, shown: self.plain(from.try_into()?)? });
+            }
+            if answers.iter().all(Option::is_some) {
+                let all: Vec<Answer> = answers.into_iter().flatten().collect();
+                return all.try_into().map_err(|_| io::Error::other("an answer is missing"));
             }
         }
     }

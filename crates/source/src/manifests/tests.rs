@@ -89,6 +89,7 @@ async fn problems_come_and_go() {
     let temp = TempDir::new().unwrap();
     let mut updates = start(temp.path());
     assert_eq!(next(&mut updates).await, Update::Synced);
+    assert_eq!(next(&mut updates).await, Update::Complete);
     replace(temp.path(), "a.yaml", "a: [\n");
     let Update::Problems(problems) = next(&mut updates).await else { panic!("no problems") };
     assert_eq!(

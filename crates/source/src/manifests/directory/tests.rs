@@ -101,7 +101,20 @@ fn a_second_look_finds_nothing_new() {
     world.write("a.yaml", &service("a"));
     let first = world.scan();
     assert!(first.complete && !first.unsettled && first.changes.len() == 1);
-    assert_eq!(world.scan(), Batch { complete: true, ..Batch::default() });
+    assert_eq!(world.scan(), Batch { complete: true, whole: true, ..Batch::default() });
+}
+
+#[test]
+fn a_file_that_was_never_read_well_leaves_open_what_is_not_there() {
+    let mut world = World::new();
+    world.write("a.yaml", &service("a"));
+    world.write("b.yaml", "a: [\n");
+    assert!(!world.scan().whole);
+    world.write("b.yaml", &service("b"));
+    assert!(world.scan().whole);
+    // From here on its last good content is known.
+    world.write("b.yaml", "a: [\n");
+    assert!(world.scan().whole);
 }
 
 #[test]
