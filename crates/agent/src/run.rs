@@ -363,6 +363,8 @@ impl Agent {
         if self.pins_gone {
             return;
         }
+        // Also what an agent that was killed had no time to tell.
+        self.report_lost();
         match self.try_look() {
             Ok(()) => drop(self.failures.remove(LOOKING)),
             Err(error) => drop(self.failures.insert(LOOKING, error.to_string())),
@@ -394,8 +396,10 @@ impl Agent {
 
     fn read_events(&mut self, ring: &mut Events) {
         let begun = Instant::now();
+        let mut any = false;
         while begun.elapsed() < EVENTS_AT_ONCE {
             let Some(event) = ring.next_event() else { break };
+            any = true;
             let cgroup = self.log.cgroup(event.cgroup);
             let tables = LiveTables::new(self.reconciler.store());
             let service = if event.mode == 0 { None } else { tables.name(event.service) };
@@ -416,6 +420,13 @@ impl Agent {
             };
             self.log.add(Decision::new(&event, &names));
         }
+        // Where there was nothing to read there was room.
+        if any {
+            self.report_lost();
+        }
+    }
+
+    fn report_lost(&mut self) {
         if let Ok(total) = self.reconciler.store().events_lost()
             && self.log.ring_lost(total)
         {
