@@ -43,7 +43,7 @@ impl<S: TableStore> Control<S> {
     /// As [`Self::change`].
     pub fn sync(&mut self) -> Result<()> {
         self.deletes = Deletes::Allowed;
-        self.reconciler.look_at_everything();
+        self.reconciler.complete();
         self.change(Vec::new())
     }
 

@@ -150,6 +150,7 @@ fn update(store: Maps, mut again: Maps, until: Instant) -> Updates {
     for n in 0..SERVICES {
         reconciler.apply([false, true].map(|ipv6| slice(&mut random, n, ipv6)));
     }
+    reconciler.complete();
     reconciler.round(Deletes::Allowed).unwrap();
     let mut updates = Updates::default();
     while Instant::now() < until {

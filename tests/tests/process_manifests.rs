@@ -84,6 +84,29 @@ fn r27_a_file_that_is_broken_when_the_agent_comes_back_loses_nothing() {
 }
 
 #[test]
+fn r27_a_service_whose_endpoints_are_in_the_broken_file_keeps_those_that_it_had() {
+    let host = Host::new("broken-endpoints").unwrap();
+    let manifest = web::manifest("web", 10, &[1]);
+    let (service, slices) = manifest.split_once("---\n").unwrap();
+    host.write("service.yaml", service).unwrap();
+    host.write("slices.yaml", slices).unwrap();
+    let _servers = web::serve(&host, &[1]).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    web::all_answer(&host, 10, &[1]);
+    agent.kill().unwrap();
+
+    host.write("slices.yaml", BROKEN).unwrap();
+    let agent = host.start(&program(), &[]).unwrap();
+    let held = |problem: &String| problem.contains("Service default/web: no endpoint is known so far");
+    agent.wait_status("what is held back", |status| status.problems.iter().any(held)).unwrap();
+    web::all_answer(&host, 10, &[1]);
+    // Once all is known, it is as the files say.
+    host.write("slices.yaml", "# none").unwrap();
+    agent.wait_status("health", |status| status.problems.is_empty()).unwrap();
+    assert_eq!(web::ask(&host, 10).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[test]
 fn r13_a_service_whose_file_is_deleted_stops_answering_and_can_come_back() {
     let host = Host::new("delete").unwrap();
     host.write("web.yaml", web::manifest("web", 10, &[1, 2])).unwrap();

@@ -3,11 +3,13 @@
 //! Level-triggered (R6): what is desired is compared with what the store really holds, so that whatever went
 //! wrong is made good by the next round, and nothing is ever lost on an error.
 
+use std::collections::BTreeSet;
+
 use kernel::{Contents, TableStore};
 use model::{Change, Cluster, Dirty, ObjectName, View};
 use plan::{
-    Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, Table,
-    Touched, compile, diff,
+    Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, ServiceTables,
+    Table, Touched, compile, diff,
 };
 
 /// What one round did.
@@ -37,6 +39,10 @@ pub struct Reconciler<S> {
     store: S,
     capacity: Capacity,
     touched: Touched,
+    /// The sources are sure of what is not there.
+    complete: bool,
+    /// Services that what is known so far would leave without an endpoint, though the table has some.
+    held: BTreeSet<ObjectName>,
     /// The table may not be what the store holds: read it again before the next plan.
     doubtful: bool,
     /// Goes up when the table is read again: graces of the table before mean nothing to it.
@@ -58,6 +64,8 @@ impl<S: TableStore> Reconciler<S> {
             store,
             capacity,
             touched: Touched::default(),
+            complete: false,
+            held: BTreeSet::new(),
             doubtful: false,
             reading: 0,
             inconsistencies,
@@ -74,10 +82,40 @@ impl<S: TableStore> Reconciler<S> {
             dirty.services.into_iter().collect()
         };
         for name in services {
-            let created = self.cluster.service(&name).and_then(|service| service.created);
-            let touched = self.desired.set(&name, compile(&self.cluster, &name), created);
-            self.touched.merge(touched);
+            self.desire(name);
         }
+    }
+
+    /// From now on what the sources have not given is known not to be there: what was held back is done.
+    pub fn complete(&mut self) {
+        self.complete = true;
+        for name in std::mem::take(&mut self.held) {
+            self.desire(name);
+        }
+        self.look_at_everything();
+    }
+
+    /// Services that are held back: see [`Reconciler::complete`].
+    pub fn held(&self) -> &BTreeSet<ObjectName> {
+        &self.held
+    }
+
+    fn desire(&mut self, name: ObjectName) {
+        let tables = compile(&self.cluster, &name);
+        // Its endpoints may be in what could not be read yet: better those of before than none (R27).
+        if !self.complete && self.would_be_emptied(&tables) {
+            self.held.insert(name);
+            return;
+        }
+        self.held.remove(&name);
+        let created = self.cluster.service(&name).and_then(|service| service.created);
+        self.touched.merge(self.desired.set(&name, tables, created));
+    }
+
+    fn would_be_emptied(&self, tables: &ServiceTables) -> bool {
+        tables.frontends.iter().any(|(key, frontend)| {
+            frontend.list.is_empty() && self.table.record(key).is_some_and(|record| record.local.len > 0)
+        })
     }
 
     /// One round: makes the store hold what is desired. After a failure the next round starts from what the
@@ -103,7 +141,7 @@ impl<S: TableStore> Reconciler<S> {
         Ok(Round { writes: plan.len(), summary: plan.to_string(), refused: plan.refused })
     }
 
-    /// Looks at everything in the next round, as after the first sync, when deletes become allowed.
+    /// Looks at everything in the next round.
     pub fn look_at_everything(&mut self) {
         self.touched = Touched::everything();
     }

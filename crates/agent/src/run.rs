@@ -222,7 +222,7 @@ impl Agent {
             Update::Synced => self.synced = true,
             Update::Complete => {
                 self.deletes = Deletes::Allowed;
-                self.reconciler.look_at_everything();
+                self.reconciler.complete();
             }
             Update::Problems(problems) => {
                 for problem in problems.iter().filter(|problem| !self.sources.contains(problem)) {

@@ -27,6 +27,9 @@ impl Agent {
         }
         if self.synced && self.deletes == Deletes::Held {
             problems.push("nothing is deleted until every file has been read well once".into());
+            problems.extend(self.reconciler.held().iter().map(|service| {
+                format!("Service {service}: no endpoint is known so far; it keeps those that it had")
+            }));
         }
         let off = hooks.iter().filter(|hook| hook.program.is_none()).count();
         if self.synced && off > 0 {
