@@ -279,3 +279,27 @@ fn every_decision_is_one_event() {
     }
     assert_eq!(maps.events_lost().unwrap(), 0);
 }
+
+/// As on a kernel before 5.18: the programs load, refuse with EPERM, and say what they do not know.
+#[test]
+fn r10_what_a_kernel_lacks_is_done_without() {
+    let machine = Machine::new("features").unwrap();
+    let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: false };
+    let mut control = Control::new(machine.maps().unwrap(), view).unwrap();
+    let empty = documents(&[&service("empty").cluster_ip("10.96.0.11").port("80/UDP")]);
+    control.change(upserts(&empty).unwrap()).unwrap();
+    let loaded = Loaded::load_with(&machine.pins, &SIZES, 0).unwrap();
+    install(loaded, &machine.pins, &SIZES, machine.cgroup.path()).unwrap();
+    let maps = machine.maps().unwrap();
+    maps.change_settings(&machine.pins, |settings| settings.events = level::FAILURES).unwrap();
+    let mut events = kernel::Events::open(&machine.pins).unwrap();
+    let connect =
+        || Socket::open(Protocol::Udp, Family::V4).unwrap().connect(at("10.96.0.11:80")).unwrap_err();
+    assert_eq!(machine.run(connect).raw_os_error(), Some(libc::EPERM));
+    let event = events.next_event().unwrap();
+    assert_eq!((event.known, event.pid, event.uid, event.cgroup, event.comm), (0, 0, 0, 0, [0; 16]));
+    // With all that this kernel has, it is as ever.
+    machine.install().unwrap();
+    assert_eq!(machine.run(connect).raw_os_error(), Some(libc::ECONNREFUSED));
+    assert_eq!(events.next_event().unwrap().pid, std::process::id());
+}
