@@ -55,7 +55,7 @@ impl Arena {
         let sizes = tables::sizes(services, snug);
         let loaded = Loaded::load(&pins, &sizes)?;
         let begun = Instant::now();
-        tables::fill(loaded.maps(&pins)?, services)?;
+        tables::fill(Maps::open(&pins)?, services)?;
         let filled_in = begun.elapsed();
         kernel::install(loaded, &pins, &sizes, with.path())?;
         agent::set_level(&Maps::open(&pins)?, &pins, agent::EventLevel::Failures)?;

@@ -3,9 +3,6 @@
 //! A change of a map's key or value is a new number here. A test holds the layouts that these numbers
 //! stand for, so that a change without a new number fails.
 
-/// Version of this crate's contract as a whole, shown by `status`.
-pub const ABI_VERSION: u32 = 1;
-
 /// `frontends4`, `frontends6`, `records`, `lists`, `backends`, `names`: they refer to one another and change
 /// together.
 pub const TABLES: u32 = 1;

@@ -157,7 +157,7 @@ impl Agent {
             None => root.path().to_owned(),
         };
         let loaded = Loaded::load(&config.pins, &config.sizes)?;
-        let maps = loaded.maps(&config.pins)?;
+        let maps = Maps::open(&config.pins)?;
         set_level(&maps, &config.pins, config.events)?;
         let settings = maps.settings()?;
         let paused = settings.paused != 0;
@@ -170,7 +170,8 @@ impl Agent {
             proxy_name: config.proxy_name.clone(),
             resolve_selectors: true,
         };
-        let reconciler = Reconciler::new(maps, capacity(&loaded.maps(&config.pins)?), view)?;
+        let capacity = capacity(&maps);
+        let reconciler = Reconciler::new(maps, capacity, view)?;
         for inconsistency in reconciler.inconsistencies() {
             tracing::warn!("pinned tables, to be repaired: {inconsistency}");
         }

@@ -9,7 +9,7 @@ use aya::{
 };
 
 use crate::{
-    Error, Maps, Pins,
+    Error, Pins,
     maps::PinnedMap,
     object::{HOOKS, HookPoint, OBJECT},
     pins::MAPS,
@@ -103,15 +103,7 @@ impl Loaded {
         self.carrying
     }
 
-    /// The maps.
-    ///
-    /// # Errors
-    /// A pin vanished meanwhile.
-    pub fn maps(&self, pins: &Pins) -> Result<Maps, Error> {
-        Maps::open(pins)
-    }
-
-    /// Attaches `hook`'s program to a cgroup, or puts it atomically in the place of the one that `link` holds.
+    /// Hands `hook`'s program to `run`, which attaches it or puts it in another's place.
     pub(crate) fn with_program<T>(
         &self,
         hook: HookPoint,
