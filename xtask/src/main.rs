@@ -6,6 +6,7 @@ mod check_layers;
 mod demo;
 mod fuzz;
 mod lint;
+mod mutants;
 mod run;
 mod setup;
 mod test;
@@ -38,6 +39,8 @@ enum Verb {
     Test(test::Arguments),
     /// Fuzz one target, or each in turn (needs a nightly toolchain)
     Fuzz(fuzz::Arguments),
+    /// Change the pure crates' code place by place: does a test notice? (half an hour)
+    Mutants(mutants::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Verb::CheckLayers => check_layers::run(),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
+        Verb::Mutants(arguments) => mutants::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

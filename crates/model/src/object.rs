@@ -392,3 +392,6 @@ pub struct Backend {
     /// Its pod.
     pub pod: Option<ObjectName>,
 }
+
+#[cfg(test)]
+mod tests;

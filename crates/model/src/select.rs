@@ -110,19 +110,16 @@ pub fn select(
 ) -> Selection {
     let accessible = service.externally_accessible(port, family);
     let uses_cluster = service.internal_policy != TrafficPolicy::Local || accessible;
-    let uses_local = service.internal_policy == TrafficPolicy::Local
-        || (service.external_policy == TrafficPolicy::Local && accessible);
-
+    // R5's `uses_local` needs no name: no list but those of traffic whose policy is Local is made of it.
     let mode = mode(candidates, here);
     let chosen = |policy| -> Vec<usize> {
         let standings = judge(policy, mode, candidates, here);
         standings.iter().enumerate().filter(|(_, s)| s.is_selected()).map(|(i, _)| i).collect()
     };
     let cluster = if uses_cluster { chosen(TrafficPolicy::Cluster) } else { Vec::new() };
-    let local = if uses_local { chosen(TrafficPolicy::Local) } else { Vec::new() };
     let list = |traffic| match policy_for(service, traffic) {
         TrafficPolicy::Cluster => cluster.clone(),
-        TrafficPolicy::Local => local.clone(),
+        TrafficPolicy::Local => chosen(TrafficPolicy::Local),
     };
     Selection {
         mode,

@@ -36,3 +36,53 @@ impl Dirty {
         self.cidrs |= other.cidrs;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample::name;
+
+    fn services(names: &[&str]) -> Dirty {
+        Dirty { services: names.iter().map(|it| name(it)).collect(), ..Dirty::default() }
+    }
+
+    #[test]
+    fn a_service_is_touched_if_it_is_named_or_all_are() {
+        let table = [
+            (Dirty::default(), false),
+            (services(&["web"]), true),
+            (services(&["api"]), false),
+            (Dirty { all: true, ..Dirty::default() }, true),
+            (Dirty { nodes: true, cidrs: true, ..Dirty::default() }, false),
+        ];
+        for (dirty, touched) in table {
+            assert_eq!(dirty.touches(&name("web")), touched, "{dirty:?}");
+        }
+    }
+
+    #[test]
+    fn what_two_changes_touch_is_what_either_touches() {
+        let table = [
+            Dirty::default(),
+            services(&["web"]),
+            services(&["api", "web"]),
+            Dirty { all: true, ..Dirty::default() },
+            Dirty { nodes: true, ..Dirty::default() },
+            Dirty { cidrs: true, ..Dirty::default() },
+        ];
+        for one in &table {
+            assert_eq!(one.is_empty(), *one == table[0], "{one:?}");
+            for other in &table {
+                let mut both = one.clone();
+                both.merge(other.clone());
+                let expected = Dirty {
+                    services: one.services.union(&other.services).cloned().collect(),
+                    all: one.all || other.all,
+                    nodes: one.nodes || other.nodes,
+                    cidrs: one.cidrs || other.cidrs,
+                };
+                assert_eq!(both, expected, "{one:?} and {other:?}");
+            }
+        }
+    }
+}

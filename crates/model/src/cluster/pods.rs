@@ -137,3 +137,59 @@ impl Selectors {
         labels(&pod.name.namespace, &pod.labels).flat_map(|label| self.by_label.get(&label))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{object::Service, sample::*};
+
+    /// The first of its labels is everybody's, the second its own.
+    fn app(n: usize) -> BTreeMap<String, String> {
+        map(&[("all", "same"), ("app", &format!("a{n}"))])
+    }
+
+    #[test]
+    fn pods_are_looked_for_by_the_rarest_label_of_a_selector() {
+        let mut pods = Pods::default();
+        for n in 0..10 {
+            pods.set(&name(&format!("p{n}")), Some(Pod { labels: app(n), ..pod("p", "10.0.0.1") }));
+        }
+        assert_eq!(pods.near(&Service { selector: app(3), ..service() }).count(), 1);
+        assert_eq!(pods.near(&Service { selector: map(&[("all", "same")]), ..service() }).count(), 10);
+        assert_eq!(pods.near(&Service { selector: map(&[]), ..service() }).count(), 0);
+    }
+
+    #[test]
+    fn services_are_filed_by_the_label_that_fewest_are_filed_by() {
+        let mut selectors = Selectors::default();
+        let services: Vec<Service> = (0..10)
+            .map(|n| Service { name: name(&format!("s{n}")), selector: app(n), ..service() })
+            .collect();
+        for service in &services {
+            selectors.set(&service.name, Some(service));
+        }
+        // Only the first is filed by the label that all have: there was nobody yet.
+        for n in 0..10 {
+            let pod = Pod { labels: app(n), ..pod("p", "10.0.0.1") };
+            let near: Vec<_> = selectors.near(&pod).collect();
+            assert!(near.contains(&&services[n].name) && near.len() <= 2, "{n}: {near:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_gone_leaves_nothing_behind() {
+        let (mut pods, mut selectors) = (Pods::default(), Selectors::default());
+        pods.set(&name("p"), Some(pod("p", "10.0.0.1")));
+        selectors.set(&name("web"), Some(&service()));
+        pods.set(&name("p"), Some(Pod { labels: app(1), node: Some("n2".into()), ..pod("p", "10.0.0.1") }));
+        selectors.set(&name("web"), Some(&Service { selector: app(1), ..service() }));
+        assert_eq!((pods.on_node("n1").count(), pods.on_node("n2").count()), (0, 1));
+        assert_eq!(pods.near(&service()).count(), 0);
+        assert_eq!(selectors.near(&pod("p", "10.0.0.1")).count(), 0);
+
+        assert!(pods.set(&name("p"), None).is_some());
+        selectors.set(&name("web"), None);
+        assert!(pods.all.is_empty() && pods.by_label.0.is_empty() && pods.by_node.0.is_empty());
+        assert!(selectors.by_label.0.is_empty() && selectors.filed.is_empty());
+    }
+}

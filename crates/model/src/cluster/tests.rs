@@ -95,6 +95,24 @@ fn the_same_object_again_touches_nothing() {
 }
 
 #[test]
+fn what_is_there_can_be_found_and_listed() {
+    let n2 = ObjectName::new("", "n2");
+    let mut cluster = cluster([
+        Object::Node(node("n2", "z2")),
+        Object::Node(node("n1", "z1")),
+        Object::Pod(pod("b", "10.0.0.2")),
+        Object::Pod(pod("a", "10.0.0.1")),
+    ]);
+    assert_eq!(cluster.view(), &view());
+    assert_eq!(cluster.nodes().collect::<Vec<_>>(), [&node("n1", "z1"), &node("n2", "z2")]);
+    assert_eq!(cluster.pods().collect::<Vec<_>>(), [&pod("a", "10.0.0.1"), &pod("b", "10.0.0.2")]);
+    assert_eq!(cluster.node("n2"), Some(&node("n2", "z2")));
+    cluster.apply_all([delete(Kind::Node, n2), delete(Kind::Pod, name("a"))]);
+    assert_eq!(cluster.node("n2"), None);
+    assert_eq!((cluster.nodes().count(), cluster.pods().count()), (1, 1));
+}
+
+#[test]
 fn r3_selected_pods_and_hand_made_slices_count_together() {
     let cluster = cluster([
         Object::EndpointSlice(slice("mine", vec![endpoint("10.0.0.9")])),
@@ -175,17 +193,21 @@ fn service_cidrs_come_and_go() {
 
 #[test]
 fn r2_vips_and_source_ranges_are_told_apart_by_family() {
+    let ranges = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.0/24"];
     let service = Service {
         cluster_ips: vec![ip("fd00::96"), ip("10.96.0.1")],
         external_ips: vec![ip("192.0.2.1"), ip("2001:db8::1")],
-        source_ranges: ["192.0.2.0/24", "2001:db8::/32"].map(|r| r.parse().unwrap()).to_vec(),
+        source_ranges: ranges.map(|r| r.parse().unwrap()).to_vec(),
         ..service()
     };
     let families: Vec<Family> = service.ports_by_family().map(|(_, family)| family).collect();
     assert_eq!(families, [Family::V6, Family::V4]);
     assert_eq!(service.cluster_ip(Family::V4), Some(ip("10.96.0.1")));
     assert_eq!(service.external_ips_in(Family::V6).collect::<Vec<_>>(), [ip("2001:db8::1")]);
-    assert_eq!(service.source_ranges_in(Family::V4).count(), 1);
+    for (family, expected) in [(Family::V4, vec![ranges[0], ranges[2]]), (Family::V6, vec![ranges[1]])] {
+        let found: Vec<_> = service.source_ranges_in(family).map(|range| range.to_string()).collect();
+        assert_eq!(found, expected);
+    }
 }
 
 #[test]

@@ -95,14 +95,23 @@ fn r4_usable_is_serving_whatever_readiness_says() {
     assert_eq!(usable, [true, false, true]);
 }
 
+/// Of few addresses, so that one is listed often, and says something else each time.
 fn any_endpoint() -> impl Strategy<Value = Endpoint> {
-    (1..4u8, any::<[bool; 3]>(), proptest::option::of("n[12]")).prop_map(|(last, [r, s, t], node)| Endpoint {
-        ready: r,
-        serving: s,
-        terminating: t,
-        node,
-        ..endpoint(&format!("10.0.0.{last}"))
-    })
+    let texts = || proptest::collection::vec("[ab]", 0..2);
+    let place = (proptest::option::of("n[12]"), proptest::option::of("z[12]"), proptest::option::of("p[12]"));
+    (1..3u8, any::<[bool; 3]>(), place, texts(), texts()).prop_map(
+        |(last, [ready, serving, terminating], (node, zone, pod), zone_hints, node_hints)| Endpoint {
+            address: ip(&format!("10.0.0.{last}")),
+            ready,
+            serving,
+            terminating,
+            node,
+            zone,
+            zone_hints,
+            node_hints,
+            pod: pod.map(|it| name(&it)),
+        },
+    )
 }
 
 proptest! {
@@ -112,13 +121,13 @@ proptest! {
         seed in any::<usize>(),
     ) {
         let mut slices: Vec<_> = lists.into_iter().enumerate().map(|(i, l)| slice(&format!("s{i}"), l)).collect();
-        let before: Vec<_> = candidates(&http(), &slices).iter().map(Candidate::backend).collect();
+        let before: Vec<_> = candidates(&http(), &slices).into_iter().map(|c| c.endpoint.clone()).collect();
         for slice in &mut slices {
             slice.endpoints.reverse();
         }
         let turns = seed % slices.len().max(1);
         slices.rotate_left(turns);
-        let after: Vec<_> = candidates(&http(), &slices).iter().map(Candidate::backend).collect();
+        let after: Vec<_> = candidates(&http(), &slices).into_iter().map(|c| c.endpoint.clone()).collect();
         prop_assert_eq!(before, after);
     }
 }
