@@ -45,15 +45,13 @@ fn add(value: Value, implied: Option<&Implied>, converted: &mut Converted) -> Re
     }
     let api_version = required(&map, "apiVersion")?;
     let kind = required(&map, "kind")?;
-    match kind.strip_suffix("List") {
-        Some(item_kind) if map.get("items").is_some_and(Value::is_array) => {
-            let implied = (!item_kind.is_empty())
-                .then(|| Implied { api_version: api_version.clone(), kind: item_kind.to_owned() });
-            let Some(Value::Array(items)) = map.remove("items") else { return Ok(()) };
-            items.into_iter().try_for_each(|item| add(item, implied.as_ref(), converted))
-        }
-        _ => add_object(map, &api_version, &kind, converted),
+    if let Some(item_kind) = kind.strip_suffix("List")
+        && let Some(Value::Array(items)) = map.remove("items")
+    {
+        let implied = (!item_kind.is_empty()).then(|| Implied { api_version, kind: item_kind.to_owned() });
+        return items.into_iter().try_for_each(|item| add(item, implied.as_ref(), converted));
     }
+    add_object(map, &api_version, &kind, converted)
 }
 
 fn add_object(

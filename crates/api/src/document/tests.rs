@@ -72,6 +72,19 @@ fn other_kinds_are_noticed_and_no_error() {
 }
 
 #[test]
+fn a_list_is_what_has_items_whatever_it_is_called() {
+    for items in [json!(null), json!(7), json!({"a": 1})] {
+        let list = json!({"apiVersion": "example.com/v1", "kind": "AllowList", "metadata": {"name": "a"}, "items": items});
+        let got = convert(list).unwrap();
+        assert!(got.objects.is_empty());
+        let notices: Vec<_> = got.notices.iter().map(Notice::to_string).collect();
+        assert_eq!(notices, ["AllowList a: example.com/v1 AllowList is not read by Balancing; ignored"]);
+    }
+    let empty = json!({"apiVersion": "v1", "kind": "ServiceList", "items": []});
+    assert_eq!(convert(empty).unwrap(), Converted::default());
+}
+
+#[test]
 fn a_retired_version_of_our_kinds_is_an_error() {
     let old =
         json!({"apiVersion": "discovery.k8s.io/v1beta1", "kind": "EndpointSlice", "metadata": {"name": "s"}});
@@ -93,10 +106,14 @@ fn what_is_no_kubernetes_object_is_an_error() {
     assert_eq!(bad(json!("hello")), format!("document: apiVersion: {missing}"));
     assert_eq!(bad(json!({"a": 1})), format!("document: apiVersion: {missing}"));
     assert_eq!(bad(json!({"apiVersion": "v1"})), format!("document: kind: {missing}"));
-    assert_eq!(
-        bad(json!({"apiVersion": 1, "kind": "Pod"})),
-        "document: apiVersion: must be a text that is not empty"
-    );
+    let no_text = "must be a text that is not empty";
+    for wrong in [json!(1), json!(""), json!({})] {
+        assert_eq!(
+            bad(json!({"apiVersion": wrong, "kind": "Pod"})),
+            format!("document: apiVersion: {no_text}")
+        );
+        assert_eq!(bad(json!({"apiVersion": "v1", "kind": wrong})), format!("document: kind: {no_text}"));
+    }
 }
 
 #[test]
@@ -171,6 +188,21 @@ fn pods_without_status_are_neither_ready_nor_reachable() {
     let not_ready = pod(json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}}));
     let Some(Object::Pod(it)) = objects(not_ready).pop() else { panic!("no pod") };
     assert!(!it.ready);
+}
+
+#[test]
+fn the_address_of_a_pod_comes_from_either_field() {
+    let table = [
+        (json!({"podIP": "10.0.0.1"}), "10.0.0.1"),
+        (json!({"podIP": "10.0.0.1", "podIPs": []}), "10.0.0.1"),
+        (json!({"podIP": "", "podIPs": [{"ip": "fd00::1"}]}), "fd00::1"),
+    ];
+    for (status, expected) in table {
+        let Some(Object::Pod(it)) = objects(pod(json!({"status": status}))).pop() else { panic!("no pod") };
+        assert_eq!(it.ips.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    }
+    let none = pod(json!({"status": {"podIP": "", "podIPs": []}}));
+    assert!(matches!(objects(none).pop(), Some(Object::Pod(it)) if it.ips.is_empty()));
 }
 
 #[test]

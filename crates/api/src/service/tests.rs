@@ -113,6 +113,52 @@ fn cluster_ips_come_from_either_field() {
 }
 
 #[test]
+fn a_target_port_that_is_not_given_is_the_port() {
+    let target = |target: Value| {
+        good(with(json!({"ports": [{"port": 80, "targetPort": target}]}))).ports[0].target.clone()
+    };
+    let table = [
+        (json!(null), TargetPort::Number(80)),
+        (json!(0), TargetPort::Number(80)),
+        (json!(""), TargetPort::Number(80)),
+        (json!(8080), TargetPort::Number(8080)),
+        (json!("main"), TargetPort::Name("main".into())),
+    ];
+    for (given, expected) in table {
+        assert_eq!(target(given.clone()), expected, "{given}");
+    }
+}
+
+#[test]
+fn an_address_must_be_that_of_one_host() {
+    for text in ["0.0.0.0", "::", "224.0.0.1", "239.255.255.255", "ff02::1", "255.255.255.255"] {
+        let expected =
+            format!("Service default/web: spec.externalIPs[0]: {text:?} is not the address of one host");
+        assert_eq!(bad(with(json!({"externalIPs": [text]}))), expected);
+    }
+    // Without an API server these can be just what is meant.
+    for text in ["127.0.0.1", "::1", "169.254.20.10", "fe80::1", "255.255.255.254", "223.255.255.255"] {
+        assert_eq!(good(with(json!({"externalIPs": [text]}))).external_ips, ips(&[text]));
+    }
+}
+
+#[test]
+fn affinity_lasts_from_a_second_to_a_day() {
+    let seconds = |seconds: i32| {
+        let config = json!({"clientIP": {"timeoutSeconds": seconds}});
+        let fields = json!({"sessionAffinity": "ClientIP", "sessionAffinityConfig": config});
+        run(with(fields)).map(|(it, _)| it.affinity_seconds).ok()
+    };
+    for (given, expected) in
+        [(-1, None), (0, None), (1, Some(Some(1))), (86_400, Some(Some(86_400))), (86_401, None)]
+    {
+        assert_eq!(seconds(given), expected, "{given}");
+    }
+    let unused = json!({"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}}});
+    assert_eq!(good(with(unused)).affinity_seconds, None);
+}
+
+#[test]
 fn r2_source_ranges_are_trimmed_and_a_zero_length_prefix_unsets_its_family() {
     let ranges = |list: Value| good(with(json!({"loadBalancerSourceRanges": list}))).source_ranges;
     let net = |text: &str| text.parse::<IpNet>().unwrap();

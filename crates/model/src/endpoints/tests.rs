@@ -89,6 +89,30 @@ fn r3_the_same_address_twice_prefers_not_terminating_then_ready_then_the_smalles
 }
 
 #[test]
+fn r3_an_address_twice_in_one_slice_does_not_depend_on_the_order_either() {
+    let changes: [fn(&mut Endpoint); 6] = [
+        |it| it.serving = false,
+        |it| it.node = Some("n1".into()),
+        |it| it.zone = Some("z1".into()),
+        |it| it.zone_hints = vec!["z1".into()],
+        |it| it.node_hints = vec!["n1".into()],
+        |it| it.pod = Some(name("p")),
+    ];
+    for (i, change) in changes.iter().enumerate() {
+        let one = terminating("10.0.0.1");
+        let mut other = one.clone();
+        change(&mut other);
+        let there = slice("a", vec![one.clone(), other.clone()]);
+        let back = slice("a", vec![other, one.clone()]);
+        for slice in [there, back] {
+            let slices = [slice];
+            let found: Vec<&Endpoint> = candidates(&http(), &slices).iter().map(|c| c.endpoint).collect();
+            assert_eq!(found, [&one], "change {i}");
+        }
+    }
+}
+
+#[test]
 fn r4_usable_is_serving_whatever_readiness_says() {
     let slices = [slice("a", vec![terminating("10.0.0.1"), not_ready("10.0.0.2"), endpoint("10.0.0.3")])];
     let usable: Vec<bool> = candidates(&http(), &slices).iter().map(Candidate::is_usable).collect();
