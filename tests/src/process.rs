@@ -154,11 +154,8 @@ impl Host {
     }
 
     fn place(&self, command: &mut Command) {
+        unconfigure(command);
         command.env("BALANCING_BPFFS", self.pins()).env("BALANCING_SOCKET", self.socket());
-        for variable in ["BALANCING_MANIFESTS", "BALANCING_CGROUP_ROOT", "BALANCING_EVENTS", "BALANCING_LOG"]
-        {
-            command.env_remove(variable);
-        }
     }
 
     /// Runs a command to its end.
@@ -194,17 +191,32 @@ impl Host {
     /// # Errors
     /// It can't be started.
     pub fn start(&self, program: &Path, arguments: &[&str]) -> Result<Agent> {
+        self.start_command(&mut self.agent_command(program, arguments))
+    }
+
+    /// Starts an agent by a command of one's own, which says where this machine's places are.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_command(&self, command: &mut Command) -> Result<Agent> {
         let number = self.agents.fetch_add(1, Ordering::Relaxed);
         let log = self.directory.path().join(format!("agent-{number}.log"));
         let file = File::create(&log).context("make the agent's log")?;
-        let child = self
-            .agent_command(program, arguments)
+        let child = command
             .stdin(Stdio::null())
             .stdout(file.try_clone().context("dup")?)
             .stderr(file)
             .spawn()
-            .with_context(|| format!("start {}", program.display()))?;
+            .with_context(|| format!("start {command:?}"))?;
         Ok(Agent { child, log, socket: self.socket() })
+    }
+}
+
+/// Nothing in the environment configures this command.
+pub fn unconfigure(command: &mut Command) {
+    let variables = agent::config::SETTINGS.iter().map(agent::config::Setting::variable);
+    for variable in variables.chain([agent::config::FILE_VARIABLE.into(), "BALANCING_LOG".into()]) {
+        command.env_remove(variable);
     }
 }
 

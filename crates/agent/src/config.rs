@@ -1,119 +1,73 @@
-//! What the agent is told at its start.
+//! The agent's configuration: flags, environment, one file, and defaults.
+//!
+//! [`settings!`] below is the one list of what can be set. A line there is a field of [`Config`], and by its name a
+//! flag (`--node-name`), a key of the file (`nodeName`) and a variable (`BALANCING_NODE_NAME`); its text is the
+//! flag's help and the field's documentation. After adding one, `UPDATE_DOCS=1 cargo test -p balancing-agent config`
+//! writes it into docs/configuration.md.
+//!
+//! ```text
+//! setting  what is known of one setting
+//! value    types that settings can have: their texts, limits, and what is said of a bad one
+//! file     the configuration file, with lines
+//! resolve  who wins: flag, environment, file, default
+//! level    how much is told of decisions
+//! ```
+
+mod file;
+mod level;
+mod resolve;
+mod setting;
+mod value;
 
 use std::path::PathBuf;
 
-use kernel::{Pins, Sizes};
+use kernel::{Pins, Sizes, pins};
 
-/// The agent's configuration.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// Name of this node, as Node objects and endpoints have it.
-    pub node: String,
-    /// The directory of manifests.
-    pub manifests: PathBuf,
-    /// Where programs are attached; `None` = the root of the cgroup2 mount.
-    pub cgroup: Option<PathBuf>,
-    /// The directory for pins.
-    pub pins: Pins,
-    /// The socket on which commands are answered.
-    pub socket: PathBuf,
+pub use file::FileError;
+pub use level::EventLevel;
+pub use resolve::{ConfigError, Effective, Origin, Shown, resolve};
+use setting::settings;
+pub use setting::{Setting, setting};
+pub use value::{Entries, Kind, Value};
+
+settings! {
+    /// Directory of Kubernetes manifests (YAML or JSON), followed live
+    manifests: PathBuf, "DIR";
+
+    /// Name of this node, as in Node objects and endpoints
+    node_name: String = host::name::node_name(), "NAME", default "the host name";
+
+    /// The cgroup whose processes are served
+    cgroup_root: Option<PathBuf> = None, "DIR", default "the root of the cgroup2 mount, that is all";
+
+    /// Serve only services whose label service.kubernetes.io/service-proxy-name has this value
+    service_proxy_name: Option<String> = None, "NAME", default "only services without that label";
+
+    /// Which decisions become events: off, failures, sampled=N (one in N) or all
+    events: EventLevel = EventLevel::Failures, "LEVEL";
+
+    /// Service ports that the tables have room for; fixed when the maps are made
+    max_services: Entries<4_194_304> = Entries(Sizes::default().services), "N";
+
+    /// Endpoints of service ports that the tables have room for; fixed when the maps are made
+    max_backends: Entries<16_777_216> = Entries(Sizes::default().backends), "N";
+
+    /// The bpffs directory for pinned maps and programs
+    bpffs: Pins = Pins::new(pins::DEFAULT), "DIR";
+
+    /// The unix socket on which the agent answers commands
+    socket: PathBuf = PathBuf::from("/run/balancing/agent.sock"), "FILE";
+}
+
+/// Environment variable that names the configuration file.
+pub const FILE_VARIABLE: &str = "BALANCING_CONFIG";
+
+impl Config {
     /// How large the tables are made.
-    pub sizes: Sizes,
-    /// What is told of decisions.
-    pub events: EventLevel,
-    /// R1: the one proxy-name that is adopted.
-    pub proxy_name: Option<String>,
-}
-
-/// Name of this node unless configured otherwise: the host name, as the kubelet has it.
-pub fn node_name() -> String {
-    host::name::node_name()
-}
-
-/// Where commands are answered unless configured otherwise.
-pub const SOCKET: &str = "/run/balancing/agent.sock";
-
-/// Which decisions become events.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventLevel {
-    /// None.
-    Off,
-    /// Those that made a call fail.
-    Failures,
-    /// Those, and one in so many of the others.
-    Sampled(u32),
-    /// Each decision on a service.
-    All,
-}
-
-impl EventLevel {
-    /// The words of [`abi::Settings`]: level and sample.
-    pub fn words(self) -> (u32, u32) {
-        use abi::settings::level;
-        match self {
-            Self::Off => (level::OFF, 1),
-            Self::Failures => (level::FAILURES, 1),
-            Self::Sampled(every) => (level::SAMPLED, every),
-            Self::All => (level::ALL, 1),
-        }
-    }
-
-    /// From the words of [`abi::Settings`].
-    pub fn from_settings(settings: &abi::Settings) -> Self {
-        use abi::settings::level;
-        match settings.events {
-            level::OFF => Self::Off,
-            level::FAILURES => Self::Failures,
-            level::SAMPLED => Self::Sampled(settings.sample),
-            _ => Self::All,
-        }
-    }
-}
-
-impl std::fmt::Display for EventLevel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Off => f.write_str("off"),
-            Self::Failures => f.write_str("failures"),
-            Self::Sampled(every) => write!(f, "sampled={every}"),
-            Self::All => f.write_str("all"),
-        }
-    }
-}
-
-impl std::str::FromStr for EventLevel {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "off" => Ok(Self::Off),
-            "failures" => Ok(Self::Failures),
-            "all" => Ok(Self::All),
-            _ => text
-                .strip_prefix("sampled=")
-                .and_then(|every| every.parse().ok())
-                .filter(|every| *every > 0)
-                .map(Self::Sampled)
-                .ok_or_else(|| "give off, failures, all, or sampled=N for one decision in N".into()),
-        }
+    pub fn sizes(&self) -> Sizes {
+        Sizes { services: self.max_services.0, backends: self.max_backends.0 }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn levels_survive_text_and_settings() {
-        for text in ["off", "failures", "sampled=100", "all"] {
-            let level: EventLevel = text.parse().unwrap();
-            assert_eq!(level.to_string(), text);
-            let (events, sample) = level.words();
-            let settings = abi::Settings { events, sample, ..abi::Settings::default() };
-            assert_eq!(EventLevel::from_settings(&settings), level);
-        }
-        for text in ["", "sampled=0", "sampled=", "sampled=-1", "ALL"] {
-            text.parse::<EventLevel>().unwrap_err();
-        }
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! When all have synced: write what is missing, put the new programs in force, and only then delete. Until then
 //! the previous agent's programs go on with the previous tables. Stop: nothing; programs and maps stay.
 
+mod look;
 mod report;
 
 use std::{
@@ -13,9 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use host::{Capabilities, Capability, CgroupRoot, bpffs};
+use host::{Capabilities, Capability, CgroupRoot, bpffs, bpffs::Mounted, limit};
 use jiff::Timestamp;
-use kernel::{Events, LiveTables, Loaded, Maps, Pins, Sizes};
+use kernel::{Events, LiveTables, Loaded, Maps, Pins, Sizes, Stranger};
 use model::View;
 use observe::event::{Clock, Decision, Names};
 use plan::{Capacity, Deletes, Refusal};
@@ -31,7 +32,6 @@ use crate::{
     config::EventLevel,
     event_log::EventLog,
     lock::Lock,
-    status::Hook,
 };
 
 /// How often events are read: the ring buffer holds 8,192 and calls nobody, since a wake-up costs the client as
@@ -43,6 +43,8 @@ const EVENTS_AT_ONCE: Duration = Duration::from_millis(10);
 const AUDIT: Duration = Duration::from_secs(30);
 /// How often the small things are looked at: is it paused, are the programs still attached.
 const LOOK: Duration = Duration::from_secs(1);
+/// Files that it takes: about 40 of its own, and conversations.
+const OPEN_FILES: u64 = 128;
 /// Activities that can fail.
 const ROUND: &str = "writing the tables";
 const AUDIT_OF_TABLES: &str = "auditing the tables";
@@ -131,6 +133,8 @@ struct Agent {
     refused: Vec<Refusal>,
     /// What fails now, by activity.
     failures: BTreeMap<&'static str, String>,
+    /// Programs of others at the same place.
+    strangers: Vec<Stranger>,
     rounds: u64,
     audit_differences: u64,
     started: Instant,
@@ -141,33 +145,45 @@ impl Agent {
     fn start(config: Config) -> Result<(Self, Inputs), Error> {
         // What needs no rights and leaves nothing behind first.
         let manifests = Manifests::open(&config.manifests)?;
-        let missing = Capabilities::effective()?.missing(&[Capability::Bpf, Capability::NetAdmin]);
+        limit::raise_open_files(OPEN_FILES)?;
+        let missing = Capabilities::effective()?.missing(&Capability::NEEDED);
         if !missing.is_empty() {
             return Err(Error::Rights(
                 missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and "),
             ));
         }
-        if config.pins.directory().starts_with(bpffs::DEFAULT) {
-            bpffs::ensure(Path::new(bpffs::DEFAULT))?;
+        if config.bpffs.directory().starts_with(bpffs::DEFAULT) {
+            let default = Path::new(bpffs::DEFAULT);
+            if bpffs::ensure(default)? == Mounted::Now {
+                tracing::warn!(
+                    "mounted a bpf file system at {}: there was none. If this is a container, pins end with it, and \
+                     service addresses with them: mount the host's there",
+                    default.display()
+                );
+            }
         }
-        let lock = Lock::take(&config.socket, &config.pins)?;
+        let lock = Lock::take(&config.socket, &config.bpffs)?;
         let root = CgroupRoot::discover(None)?;
-        let cgroup = match &config.cgroup {
+        let cgroup = match &config.cgroup_root {
             Some(chosen) => CgroupRoot::discover(Some(chosen))?.path().to_owned(),
             None => root.path().to_owned(),
         };
-        let loaded = Loaded::load(&config.pins, &config.sizes)?;
-        let maps = Maps::open(&config.pins)?;
-        set_level(&maps, &config.pins, config.events)?;
+        let strangers = kernel::strangers(&config.bpffs, &cgroup)?;
+        if let Some(program) = strangers.iter().find(|it| it.is_ours()).map(|it| it.program_id) {
+            return Err(Error::Twice { cgroup, program });
+        }
+        let loaded = Loaded::load(&config.bpffs, &config.sizes())?;
+        let maps = Maps::open(&config.bpffs)?;
+        set_level(&maps, &config.bpffs, config.events)?;
         let settings = maps.settings()?;
         let paused = settings.paused != 0;
-        let log = EventLog::new(&config.node, root, settings.reported_lost);
-        warn_of_other_sizes(&maps, &config.sizes);
+        let log = EventLog::new(&config.node_name, root, settings.reported_lost);
+        warn_of_other_sizes(&maps, &config.sizes());
         // The agent before may have written until a moment ago; what it freed is reused from here on.
         kernel::wait_for_readers();
         let view = View {
-            node: config.node.clone(),
-            proxy_name: config.proxy_name.clone(),
+            node: config.node_name.clone(),
+            proxy_name: config.service_proxy_name.clone(),
             resolve_selectors: true,
         };
         let capacity = capacity(&maps);
@@ -175,16 +191,16 @@ impl Agent {
         for inconsistency in reconciler.inconsistencies() {
             tracing::warn!("pinned tables, to be repaired: {inconsistency}");
         }
-        let events = Events::open(&config.pins)?;
+        let events = Events::open(&config.bpffs)?;
         let (to_updates, updates) = mpsc::channel(64);
         tokio::spawn(manifests.run(to_updates));
-        let questions = answer::serve(&config.socket, &config.node)?;
+        let questions = answer::serve(&config.socket, &config.node_name)?;
         let (graces, passed) = mpsc::channel(1);
         tracing::info!(
-            node = config.node,
+            node = config.node_name,
             manifests = %config.manifests.display(),
             cgroup = %cgroup.display(),
-            pins = %config.pins.directory().display(),
+            pins = %config.bpffs.directory().display(),
             "started"
         );
         let agent = Self {
@@ -206,6 +222,8 @@ impl Agent {
             sources: Vec::new(),
             refused: Vec::new(),
             failures: BTreeMap::new(),
+            // The first look tells of them.
+            strangers: Vec::new(),
             rounds: 0,
             audit_differences: 0,
             started: Instant::now(),
@@ -293,9 +311,9 @@ impl Agent {
     fn put_in_force(&mut self) -> Result<(), Error> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
-            None => Loaded::load(&self.config.pins, &self.config.sizes)?,
+            None => Loaded::load(&self.config.bpffs, &self.config.sizes())?,
         };
-        let installed = kernel::install(loaded, &self.config.pins, &self.config.sizes, &self.cgroup)?;
+        let installed = kernel::install(loaded, &self.config.bpffs, &self.config.sizes(), &self.cgroup)?;
         (self.in_force, self.were_in_force) = (true, true);
         if let Some(carried) = installed.carried {
             tracing::info!(sockets = carried.sockets, lost = carried.lost, "sockets carried to a new layout");
@@ -349,50 +367,14 @@ impl Agent {
                     self.round();
                 }
             }
-            Err(error) => drop(self.failures.insert(AUDIT_OF_TABLES, error.to_string())),
+            Err(error) => self.failed(AUDIT_OF_TABLES, &error),
         }
     }
 
     /// What cannot be made good while running.
     fn fatal(&self) -> impl Future<Output = Option<Error>> + use<> {
-        let gone = self.pins_gone.then(|| Error::PinsGone(self.config.pins.directory().to_owned()));
+        let gone = self.pins_gone.then(|| Error::PinsGone(self.config.bpffs.directory().to_owned()));
         std::future::ready(gone)
-    }
-
-    fn look(&mut self) {
-        self.pins_gone = !self.reconciler.store().are_pinned(&self.config.pins);
-        if self.pins_gone {
-            return;
-        }
-        // Also what an agent that was killed had no time to tell.
-        self.report_lost();
-        match self.try_look() {
-            Ok(()) => drop(self.failures.remove(LOOKING)),
-            Err(error) => drop(self.failures.insert(LOOKING, error.to_string())),
-        }
-    }
-
-    fn try_look(&mut self) -> Result<(), Error> {
-        let paused = self.reconciler.store().settings()?.paused != 0;
-        if paused != self.paused {
-            self.paused = paused;
-            if paused {
-                tracing::warn!("paused: connections pass untranslated until `balancing resume`");
-            } else {
-                tracing::warn!("resumed");
-            }
-        }
-        if self.in_force && self.hooks()?.iter().any(|hook| hook.program.is_none()) {
-            tracing::error!("somebody has detached our programs; attaching them again");
-            self.in_force = false;
-            self.round();
-        }
-        Ok(())
-    }
-
-    fn hooks(&self) -> Result<Vec<Hook>, Error> {
-        let attached = kernel::attached(&self.config.pins)?;
-        Ok(attached.into_iter().map(|it| Hook { name: it.hook.into(), program: it.program_id }).collect())
     }
 
     fn read_events(&mut self, ring: &mut Events) {
@@ -410,7 +392,7 @@ impl Agent {
                 .filter(|_| event.backend_port_be != 0)
                 .and_then(|name| answer::candidate(self.reconciler.cluster(), name, to));
             let names = Names {
-                node: &self.config.node,
+                node: &self.config.node_name,
                 clock: clock(),
                 service: service.as_ref(),
                 cgroup: cgroup.as_deref(),
@@ -432,7 +414,7 @@ impl Agent {
             && self.log.ring_lost(total)
         {
             let store = self.reconciler.store();
-            let noted = store.change_settings(&self.config.pins, |it| it.reported_lost = total as u32);
+            let noted = store.change_settings(&self.config.bpffs, |it| it.reported_lost = total as u32);
             if let Err(error) = noted {
                 tracing::warn!("noting how many lost events were reported: {error}");
             }

@@ -1,65 +1,60 @@
 //! `balancing agent`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
-use agent::{Config, EventLevel};
+use agent::config::Shown;
 use anyhow::Context;
 use clap::Args;
-use kernel::Sizes;
 
-use crate::place::Place;
+use crate::{
+    output::{Format, Row, list},
+    settings::{All, Settings},
+};
 
 /// Run the node agent: follow the manifests, keep the kernel's tables and programs right
 ///
 /// Stopping it stops nothing else: programs and tables stay in force, and the next agent takes them over.
+///
+/// A flag wins over its environment variable, that over the configuration file, that over the default.
 #[derive(Args)]
-#[command(after_help = "Example:\n  balancing agent --manifests /etc/balancing/manifests\n\n\
-                        BALANCING_LOG=debug makes the log say more.")]
+#[command(after_help = "Examples:\n  balancing agent --manifests /etc/balancing/manifests\n  \
+                        balancing agent --config /etc/balancing/agent.yaml --print-config\n\n\
+                        BALANCING_LOG=debug makes the log say more.\n\n\
+                        Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.")]
 pub(crate) struct Options {
-    /// Directory of Kubernetes manifests (YAML or JSON), followed live
-    #[arg(long, value_name = "DIR", env = "BALANCING_MANIFESTS")]
-    manifests: PathBuf,
-    /// Name of this node, as in Node objects and endpoints [default: the host name]
-    #[arg(long, value_name = "NAME", env = "BALANCING_NODE_NAME")]
-    node_name: Option<String>,
-    /// The cgroup whose processes are served [default: the root of the cgroup2 mount, that is all]
-    #[arg(long, value_name = "DIR", env = "BALANCING_CGROUP_ROOT")]
-    cgroup_root: Option<PathBuf>,
-    /// Serve only services whose label service.kubernetes.io/service-proxy-name has this value
-    #[arg(long, value_name = "NAME", env = "BALANCING_SERVICE_PROXY_NAME")]
-    service_proxy_name: Option<String>,
-    /// Which decisions become events: off, failures, sampled=N (one in N) or all
-    #[arg(long, value_name = "LEVEL", env = "BALANCING_EVENTS", default_value_t = EventLevel::Failures)]
-    events: EventLevel,
-    /// Service ports that the tables have room for; fixed when the maps are made
-    #[arg(
-        long, value_name = "N", env = "BALANCING_MAX_SERVICES",
-        default_value_t = Sizes::default().services, value_parser = clap::value_parser!(u32).range(1..=4_194_304)
-    )]
-    max_services: u32,
-    /// Endpoints of service ports that the tables have room for; fixed when the maps are made
-    #[arg(
-        long, value_name = "N", env = "BALANCING_MAX_BACKENDS",
-        default_value_t = Sizes::default().backends, value_parser = clap::value_parser!(u32).range(1..=16_777_216)
-    )]
-    max_backends: u32,
     #[command(flatten)]
-    place: Place,
+    settings: Settings<All>,
+    /// Show the effective configuration, and where each value came from, and exit
+    #[arg(long)]
+    print_config: bool,
+    /// Form of that
+    #[arg(short, long, value_enum, default_value_t, requires = "print_config")]
+    output: Format,
+}
+
+impl Row for Shown {
+    const HEADS: &'static [&'static str] = &["KEY", "VALUE", "FROM", "ENVIRONMENT"];
+    const NARROW: usize = 3;
+
+    fn cells(&self) -> Vec<String> {
+        vec![self.key.clone(), self.value_text(), self.origin_text(), self.environment.clone()]
+    }
 }
 
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        observe::log::start();
-        let config = Config {
-            node: self.node_name.unwrap_or_else(agent::config::node_name),
-            manifests: self.manifests,
-            cgroup: self.cgroup_root,
-            pins: self.place.pins(),
-            socket: self.place.socket,
-            sizes: Sizes { services: self.max_services, backends: self.max_backends },
-            events: self.events,
-            proxy_name: self.service_proxy_name,
+        if self.print_config {
+            list(&self.settings.effective.shown(), self.output, "")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let effective = match self.settings.effective.complete() {
+            Ok(effective) => effective,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return Ok(ExitCode::from(2));
+            }
         };
+        observe::log::start();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -72,7 +67,7 @@ impl Options {
                     _ = terminate.recv() => {}
                 }
             };
-            agent::run(config, stop).await?;
+            agent::run(effective.config, stop).await?;
             Ok(ExitCode::SUCCESS)
         })
     }

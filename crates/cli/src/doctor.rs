@@ -1,22 +1,32 @@
 //! `balancing doctor`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use agent::doctor::{Finding, Outcome, findings};
 use clap::Args;
 
-use crate::output::{Format, Row, list, print};
+use crate::{
+    output::{Format, Row, list, print},
+    settings::{Settings, Subset},
+};
 
 /// Look whether this machine has what Balancing needs, and say what to do where it has not
 #[derive(Args)]
 #[command(after_help = "Example:\n  balancing doctor\n\nExit codes: 0 all there, 1 something is missing.")]
 pub(crate) struct Options {
-    /// The cgroup that is to be served [default: the root of the cgroup2 mount]
-    #[arg(long, value_name = "DIR", env = "BALANCING_CGROUP_ROOT")]
-    cgroup_root: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings<Needed>,
     /// Form of the listing
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+}
+
+struct Needed;
+
+impl Subset for Needed {
+    fn has(flag: &str) -> bool {
+        flag == "cgroup-root"
+    }
 }
 
 impl Row for Finding {
@@ -35,7 +45,7 @@ impl Row for Finding {
 
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let findings = findings(self.cgroup_root.as_deref())?;
+        let findings = findings(self.settings.effective.config.cgroup_root.as_deref())?;
         list(&findings, self.output, "")?;
         let missing = findings.iter().filter(|finding| finding.result == Outcome::Missing).count();
         if matches!(self.output, Format::Table | Format::Wide) {

@@ -9,12 +9,13 @@ mod get;
 mod output;
 mod pause;
 mod place;
+mod settings;
 mod status;
 mod why;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 #[derive(Parser)]
 #[command(
@@ -22,7 +23,7 @@ use clap::{Parser, Subcommand};
     version,
     about = "Layer-4 load balancing with eBPF, where connections begin",
     after_help = "Exit codes: 0 done (status: healthy), 1 failed (status: degraded; doctor: something is missing), \
-                  2 wrong usage (status: not running)."
+                  2 wrong usage or configuration (status: not running)."
 )]
 struct Command {
     #[command(subcommand)]
@@ -43,7 +44,12 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Command::parse().verb {
+    // In two steps: a mistake in a file or a variable is no matter for the usage that `Command::parse` would print.
+    let command = match Command::from_arg_matches(&Command::command().get_matches()) {
+        Ok(command) => command,
+        Err(error) => error.exit(),
+    };
+    let outcome = match command.verb {
         Verb::Agent(options) => options.run(),
         Verb::Status(options) => options.run(),
         Verb::Get(options) => options.run(),
@@ -68,7 +74,6 @@ fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn every_command_has_an_example() {

@@ -39,6 +39,9 @@ impl Agent {
             problems.push("paused: connections pass untranslated; `balancing resume` ends that".into());
         }
         problems.extend(self.failures.iter().map(|(activity, error)| format!("{activity}: {error}")));
+        let (others, unlike): (Vec<_>, Vec<_>) =
+            self.strangers.iter().partition(|stranger| stranger.name.is_none() || stranger.is_ours());
+        problems.extend(others.into_iter().map(|stranger| self.about(stranger)));
         problems.extend(self.refused.iter().map(ToString::to_string));
         problems.extend(self.reconciler.desired().conflicts().map(|conflict| {
             let waiting: Vec<String> = conflict.waiting.iter().map(ToString::to_string).collect();
@@ -56,12 +59,13 @@ impl Agent {
             self.sources.iter().partition(|problem| problem.severity == Severity::Error);
         problems.extend(errors.iter().map(ToString::to_string));
         let mut notices: Vec<String> = notices.iter().map(ToString::to_string).collect();
+        notices.extend(unlike.into_iter().map(|stranger| self.about(stranger)));
         notices.extend(answer::unsupported(cluster));
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            node: self.config.node.clone(),
+            node: self.config.node_name.clone(),
             zone: cluster.here().zone,
             cgroup: self.cgroup.display().to_string(),
             hooks,

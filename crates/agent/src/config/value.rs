@@ -1,0 +1,188 @@
+//! Types that settings can have.
+
+use std::{path::PathBuf, time::Duration};
+
+use kernel::Pins;
+use serde_json::Value as Json;
+
+use super::EventLevel;
+
+/// What a setting is in YAML.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A text.
+    Text,
+    /// A whole number.
+    Number,
+    /// true or false; on the command line the flag alone means true.
+    Switch,
+    /// A list of texts; on the command line one flag each, in the environment separated by commas.
+    List,
+}
+
+/// The value of a setting.
+pub trait Value: Sized {
+    /// What it is in YAML.
+    const KIND: Kind;
+
+    /// From one text, or from any number of a list.
+    ///
+    /// # Errors
+    /// What would be right.
+    fn read(texts: &[&str]) -> Result<Self, String>;
+
+    /// For people and machines; null = nothing is set.
+    fn show(&self) -> Json;
+}
+
+/// A value as people read it.
+pub(super) fn text(value: &Json) -> String {
+    match value {
+        Json::Null => "-".into(),
+        Json::String(text) => text.clone(),
+        Json::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
+    }
+}
+
+fn single<'a>(texts: &[&'a str]) -> Result<&'a str, String> {
+    match texts {
+        [] | [""] => Err("give a value".into()),
+        [one] => Ok(one),
+        _ => Err("give one value".into()),
+    }
+}
+
+impl Value for String {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        single(texts).map(str::to_owned)
+    }
+
+    fn show(&self) -> Json {
+        self.as_str().into()
+    }
+}
+
+impl Value for PathBuf {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        single(texts).map(Self::from)
+    }
+
+    fn show(&self) -> Json {
+        // Only one that is required and not set is empty.
+        if self.as_os_str().is_empty() { Json::Null } else { self.display().to_string().into() }
+    }
+}
+
+impl Value for Pins {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        single(texts).map(Self::new)
+    }
+
+    fn show(&self) -> Json {
+        self.directory().display().to_string().into()
+    }
+}
+
+impl Value for EventLevel {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        single(texts)?.parse()
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
+/// How many entries of something there is room for: 1 to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entries<const MAX: u32>(pub u32);
+
+impl<const MAX: u32> Value for Entries<MAX> {
+    const KIND: Kind = Kind::Number;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let number = single(texts)?.parse().ok().filter(|number| (1..=MAX).contains(number));
+        number.map(Self).ok_or_else(|| format!("give a number from 1 to {MAX}"))
+    }
+
+    fn show(&self) -> Json {
+        self.0.into()
+    }
+}
+
+impl Value for bool {
+    const KIND: Kind = Kind::Switch;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        single(texts)?.parse().map_err(|_| "give true or false".into())
+    }
+
+    fn show(&self) -> Json {
+        (*self).into()
+    }
+}
+
+/// A number and a unit: `500ms`, `30s`, `5m`, `1h`. 0 needs none.
+impl Value for Duration {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let text = single(texts)?;
+        let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(digits);
+        let unit = match unit {
+            "ms" => 1,
+            "s" => 1_000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "" if number == "0" => 0,
+            _ => return Err("give a number with a unit, as 500ms, 30s, 5m or 1h".into()),
+        };
+        let millis = number.parse().ok().and_then(|number: u64| number.checked_mul(unit));
+        millis
+            .map(Self::from_millis)
+            .ok_or_else(|| "give a number with a unit, as 500ms, 30s, 5m or 1h".into())
+    }
+
+    fn show(&self) -> Json {
+        let millis = self.as_millis();
+        let (number, unit) = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")]
+            .into_iter()
+            .find(|(size, _)| millis > 0 && millis.is_multiple_of(*size))
+            .map_or((millis, "ms"), |(size, unit)| (millis / size, unit));
+        if millis == 0 { "0s".into() } else { format!("{number}{unit}").into() }
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    const KIND: Kind = T::KIND;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        T::read(texts).map(Some)
+    }
+
+    fn show(&self) -> Json {
+        self.as_ref().map_or(Json::Null, Value::show)
+    }
+}
+
+impl<T: Value> Value for Vec<T> {
+    const KIND: Kind = Kind::List;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        texts.iter().map(|text| T::read(&[text])).collect()
+    }
+
+    fn show(&self) -> Json {
+        self.iter().map(Value::show).collect()
+    }
+}
