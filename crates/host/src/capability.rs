@@ -12,13 +12,17 @@ pub enum Capability {
     NetAdmin = 12,
     /// Mount bpffs, enter namespaces; includes the meaning of `Bpf` and `Perfmon`.
     SysAdmin = 21,
-    /// Load tracing programs.
+    /// Load programs that the verifier would refuse to strangers: ours compare pointers.
     Perfmon = 38,
     /// Load programs, create maps.
     Bpf = 39,
 }
 
 impl Capability {
+    /// The least that the agent works with. To mount a bpffs where there is none takes [`Self::SysAdmin`], and to
+    /// read what belongs to others that of files.
+    pub const NEEDED: [Self; 3] = [Self::Bpf, Self::NetAdmin, Self::Perfmon];
+
     /// Every one.
     pub const ALL: [Self; 4] = [Self::NetAdmin, Self::SysAdmin, Self::Perfmon, Self::Bpf];
 }

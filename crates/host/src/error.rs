@@ -37,6 +37,17 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// Too few files may be opened.
+    #[error(
+        "only {limit} files may be opened at once, and it takes {least}; raise the limit: `ulimit -n 1024` in a shell, \
+         LimitNOFILE=1024 for systemd"
+    )]
+    OpenFiles {
+        /// What is allowed.
+        limit: u64,
+        /// What it takes.
+        least: u64,
+    },
     /// A system call failed.
     #[error("{call} on {object}: {source}; {next}")]
     Call {

@@ -1,22 +1,29 @@
-//! What the machine has: the cgroup2 mount and its cgroups, bpffs, namespaces, capabilities, its name, and
-//! programs that would do our work a second time.
+//! What the machine has: the cgroup2 mount and its cgroups, bpffs, namespaces with their sockets and addresses,
+//! capabilities, its name, and programs that would do our work a second time.
 //!
 //! Parsers are separate from what reads the machine, so that machines unlike this one can be tested.
 
-// A few questions have no safe interface: the cookie of a namespace, a cgroup by its id.
+// A few questions have no safe interface: the cookie of a namespace, the namespace of a socket, a cgroup by its id.
 #![allow(unsafe_code)]
 
+pub mod address;
 pub mod bpffs;
 pub mod capability;
 pub mod cgroup;
 pub mod conflict;
+pub mod descriptor;
 mod error;
+pub mod limit;
 pub mod mount;
 pub mod name;
 pub mod namespace;
+mod netlink;
+pub mod sock_diag;
 
+pub use address::Addresses;
 pub use capability::{Capabilities, Capability};
 pub use cgroup::CgroupRoot;
 pub use conflict::Conflict;
 pub use error::{Error, Result};
-pub use namespace::NetworkNamespace;
+pub use namespace::{NetworkNamespace, OpenNamespace};
+pub use sock_diag::{InetSocket, SockDiag, Transport};

@@ -11,6 +11,9 @@ use rustix::net::{AddressFamily, SocketType, socket};
 
 use crate::error::{Error, Result};
 
+mod visit;
+pub use visit::{OpenNamespace, Visited, visit};
+
 /// Identity of a network namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NetworkNamespace {

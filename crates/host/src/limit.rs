@@ -1,0 +1,36 @@
+//! Limits of this process.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::error::{Error, Result};
+
+/// Lets this process open as many files as it may, and says how many that is: shells and service managers give
+/// 1,024, whatever the hard limit.
+///
+/// # Errors
+/// That is less than `least`.
+pub fn raise_open_files(least: u64) -> Result<u64> {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    // Nothing is lost if that is refused; what counts is what is in force then.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
+    // `None` is no limit.
+    let limit = getrlimit(Resource::Nofile).current.or(current).unwrap_or(u64::MAX);
+    if limit < least { Err(Error::OpenFiles { limit, least }) } else { Ok(limit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let limit = raise_open_files(1).unwrap();
+        let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+        assert_eq!(current, maximum);
+        let error = raise_open_files(u64::MAX);
+        if limit < u64::MAX {
+            let text = error.unwrap_err().to_string();
+            assert!(text.contains(&limit.to_string()) && text.contains("ulimit -n"), "{text}");
+        }
+    }
+}
