@@ -10,6 +10,7 @@
 
 pub mod attach;
 pub mod carry;
+pub mod connections;
 pub mod error;
 pub mod events;
 pub mod live;
@@ -22,6 +23,7 @@ pub mod store;
 mod sys;
 
 pub use attach::{Attached, HOOKS, Installed, attached, clean, install};
+pub use connections::{Connection, Slots};
 pub use error::Error;
 pub use events::Events;
 pub use live::LiveTables;

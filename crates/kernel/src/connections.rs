@@ -1,0 +1,259 @@
+//! What living sockets hold: read from the slots, and from socket storage as the kernel lists it; and freeing the
+//! slots of sockets that are gone without having said so.
+//!
+//! The words and the protocols are those of `abi::slot` and `datapath::sockets`. Reading changes nothing and holds up
+//! nobody. Freeing is done in two steps with an RCU grace period between them, see [`Slots::free`].
+
+use std::os::fd::BorrowedFd;
+
+use abi::{
+    Address, Backend, Endpoint, Pair, Slot,
+    slot::{Entry, Ids, Meta, STORED_PAIRS, owner, pair_flag, pair_state},
+};
+
+use crate::{
+    Error, Maps,
+    maps::PinnedMap,
+    sys::{self, Mapping},
+};
+
+/// Words of a [`Pair`], in order.
+const PAIR_WORDS: usize = size_of::<Pair>() / size_of::<u64>();
+
+/// One destination of one socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The socket's cookie.
+    pub cookie: u64,
+    /// What the application asked for.
+    pub vip: Endpoint,
+    /// Where it went.
+    pub backend: Endpoint,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// Made by `connect()`; else by sending.
+    pub connected: bool,
+    /// Backend index and generation.
+    pub ids: Ids,
+    /// Service port id.
+    pub service: u32,
+    /// Tells contents of one pair apart: another one has another number, until it wraps at 256.
+    pub version: u8,
+}
+
+impl Connection {
+    /// From the words of a pair; `None` if it is empty or being written.
+    fn read(cookie: u64, words: [u64; PAIR_WORDS]) -> Option<Self> {
+        let [vip_high, vip_low, backend_high, backend_low, meta, ids, service] = words;
+        let meta = Meta::unpack(meta);
+        let address =
+            |high: u64, low: u64| Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]);
+        (meta.state == pair_state::VALID).then(|| Self {
+            cookie,
+            vip: Endpoint { address: address(vip_high, vip_low), port_be: meta.vip_port_be },
+            backend: Endpoint { address: address(backend_high, backend_low), port_be: meta.backend_port_be },
+            protocol: meta.protocol,
+            connected: meta.flags & pair_flag::CONNECTED != 0,
+            ids: Ids::unpack(ids),
+            service: service as u32,
+            version: meta.version,
+        })
+    }
+
+    /// May it stay on its backend, which its index in `backends` has become `backend` (R4)?
+    pub fn may_stay(&self, backend: Option<&Backend>) -> bool {
+        use abi::frontend::backend_flag::{LIVE, USABLE};
+        backend.is_some_and(|backend| {
+            backend.generation == self.ids.generation
+                && backend.service == self.service
+                && backend.flags & (LIVE | USABLE) == LIVE | USABLE
+        })
+    }
+}
+
+/// The connections in a socket's value of the map `pairs`; none if it is of another layout.
+pub fn stored(cookie: u64, value: &[u8]) -> Vec<Connection> {
+    let words: Vec<u64> = value
+        .chunks_exact(size_of::<u64>())
+        .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
+        .collect();
+    // The clock, then the pairs.
+    let Some((_, pairs)) = words.split_first().filter(|_| value.len() == size_of::<abi::Pairs>()) else {
+        return Vec::new();
+    };
+    let (pairs, _) = pairs.as_chunks::<PAIR_WORDS>();
+    debug_assert_eq!(pairs.len(), STORED_PAIRS);
+    pairs.iter().filter_map(|words| Connection::read(cookie, *words)).collect()
+}
+
+/// Who has a slot, and what is in it: what must not have changed when it is freed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Owned {
+    index: usize,
+    /// The socket's cookie.
+    pub cookie: u64,
+    held: u64,
+    meta: u64,
+}
+
+impl Owned {
+    /// What it remembers was made by sending, not by `connect()`: it serves as long as the socket is bound or anything
+    /// that has arrived is unread.
+    pub fn is_unconnected(&self) -> bool {
+        let meta = Meta::unpack(self.meta);
+        meta.state != pair_state::EMPTY && meta.flags & pair_flag::CONNECTED == 0
+    }
+}
+
+/// The slots, mapped.
+pub struct Slots {
+    mapping: Mapping,
+    count: usize,
+}
+
+impl Slots {
+    /// Maps those of `maps`.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn open(maps: &Maps) -> Result<Self, Error> {
+        let count = maps.slots.capacity() as usize;
+        let mapping =
+            Mapping::new(maps.slots.fd(), count * size_of::<Entry>()).map_err(maps.slots.error("mmap"))?;
+        Ok(Self { mapping, count })
+    }
+
+    fn slot(&self, index: usize) -> Option<&Slot> {
+        self.mapping.slot(index, size_of::<Entry>())
+    }
+
+    fn slots(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        (0..self.count).filter_map(|index| Some((index, self.slot(index)?)))
+    }
+
+    /// The first destination of each socket that has a slot. What a socket has besides is in its storage: see
+    /// [`Slots::use_storage`].
+    pub fn connections(&self) -> impl Iterator<Item = Connection> {
+        self.slots().filter_map(|(_, slot)| read(slot))
+    }
+
+    /// What this socket's slot says now, if it has one.
+    pub fn connection(&self, cookie: u64) -> Option<Connection> {
+        let index = usize::try_from(cookie % self.count.max(1) as u64).ok()?;
+        self.slot(index).and_then(read).filter(|connection| connection.cookie == cookie)
+    }
+
+    /// May some sockets have storage?
+    pub fn use_storage(&self) -> bool {
+        self.slots().any(|(_, slot)| slot.owner.load() & (owner::OVERFLOW | owner::MORE) != 0)
+    }
+
+    /// All slots that somebody owns.
+    pub fn owned(&self) -> impl Iterator<Item = Owned> {
+        self.slots().filter_map(|(index, slot)| {
+            let held = slot.owner.load();
+            let cookie = held & owner::COOKIE;
+            (cookie != 0).then(|| Owned { index, cookie, held, meta: slot.pair.meta.load() })
+        })
+    }
+
+    /// Frees slots whose owner is gone, as long as nothing has changed in them; how many.
+    ///
+    /// Also right if the owner lives and is in the middle of a hook. The slot is first marked COPYING: from then on its
+    /// owner still reads it, gives it up whole (which unmarks nothing), or uses its storage, and nobody else takes it.
+    /// Hooks that began before that have ended after a grace period. Then, if no word has changed, nobody is about to
+    /// change one, and the slot is emptied and given away. Of an owner with storage it leaves OVERFLOW, so that, if that
+    /// socket lives after all, it goes on finding what is there.
+    pub fn free(&self, gone: &[Owned]) -> usize {
+        let marked: Vec<(&Slot, &Owned)> = gone
+            .iter()
+            .filter_map(|owned| Some((self.slot(owned.index)?, owned)))
+            .filter(|(slot, owned)| mark(slot, owned))
+            .collect();
+        if marked.is_empty() {
+            return 0;
+        }
+        crate::wait_for_readers();
+        marked.into_iter().filter(|(slot, owned)| release(slot, owned)).count()
+    }
+
+    /// Takes back what an agent that was killed in [`Slots::free`] has left marked. Only while no slots are being carried
+    /// over from another layout.
+    pub fn unmark(&self) {
+        for (_, slot) in self.slots() {
+            if slot.owner.load() & owner::COPYING != 0 {
+                slot.owner.keep(!owner::COPYING);
+            }
+        }
+    }
+}
+
+/// The first step: nobody but the owner may change it from here on.
+fn mark(slot: &Slot, owned: &Owned) -> bool {
+    let is_quiet = owned.held & owner::COPYING == 0 && Meta::unpack(owned.meta).state != pair_state::BUSY;
+    is_quiet && slot.owner.replace(owned.held, owned.held | owner::COPYING)
+}
+
+/// The second step; was it freed?
+fn release(slot: &Slot, owned: &Owned) -> bool {
+    let freed = try_release(slot, owned);
+    if !freed {
+        slot.owner.keep(!owner::COPYING);
+    }
+    freed
+}
+
+fn try_release(slot: &Slot, owned: &Owned) -> bool {
+    let marked = owned.held | owner::COPYING;
+    let mut held = slot.owner.load();
+    // Others may have found it taken meanwhile, and used their storage.
+    let unchanged = |held: u64| (held ^ marked) & !owner::OVERFLOW == 0;
+    if !unchanged(held) || !slot.pair.meta.replace(owned.meta, Meta::emptied(owned.meta)) {
+        return false;
+    }
+    while unchanged(held) {
+        let left = if held & (owner::OVERFLOW | owner::MORE) == 0 { 0 } else { owner::OVERFLOW };
+        if slot.owner.replace(held, left) {
+            return true;
+        }
+        held = slot.owner.load();
+    }
+    false
+}
+
+/// What a slot says; `None` if it is nobody's, empty, or being written just now.
+fn read(slot: &Slot) -> Option<Connection> {
+    let cookie = slot.owner.load() & owner::COOKIE;
+    let meta = slot.pair.meta.load();
+    if cookie == 0 || Meta::unpack(meta).state != pair_state::VALID {
+        return None;
+    }
+    let Pair { vip: [a, b], backend: [c, d], ids, service, .. } = &slot.pair;
+    let words = [a.load(), b.load(), c.load(), d.load(), meta, ids.load(), service.load()];
+    let connection = Connection::read(cookie, words);
+    // One content of one owner, not halves of two.
+    let unchanged = slot.owner.load() & owner::COOKIE == cookie && slot.pair.meta.load() == meta;
+    connection.filter(|_| unchanged)
+}
+
+impl Maps {
+    /// Descriptor of the socket storage map, for asking the kernel for its values.
+    pub fn storage(&self) -> BorrowedFd<'_> {
+        self.pairs.fd()
+    }
+
+    /// One entry of `backends`; `None` past its end.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn backend(&self, index: u32) -> Result<Option<Backend>, Error> {
+        lookup(&self.backends, index)
+    }
+}
+
+fn lookup(map: &PinnedMap, index: u32) -> Result<Option<Backend>, Error> {
+    sys::lookup(map.fd(), &index).map_err(map.error("BPF_MAP_LOOKUP_ELEM"))
+}
+
+#[cfg(test)]
+mod tests;
