@@ -4,13 +4,17 @@
 //! roster      who is a backend of what, since when, until when, and who was reached when
 //! population  sockets that are used once, and sockets that live long
 //! turmoil     changes of manifests, and restarts of the agent
+//! traffic     clients in the background, none of which may fail
 //! web         a small service with backends
+//! within      commands started by other commands
 //! ```
 
 pub mod population;
 pub mod roster;
+pub mod traffic;
 pub mod turmoil;
 pub mod web;
+pub mod within;
 
 use std::{
     env,

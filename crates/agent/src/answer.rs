@@ -7,7 +7,7 @@ use model::{Backend, Cluster, Family, ObjectName, Protocol, Service, ServicePort
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{broadcast, mpsc, oneshot},
+    sync::{Semaphore, broadcast, mpsc, oneshot},
 };
 
 use crate::{
@@ -19,6 +19,10 @@ use crate::{
 
 /// Longest request line, in bytes.
 const REQUEST: u64 = 64 * 1024;
+
+/// Conversations at once. Whoever comes when there are as many waits in the socket's queue: each takes an open file,
+/// and the manifests must not run out of them.
+const CONVERSATIONS: usize = 48;
 
 /// Past and coming events.
 pub(crate) type Follow = (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
@@ -45,13 +49,16 @@ pub(crate) fn serve(socket: &Path, node: &str) -> Result<mpsc::Receiver<Question
     let (ask, questions) = mpsc::channel(16);
     let node: Arc<str> = node.into();
     tokio::spawn(async move {
-        loop {
+        let conversations = Arc::new(Semaphore::new(CONVERSATIONS));
+        // It ends with the semaphore, which nobody closes.
+        while let Ok(permit) = conversations.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (ask, node) = (ask.clone(), node.clone());
                     tokio::spawn(async move {
                         // Who goes away in the middle of an answer is no error of ours.
                         let _ = converse(stream, ask, &node).await;
+                        drop(permit);
                     });
                 }
                 Err(error) => {

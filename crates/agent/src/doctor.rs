@@ -40,13 +40,17 @@ fn finding(check: impl Into<String>, result: Outcome, detail: impl Into<String>)
 /// /proc can't be read.
 pub fn findings(cgroup: Option<&Path>) -> Result<Vec<Finding>, Error> {
     let mut findings = vec![finding("kernel", Outcome::Ok, name::kernel_release())];
-    let missing = Capabilities::effective()?.missing(&[Capability::Bpf, Capability::NetAdmin]);
-    let may_load = missing.is_empty() || Capabilities::effective()?.allow(Capability::SysAdmin);
+    let missing = Capabilities::effective()?.missing(&Capability::NEEDED);
+    let may_load = missing.is_empty();
     findings.push(if may_load {
         finding("rights", Outcome::Ok, "may load and attach programs")
     } else {
         let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
-        finding("rights", Outcome::Missing, format!("{} lacking: run as root", names.join(", ")))
+        finding(
+            "rights",
+            Outcome::Missing,
+            format!("{} lacking: run as root, or give it that", names.join(", ")),
+        )
     });
     findings.push(match CgroupRoot::discover(cgroup) {
         Ok(root) => finding("cgroup2", Outcome::Ok, root.path().display().to_string()),

@@ -15,13 +15,25 @@ pub enum Error {
     #[error(transparent)]
     Source(#[from] source::Error),
     /// Not allowed to do its work.
-    #[error("the agent may not load programs: {0} lacking; run it as root")]
+    #[error("the agent may not load programs: {0} lacking; run it as root, or give it that")]
     Rights(String),
     /// Another agent holds the lock.
     #[error("another agent is running here: it holds {}; stop it first", .0.display())]
     Running(PathBuf),
+    /// Programs of another installation are where ours would go.
+    #[error(
+        "another balancing serves {} already (program {program}, with other pins): service addresses would be translated \
+         twice. Stop its agent and run `balancing clean --bpffs` with its directory; `bpftool cgroup show` lists the programs",
+        cgroup.display()
+    )]
+    Twice {
+        /// Where.
+        cgroup: PathBuf,
+        /// The kernel's id of one of the programs.
+        program: u32,
+    },
     /// A file or socket of the agent's own.
-    #[error("{call} {}: {source}", path.display())]
+    #[error("{call} {}: {source}{}", path.display(), hint(.source))]
     File {
         /// What was tried.
         call: &'static str,
@@ -35,7 +47,8 @@ pub enum Error {
     UnknownClient(String),
     /// Somebody removed our pins.
     #[error(
-        "the pinned maps below {} were removed or replaced (`balancing clean`, rm, umount?): what this agent writes is          no longer what programs read; start it again", .0.display()
+        "the pinned maps below {} were removed or replaced (`balancing clean`, rm, umount?): what this agent writes is \
+         no longer what programs read; start it again", .0.display()
     )]
     PinsGone(PathBuf),
     /// The source ended, which it never does by itself.
@@ -46,5 +59,20 @@ pub enum Error {
 impl Error {
     pub(crate) fn file(call: &'static str, path: &std::path::Path, source: io::Error) -> Self {
         Self::File { call, path: path.to_owned(), source }
+    }
+}
+
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull => {
+            "; make room there (blocks and inodes), or choose another place with --socket"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => "; make that writable, or choose another place with --socket",
+        io::ErrorKind::PermissionDenied => "; run it as root, or let its user write there",
+        // Of the standard library: longer than `sockaddr_un` has room for.
+        io::ErrorKind::InvalidInput => {
+            "; a socket's path has 107 bytes at most: choose a shorter one with --socket"
+        }
+        _ => "",
     }
 }

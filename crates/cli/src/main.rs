@@ -13,7 +13,7 @@ mod settings;
 mod status;
 mod why;
 
-use std::process::ExitCode;
+use std::{io::Write, process::ExitCode};
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -65,7 +65,8 @@ fn main() -> ExitCode {
         // Whoever reads our output has had enough, as `| head` has.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", output::chain(&error));
+            // Not `eprintln`, which panics where nobody can be told, as on a full disk: the exit code still tells.
+            let _ = writeln!(std::io::stderr(), "error: {}", output::chain(&error));
             ExitCode::FAILURE
         }
     }

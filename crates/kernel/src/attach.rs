@@ -91,6 +91,47 @@ pub fn attached(pins: &Pins) -> Result<Vec<Attached>, Error> {
         .collect()
 }
 
+/// A program that others have attached to the same cgroup and hook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stranger {
+    /// Name of the hook.
+    pub hook: &'static str,
+    /// The kernel's id of the program.
+    pub program_id: u32,
+    /// Its name; `None` where that may not be looked at (it takes CAP_SYS_ADMIN).
+    pub name: Option<String>,
+}
+
+impl Stranger {
+    /// Is it a program of ours, under other pins? All that are attached to a cgroup run, one after the other: service
+    /// addresses would be translated twice, by tables of which one is followed by nobody.
+    pub fn is_ours(&self) -> bool {
+        self.name.as_deref() == Some(self.hook)
+    }
+}
+
+/// Programs on `cgroup`, at the hooks that are ours, which are not attached by these pins.
+///
+/// # Errors
+/// The cgroup or a pinned link can't be read.
+pub fn strangers(pins: &Pins, cgroup: &Path) -> Result<Vec<Stranger>, Error> {
+    let name = cgroup.display().to_string();
+    let directory =
+        std::fs::File::open(cgroup).map_err(|source| Error::syscall("open", name.clone(), source))?;
+    let own: Vec<u32> = attached(pins)?.into_iter().filter_map(|it| it.program_id).collect();
+    let mut strangers = Vec::new();
+    for hook in HOOKS {
+        let programs = sys::programs_of_cgroup(directory.as_fd(), hook.attach_type)
+            .map_err(|source| Error::syscall("BPF_PROG_QUERY", format!("{} of {name}", hook.name), source))?;
+        strangers.extend(programs.into_iter().filter(|id| !own.contains(id)).map(|program_id| Stranger {
+            hook: hook.name,
+            program_id,
+            name: sys::program_name(program_id).ok(),
+        }));
+    }
+    Ok(strangers)
+}
+
 /// Detaches everything and removes every pin.
 ///
 /// # Errors

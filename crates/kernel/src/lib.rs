@@ -22,7 +22,7 @@ pub mod probe;
 pub mod store;
 mod sys;
 
-pub use attach::{Attached, HOOKS, Installed, attached, clean, install};
+pub use attach::{Attached, HOOKS, Installed, Stranger, attached, clean, install, strangers};
 pub use connections::{Connection, Slots};
 pub use error::Error;
 pub use events::Events;

@@ -198,9 +198,16 @@ impl Maps {
 
     /// Are these still the maps that are pinned? If not, somebody has removed or replaced the pins, and programs that
     /// are loaded from now on would not see what is written here.
-    pub fn are_pinned(&self, pins: &Pins) -> bool {
+    ///
+    /// # Errors
+    /// It can't be seen: no more open files, or a bpffs that was made read-only.
+    pub fn are_pinned(&self, pins: &Pins) -> Result<bool, Error> {
         let ids = |maps: &Self| maps.all().map(|map| map.id());
-        Self::open(pins).is_ok_and(|pinned| ids(&pinned) == ids(self))
+        match Self::open(pins) {
+            Ok(pinned) => Ok(ids(&pinned) == ids(self)),
+            Err(Error::NotInstalled(_) | Error::ForeignMap { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Decisions so far, by hook, IPv6, and reason; what was never decided is left out.

@@ -15,6 +15,9 @@ pub const DEFAULT: &str = "/sys/fs/bpf/balancing";
 /// `statfs` magic of bpffs (include/uapi/linux/magic.h).
 const BPF_FS_MAGIC: u32 = 0xcafe_4a11;
 
+/// `ST_RDONLY`: a flag of a mounted file system (kernel 6.18 include/linux/statfs.h).
+const READ_ONLY: u64 = 1;
+
 /// A map of ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapName {
@@ -86,6 +89,11 @@ impl Pins {
             let _ = fs::remove_dir(self.0.join("links"));
             let _ = fs::remove_dir(&self.0);
             return Err(Error::NoBpffs(self.0.clone()));
+        }
+        // Said before half of the maps are made.
+        if facts.f_flags as u64 & READ_ONLY != 0 {
+            let error = io::Error::from_raw_os_error(libc::EROFS);
+            return Err(Error::syscall("pinning below", self.0.display().to_string(), error));
         }
         Ok(())
     }

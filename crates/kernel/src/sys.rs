@@ -21,7 +21,9 @@ mod command {
     pub(super) const PROG_LOAD: i32 = 5;
     pub(super) const OBJ_PIN: i32 = 6;
     pub(super) const OBJ_GET: i32 = 7;
+    pub(super) const PROG_GET_FD_BY_ID: i32 = 13;
     pub(super) const OBJ_GET_INFO_BY_FD: i32 = 15;
+    pub(super) const PROG_QUERY: i32 = 16;
     pub(super) const MAP_LOOKUP_BATCH: i32 = 24;
     pub(super) const MAP_UPDATE_BATCH: i32 = 26;
     pub(super) const MAP_DELETE_BATCH: i32 = 27;
@@ -166,6 +168,57 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
 /// Takes a link's program off, whoever else holds the link.
 pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     bpf(command::LINK_DETACH, &mut raw(link)).map(drop)
+}
+
+#[repr(C)]
+struct QueryAttribute {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    pad: u32,
+}
+
+/// Ids of the programs that are attached to this very cgroup, by whomever. (The kernel allows 64.)
+pub(crate) fn programs_of_cgroup(cgroup: BorrowedFd<'_>, attach_type: u32) -> io::Result<Vec<u32>> {
+    let mut ids = [0u32; 64];
+    let mut attribute = QueryAttribute {
+        target: raw(cgroup),
+        attach_type,
+        query_flags: 0,
+        attach_flags: 0,
+        programs: address(ids.as_mut_ptr()),
+        count: ids.len() as u32,
+        pad: 0,
+    };
+    bpf(command::PROG_QUERY, &mut attribute)?;
+    Ok(ids.iter().copied().take(attribute.count as usize).collect())
+}
+
+/// The beginning of `struct bpf_prog_info`, as far as its name; the rest of that is not asked for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+struct ProgramInfo {
+    kind: u32,
+    id: u32,
+    tag: [u8; 8],
+    lengths: [u32; 2],
+    instructions: [u64; 2],
+    load_time: u64,
+    user: u32,
+    maps: u32,
+    map_ids: u64,
+    name: [u8; 16],
+}
+
+/// Name of a loaded program. Takes CAP_SYS_ADMIN.
+pub(crate) fn program_name(id: u32) -> io::Result<String> {
+    let fd = bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)?;
+    let name = info::<ProgramInfo>(fd.as_fd())?.name;
+    let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    Ok(String::from_utf8_lossy(name.get(..len).unwrap_or_default()).into_owned())
 }
 
 #[repr(C)]

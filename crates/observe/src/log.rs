@@ -13,5 +13,8 @@ pub fn start() {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
+        // A full disk or a reader that is gone is no reason to end: what can't be logged is lost. (Told of it, the
+        // subscriber would write to the same standard error, and panic.)
+        .log_internal_errors(false)
         .init();
 }

@@ -45,7 +45,7 @@ impl Tally {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn fail(&self, text: String) {
+    pub(super) fn fail(&self, text: String) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.push(text);
         if failures.len() >= FAILURES {
@@ -212,7 +212,7 @@ fn check(
 }
 
 /// A thread inside of the host's cgroup and namespace.
-fn inside(host: &Host, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(super) fn inside(host: &Host, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let (cgroup, namespace) = (host.cgroup().clone(), host.namespace().clone());
     thread::Builder::new().name("client".into()).spawn(move || {
         let entered = cgroup.enter_thread().and_then(|()| namespace.enter_thread());

@@ -1,0 +1,90 @@
+//! The small things that are looked at every second: is it paused, are pins and programs still there, and is there
+//! anybody else.
+
+use kernel::Stranger;
+
+use super::{Agent, LOOKING};
+use crate::{Error, status::Hook};
+
+impl Agent {
+    pub(super) fn look(&mut self) {
+        match self.reconciler.store().are_pinned(&self.config.bpffs) {
+            Ok(true) => {}
+            Ok(false) => {
+                self.pins_gone = true;
+                return;
+            }
+            // They may be there all the same: nothing to end for.
+            Err(error) => return self.failed(LOOKING, &error),
+        }
+        // Also what an agent that was killed had no time to tell.
+        self.report_lost();
+        match self.try_look() {
+            Ok(()) => {
+                if self.failures.remove(LOOKING).is_some() {
+                    tracing::info!("{LOOKING} works again");
+                }
+            }
+            Err(error) => self.failed(LOOKING, &error),
+        }
+    }
+
+    /// Remembers what fails, and logs it once.
+    pub(super) fn failed(&mut self, activity: &'static str, error: &dyn std::error::Error) {
+        let text = error.to_string();
+        if self.failures.get(activity) != Some(&text) {
+            tracing::error!("{activity}: {text}");
+            self.failures.insert(activity, text);
+        }
+    }
+
+    fn try_look(&mut self) -> Result<(), Error> {
+        let paused = self.reconciler.store().settings()?.paused != 0;
+        if paused != self.paused {
+            self.paused = paused;
+            if paused {
+                tracing::warn!("paused: connections pass untranslated until `balancing resume`");
+            } else {
+                tracing::warn!("resumed");
+            }
+        }
+        if self.in_force && self.hooks()?.iter().any(|hook| hook.program.is_none()) {
+            tracing::error!("somebody has detached our programs; attaching them again");
+            self.in_force = false;
+            self.round();
+        }
+        let strangers = kernel::strangers(&self.config.bpffs, &self.cgroup)?;
+        if strangers != self.strangers {
+            for stranger in strangers.iter().filter(|it| !self.strangers.contains(it)) {
+                tracing::warn!("{}", self.about(stranger));
+            }
+            self.strangers = strangers;
+        }
+        Ok(())
+    }
+
+    /// What is to be said of a stranger's program.
+    pub(super) fn about(&self, stranger: &Stranger) -> String {
+        let Stranger { hook, program_id, name } = stranger;
+        let cgroup = self.cgroup.display();
+        match name {
+            Some(_) if stranger.is_ours() => format!(
+                "hook {hook}: program {program_id} of another balancing is attached to {cgroup} too, so that service \
+                 addresses are translated twice; stop that agent, and run `balancing clean --bpffs` with its directory"
+            ),
+            Some(name) => format!(
+                "hook {hook}: program {program_id} ({name}) is attached to {cgroup} too; if it translates service \
+                 addresses, one of the two must go"
+            ),
+            None => format!(
+                "hook {hook}: program {program_id} is attached to {cgroup} too; whose it is may be seen with \
+                 CAP_SYS_ADMIN only: `bpftool prog show id {program_id}`"
+            ),
+        }
+    }
+
+    pub(super) fn hooks(&self) -> Result<Vec<Hook>, Error> {
+        let attached = kernel::attached(&self.config.bpffs)?;
+        Ok(attached.into_iter().map(|it| Hook { name: it.hook.into(), program: it.program_id }).collect())
+    }
+}
