@@ -57,9 +57,15 @@ fn r27_killed_at_every_instant_of_its_start_and_after() {
     let status = agent.wait_ready().unwrap();
     assert_eq!((status.problems, status.audit_differences), (vec![], 0), "{}", agent.log());
     let exchanges = traffic.end();
-    println!("{KILLS} kills {logs:?} over a span of {span:?}: {exchanges} exchanges, {:?} in all", began.elapsed());
+    println!(
+        "{KILLS} kills {logs:?} over a span of {span:?}: {exchanges} exchanges, {:?} in all",
+        began.elapsed()
+    );
     // Some died before they had said anything, some before and some after the programs were in force.
-    assert!(logs[1] < logs[0] && logs[2] < logs[1] && logs[2] > 5, "the kills do not cover the start: {logs:?}");
+    assert!(
+        logs[1] < logs[0] && logs[2] < logs[1] && logs[2] > 5,
+        "the kills do not cover the start: {logs:?}"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ pub enum Capability {
     NetAdmin = 12,
     /// Mount bpffs, enter namespaces; includes the meaning of `Bpf` and `Perfmon`.
     SysAdmin = 21,
-    /// Load programs that the verifier would refuse to strangers: ours compare pointers.
+    /// Load programs whose arithmetic with pointers the verifier refuses to strangers, as it does with ours.
     Perfmon = 38,
     /// Load programs, create maps.
     Bpf = 39,

@@ -65,14 +65,16 @@ fn hint(source: &io::Error) -> String {
 fn known(source: &io::Error) -> Option<&'static str> {
     match source.raw_os_error()? {
         libc::EPERM | libc::EACCES => Some("it takes root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"),
-        libc::EROFS => {
-            Some("the bpf file system is read-only: make it writable, as with mount -o remount,rw /sys/fs/bpf")
-        }
+        libc::EROFS => Some(
+            "the bpf file system is read-only: make it writable, as with mount -o remount,rw /sys/fs/bpf",
+        ),
         libc::ENOMEM => Some(
             "there is not enough memory for it (a limit of the container?): allow more, or run `balancing clean` and \
              start with a smaller --max-services and --max-backends",
         ),
-        libc::EMFILE | libc::ENFILE => Some("no more files may be opened: raise the limit (ulimit -n, LimitNOFILE=)"),
+        libc::EMFILE | libc::ENFILE => {
+            Some("no more files may be opened: raise the limit (ulimit -n, LimitNOFILE=)")
+        }
         _ => None,
     }
 }

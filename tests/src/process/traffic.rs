@@ -114,7 +114,9 @@ fn passers_by(host: &Host, tally: &Arc<Tally>, asked: Vec<Asked>) -> io::Result<
     let tally = Arc::clone(tally);
     inside(host, move || {
         'all: loop {
-            for ((kind, family), asked) in kinds().flat_map(|kind| asked.iter().map(move |asked| (kind, asked))) {
+            for ((kind, family), asked) in
+                kinds().flat_map(|kind| asked.iter().map(move |asked| (kind, asked)))
+            {
                 if tally.over.load(SeqCst) {
                     break 'all;
                 }
