@@ -68,7 +68,7 @@ fn add_object(
     };
     if api_version != right_version {
         return Err(Invalid {
-            object: format!("{kind} {}", name_in(&map)),
+            object: called(kind, &map),
             field: "apiVersion".into(),
             problem: format!("{api_version:?} is not read; use {right_version}"),
         });
@@ -104,9 +104,9 @@ fn known(api_version: &str, kind: &str) -> Option<(Kind, &'static str)> {
 }
 
 fn typed<T: DeserializeOwned>(kind: Kind, map: Map<String, Value>) -> Result<T, Invalid> {
-    let name = name_in(&map);
+    let object = called(kind, &map);
     serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| Invalid {
-        object: format!("{kind} {name}"),
+        object,
         field: error.path().to_string(),
         problem: error.inner().to_string(),
     })
@@ -122,6 +122,11 @@ fn required(map: &Map<String, Value>, key: &str) -> Result<String, Invalid> {
 
 fn unnamed(field: &str, problem: &str) -> Invalid {
     Invalid { object: "document".into(), field: field.into(), problem: problem.into() }
+}
+
+/// An object that may not be valid otherwise, nor have a name.
+fn called(kind: Kind, map: &Map<String, Value>) -> String {
+    format!("{kind} {}", name_in(map)).trim_end().to_owned()
 }
 
 /// Namespace and name of an object that may not be valid otherwise.

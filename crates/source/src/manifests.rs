@@ -96,7 +96,7 @@ impl Manifests {
                 return;
             };
             directory = scanned;
-            let pause = if batch.unsettled { SETTLE } else { RESCAN.max(started.elapsed() * RESCAN_SHARE) };
+            let pause = pause(batch.unsettled, started.elapsed());
 
             let mut news = Vec::new();
             if !batch.changes.is_empty() {
@@ -129,6 +129,11 @@ impl Manifests {
             }
         }
     }
+}
+
+/// How long to wait for a sign after a look that took so long.
+fn pause(unsettled: bool, took: Duration) -> Duration {
+    if unsettled { SETTLE } else { RESCAN.max(took * RESCAN_SHARE) }
 }
 
 #[cfg(test)]

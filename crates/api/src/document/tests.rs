@@ -121,6 +121,9 @@ fn wrong_types_name_the_field() {
     let mut it = service("web");
     it["spec"]["ports"][0]["port"] = json!("http");
     assert_eq!(bad(it), "Service web: spec.ports[0].port: invalid type: string \"http\", expected i32");
+    let mut name = service("web");
+    name["metadata"]["name"] = json!(7);
+    assert_eq!(bad(name), "Service: metadata.name: invalid type: integer `7`, expected a string");
     let mut labels = service("web");
     labels["metadata"] = json!({"name": "web", "namespace": "shop", "labels": {"version": 1}});
     assert_eq!(

@@ -291,20 +291,19 @@ impl Directory {
                 add(Severity::Notice, name, notice);
             }
         }
-        let shared: BTreeMap<_, _> = self.claims.iter().filter(|(_, names)| names.len() > 1).collect();
-        for (id, names) in shared {
-            let Some((holder, others)) = names.iter().next().map(|first| (first, names.iter().skip(1)))
-            else {
-                continue;
-            };
-            for name in others {
+        for (id, names) in &self.claims {
+            let mut names = names.iter();
+            let Some(holder) = names.next() else { continue };
+            for name in names {
                 let line = self.files.get(name).and_then(|entry| entry.content.lines.get(id)).copied();
                 let holder = holder.to_string_lossy();
                 let reason = format!("is also in {holder}, which holds it; remove one of them");
                 add(Severity::Error, name, &Fault { line, object: Some(id.to_string()), reason });
             }
         }
-        problems.sort_by(|a, b| (&a.file, a.line, a.severity).cmp(&(&b.file, b.line, b.severity)));
+        // By object as well, for `claims` has no order.
+        let place = |it: &Problem| (it.file.clone(), it.line, it.severity, it.object.clone());
+        problems.sort_by_cached_key(place);
         problems
     }
 
@@ -344,7 +343,7 @@ fn read_file(path: &Path, metadata: &Metadata) -> io::Result<Option<ReadFile>> {
             return Err(io::Error::other(format!("is larger than {} MiB; split it", MAX_BYTES >> 20)));
         }
         let mut bytes = Vec::new();
-        file.by_ref().take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        file.by_ref().take(MAX_BYTES).read_to_end(&mut bytes)?;
         // Of the path, since another file may be there by now.
         let after = fs::metadata(path)?;
         if before == Stamp::of(&after) && bytes.len() as u64 == before.size {

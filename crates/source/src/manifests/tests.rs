@@ -55,6 +55,15 @@ fn a_directory_that_is_not_there_can_not_be_opened() {
     assert!(error.starts_with("manifests directory /nonexistent/manifests: "), "{error}");
 }
 
+#[test]
+fn looking_without_a_sign_takes_little_of_the_time() {
+    let table = [(false, 0, 1_000), (false, 5, 1_000), (false, 50, 10_000), (true, 0, 100), (true, 50, 100)];
+    for (unsettled, took, expected) in table {
+        let waited = pause(unsettled, Duration::from_millis(took));
+        assert_eq!(waited, Duration::from_millis(expected), "{unsettled} {took}");
+    }
+}
+
 #[tokio::test]
 async fn the_first_batch_is_followed_by_synced_and_later_ones_are_not() {
     let temp = TempDir::new().unwrap();
