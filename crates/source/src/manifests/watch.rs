@@ -90,3 +90,41 @@ fn is_change(event: &notify::Result<Event>) -> bool {
         Err(_) => true,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, ModifyKind, RemoveKind};
+
+    use super::*;
+
+    #[test]
+    fn reading_is_no_sign_of_change_and_all_else_is() {
+        let table = [
+            // Our own looks.
+            (EventKind::Access(AccessKind::Open(AccessMode::Any)), false),
+            (EventKind::Access(AccessKind::Read), false),
+            (EventKind::Access(AccessKind::Close(AccessMode::Read)), false),
+            (EventKind::Access(AccessKind::Close(AccessMode::Write)), true),
+            (EventKind::Create(CreateKind::File), true),
+            (EventKind::Modify(ModifyKind::Any), true),
+            (EventKind::Remove(RemoveKind::File), true),
+            // A full queue.
+            (EventKind::Other, true),
+        ];
+        for (kind, expected) in table {
+            assert_eq!(is_change(&Ok(Event::new(kind))), expected, "{kind:?}");
+        }
+        assert!(is_change(&Err(notify::Error::generic("lost"))));
+    }
+
+    #[test]
+    fn a_directory_that_can_not_be_watched_is_told_of() {
+        let mut watch = Watch::new(Path::new("/nonexistent"));
+        assert_eq!(watch.problem(), None);
+        watch.error = Some("no space left on device".into());
+        let problem = watch.problem().unwrap();
+        assert_eq!(problem.severity, Severity::Notice);
+        let text = "/nonexistent: can't be watched, changes are seen late: no space left on device";
+        assert_eq!(problem.to_string(), text);
+    }
+}
