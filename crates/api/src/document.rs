@@ -4,6 +4,7 @@ use k8s_openapi::api::{core::v1 as core, discovery::v1 as discovery, networking:
 use model::{Kind, Object};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
+use serde_path_to_error::Track;
 
 use crate::{Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice};
 
@@ -75,14 +76,18 @@ fn add_object(
     }
     let notices = &mut converted.notices;
     let object = match kind {
-        Kind::Service => Some(Object::Service(from_service(&typed::<core::Service>(kind, map)?, notices)?)),
-        Kind::EndpointSlice => {
-            from_slice(&typed::<discovery::EndpointSlice>(kind, map)?, notices)?.map(Object::EndpointSlice)
+        Kind::Service => {
+            let service = typed::<core::Service>(kind, map, notices)?;
+            Some(Object::Service(from_service(&service, notices)?))
         }
-        Kind::Node => Some(Object::Node(from_node(&typed::<core::Node>(kind, map)?)?)),
-        Kind::Pod => Some(Object::Pod(from_pod(&typed::<core::Pod>(kind, map)?)?)),
+        Kind::EndpointSlice => {
+            let slice = typed::<discovery::EndpointSlice>(kind, map, notices)?;
+            from_slice(&slice, notices)?.map(Object::EndpointSlice)
+        }
+        Kind::Node => Some(Object::Node(from_node(&typed::<core::Node>(kind, map, notices)?)?)),
+        Kind::Pod => Some(Object::Pod(from_pod(&typed::<core::Pod>(kind, map, notices)?)?)),
         Kind::ServiceCidr => {
-            Some(Object::ServiceCidr(from_cidr(&typed::<networking::ServiceCIDR>(kind, map)?)?))
+            Some(Object::ServiceCidr(from_cidr(&typed::<networking::ServiceCIDR>(kind, map, notices)?)?))
         }
     };
     converted.objects.extend(object);
@@ -103,13 +108,44 @@ fn known(api_version: &str, kind: &str) -> Option<(Kind, &'static str)> {
     }
 }
 
-fn typed<T: DeserializeOwned>(kind: Kind, map: Map<String, Value>) -> Result<T, Invalid> {
+/// Fields that nobody knows are no error, as they are none for the API server: there will be newer ones than this. But
+/// they are told of, for most are typing errors.
+fn typed<T: DeserializeOwned>(
+    kind: Kind,
+    map: Map<String, Value>,
+    notices: &mut Vec<Notice>,
+) -> Result<T, Invalid> {
     let object = called(kind, &map);
-    serde_path_to_error::deserialize(Value::Object(map)).map_err(|error| Invalid {
-        object,
-        field: error.path().to_string(),
-        problem: error.inner().to_string(),
+    let mut track = Track::new();
+    let deserializer = serde_path_to_error::Deserializer::new(Value::Object(map), &mut track);
+    let read = serde_ignored::deserialize(deserializer, |path| {
+        notices.push(Notice::Skipped {
+            object: object.clone(),
+            field: field(&path),
+            reason: "is no known field, and has no effect; is it written right?".into(),
+        });
+    });
+    read.map_err(|error: serde_json::Error| Invalid {
+        object: object.clone(),
+        field: track.path().to_string(),
+        problem: error.to_string(),
     })
+}
+
+/// A path as errors have it: `spec.ports[0].port`.
+fn field(path: &serde_ignored::Path<'_>) -> String {
+    use serde_ignored::Path;
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, index } => format!("{}[{index}]", field(parent)),
+        Path::Map { parent, key } => match field(parent) {
+            above if above.is_empty() => key.clone(),
+            above => format!("{above}.{key}"),
+        },
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            field(parent)
+        }
+    }
 }
 
 fn required(map: &Map<String, Value>, key: &str) -> Result<String, Invalid> {

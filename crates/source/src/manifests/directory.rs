@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use model::{Change, Object, ObjectId};
+use model::{Change, Kind, Object, ObjectId, ObjectName};
 
 use super::{
     parse::{Content, Fault, parse},
@@ -33,6 +33,8 @@ const ATTEMPTS: usize = 3;
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    /// Which directory it was, by device and inode.
+    identity: Option<(u64, u64)>,
     files: BTreeMap<OsString, Entry>,
     /// Which files say something about each object; the first one counts.
     claims: HashMap<ObjectId, BTreeSet<OsString>>,
@@ -65,11 +67,30 @@ struct Entry {
     fault: Option<Fault>,
     /// It has been read well, and at rest.
     known: bool,
+    /// What was read last, and since when it has been that.
+    seen: Option<(Stamp, Instant)>,
     /// Since when it says less than before without having settled.
     doubted: Option<Instant>,
 }
 
 impl Entry {
+    /// Is what was read all there is, or may somebody still be writing? The clock of the filesystem alone can't tell: it
+    /// may be another machine's, or ours may have been set.
+    fn is_at_rest(&mut self, stamp: Stamp) -> bool {
+        let now = Instant::now();
+        match self.seen {
+            Some((seen, since)) if seen == stamp => now.duration_since(since) >= FRESH,
+            Some((seen, _)) if seen.is_same_file(&stamp) => {
+                self.seen = Some((stamp, now));
+                false
+            }
+            _ => {
+                self.seen = Some((stamp, now));
+                stamp.age().is_some_and(|age| age >= FRESH)
+            }
+        }
+    }
+
     /// Whether to believe a file that may still be being written, as `cp` or a shell do: at once if it only
     /// adds to what it said, else for a moment not.
     fn believes(&mut self, parsed: &Result<Content, Fault>) -> bool {
@@ -95,6 +116,17 @@ struct Stamp {
 }
 
 impl Stamp {
+    fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// How long ago it was written; `None` = in the future.
+    fn age(&self) -> Option<Duration> {
+        let written = u64::try_from(self.seconds).ok().zip(u32::try_from(self.nanoseconds).ok());
+        let written = written.map(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds))?;
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok()?.checked_sub(written)
+    }
+
     fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
@@ -109,7 +141,7 @@ impl Stamp {
 impl Directory {
     /// A directory that has not been looked at.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, files: BTreeMap::new(), claims: HashMap::new(), given: HashMap::new() }
+        Self { path, identity: None, files: BTreeMap::new(), claims: HashMap::new(), given: HashMap::new() }
     }
 
     /// Where it is.
@@ -150,7 +182,7 @@ impl Directory {
     }
 
     /// The manifest files that exist.
-    fn list(&self) -> io::Result<BTreeMap<OsString, io::Result<Metadata>>> {
+    fn list(&mut self) -> io::Result<BTreeMap<OsString, io::Result<Metadata>>> {
         let directory = Stamp::of(&fs::metadata(&self.path)?);
         let mut names: BTreeSet<OsString> = self.files.keys().cloned().collect();
         for entry in fs::read_dir(&self.path)? {
@@ -172,11 +204,20 @@ impl Directory {
         }
         // If it was moved away in between, nothing was found, which would mean: delete everything.
         let now = Stamp::of(&fs::metadata(&self.path)?);
-        if (now.device, now.inode) == (directory.device, directory.inode) {
-            Ok(found)
-        } else {
-            Err(io::Error::other("was replaced while it was read"))
+        if !now.is_same_file(&directory) {
+            return Err(io::Error::other("it was replaced while it was read"));
         }
+        // What is below a mount point when the file system is gone, most often.
+        let identity = Some((now.device, now.inode));
+        if self.identity.is_some() && self.identity != identity && found.is_empty() && !self.files.is_empty()
+        {
+            return Err(io::Error::other(
+                "another directory is there, which is empty (unmounted?); put the files there, or start the agent again if \
+                 nothing is to be left",
+            ));
+        }
+        self.identity = identity;
+        Ok(found)
     }
 
     /// Reads a file; returns whether that is final.
@@ -191,19 +232,20 @@ impl Directory {
         let settled = match read {
             Ok(Some(read)) => {
                 let digest = digest(&read.bytes);
-                entry.stamp = read.settled.then_some(read.stamp);
+                let settled = entry.is_at_rest(read.stamp);
+                entry.stamp = settled.then_some(read.stamp);
                 if entry.digest != Some(digest) {
                     let parsed = parse_bytes(&read.bytes);
-                    if read.settled || entry.believes(&parsed) {
+                    if settled || entry.believes(&parsed) {
                         entry.digest = Some(digest);
                         self.adopt(name, &mut entry, parsed, touched);
                     }
                 }
-                if read.settled {
+                if settled {
                     entry.doubted = None;
                     entry.known |= entry.fault.is_none();
                 }
-                read.settled
+                settled
             }
             Ok(None) => {
                 entry.stamp = None;
@@ -290,6 +332,12 @@ impl Directory {
             for notice in &entry.content.notices {
                 add(Severity::Notice, name, notice);
             }
+            for (id, object) in &entry.content.objects {
+                if let Some(reason) = self.without_service(object) {
+                    let line = entry.content.lines.get(id).copied();
+                    add(Severity::Notice, name, &Fault { line, object: Some(id.to_string()), reason });
+                }
+            }
         }
         for (id, names) in &self.claims {
             let mut names = names.iter();
@@ -307,13 +355,25 @@ impl Directory {
         problems
     }
 
+    /// Why a slice has no effect, if its service is not there: the label may be mistyped.
+    fn without_service(&self, object: &Object) -> Option<String> {
+        const LABEL: &str = "metadata.labels.kubernetes.io/service-name";
+        let Object::EndpointSlice(slice) = object else { return None };
+        let Some(service) = &slice.service else {
+            return Some(format!("{LABEL}: is missing, so that it belongs to no Service and has no effect"));
+        };
+        let name = ObjectName::new(&slice.name.namespace, service);
+        let there = self.claims.contains_key(&ObjectId { kind: Kind::Service, name: name.clone() });
+        (!there).then(|| format!("{LABEL}: there is no Service {name}, so that it has no effect"))
+    }
+
     fn problem_of_directory(&self, error: &io::Error) -> Problem {
         Problem {
             severity: Severity::Error,
             file: self.path.clone(),
             line: None,
             object: None,
-            reason: format!("can't be listed, everything stays as it was: {error}"),
+            reason: format!("cannot be read, everything stays as it was: {error}"),
         }
     }
 }
@@ -327,7 +387,6 @@ fn is_manifest(name: &OsStr) -> bool {
 struct ReadFile {
     bytes: Vec<u8>,
     stamp: Stamp,
-    settled: bool,
 }
 
 /// `None` if it changes all the time.
@@ -347,16 +406,10 @@ fn read_file(path: &Path, metadata: &Metadata) -> io::Result<Option<ReadFile>> {
         // Of the path, since another file may be there by now.
         let after = fs::metadata(path)?;
         if before == Stamp::of(&after) && bytes.len() as u64 == before.size {
-            return Ok(Some(ReadFile { bytes, stamp: before, settled: !is_fresh(&after) }));
+            return Ok(Some(ReadFile { bytes, stamp: before }));
         }
     }
     Ok(None)
-}
-
-fn is_fresh(metadata: &Metadata) -> bool {
-    // A time in the future is as good as any: it changes when the file does, unless clocks are set back.
-    let age = metadata.modified().ok().and_then(|time| SystemTime::now().duration_since(time).ok());
-    age.is_some_and(|age| age < FRESH)
 }
 
 /// Tells whether a file must be parsed again; nothing rests on it but time.
@@ -367,6 +420,12 @@ fn digest(bytes: &[u8]) -> u64 {
 }
 
 fn parse_bytes(bytes: &[u8]) -> Result<Content, Fault> {
+    // What a full disk or a crash leaves of a file says nothing, least of all that everything in it is to go.
+    if bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0) {
+        let reason =
+            "is empty, and what it said before stays as it was; write what it should say, or delete the file";
+        return Err(Fault { line: None, object: None, reason: reason.into() });
+    }
     let text = std::str::from_utf8(bytes).map_err(|error| Fault {
         line: Some(1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64),
         object: None,

@@ -15,6 +15,8 @@ use serde_saphyr::{Options, Spanned, UserMessageFormatter};
 const MAX_NODES: usize = 8_000_000;
 /// Nesting. Twice as much overflows the 2 MiB stack of a thread in a debug build.
 const MAX_DEPTH: usize = 64;
+/// Notices about one file: what is wrong with thousands of objects of a kind need not be said of each.
+const MAX_NOTICES: usize = 20;
 /// Values that aliases may repeat.
 const MAX_REPEATED: usize = 100_000;
 
@@ -91,6 +93,12 @@ pub fn parse(text: &str) -> Result<Content, Fault> {
         object: None,
         reason: format!("{count} of kind {kind} ({api_version}) ignored; Balancing does not read them"),
     }));
+    if content.notices.len() > MAX_NOTICES {
+        let more = content.notices.len() - MAX_NOTICES;
+        content.notices.truncate(MAX_NOTICES);
+        let reason = format!("{more} more notices about this file are left out");
+        content.notices.push(Fault { line: None, object: None, reason });
+    }
     Ok(content)
 }
 

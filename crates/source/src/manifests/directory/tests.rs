@@ -23,10 +23,13 @@ impl World {
         self.directory.path().join(name)
     }
 
-    /// Writes a file that has settled.
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).unwrap();
-        self.age(name, 10);
+    /// Puts a file in place that was written some time ago.
+    fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+        let draft = self.temp.path().join("draft");
+        fs::write(&draft, text).unwrap();
+        let time = SystemTime::now() - Duration::from_secs(10);
+        File::options().write(true).open(&draft).unwrap().set_modified(time).unwrap();
+        fs::rename(&draft, self.path(name)).unwrap();
     }
 
     /// Makes a file look as if it had been written some seconds ago.
@@ -81,8 +84,8 @@ fn with_ip(name: &str, ip: &str) -> String {
 #[test]
 fn yaml_yml_and_json_files_are_read_and_others_are_not() {
     let mut world = World::new();
-    world.write("a.yaml", &service("a"));
-    world.write("b.yml", &service("b"));
+    world.write("a.yaml", service("a"));
+    world.write("b.yml", service("b"));
     world.write(
         "c.json",
         r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"c"},"spec":{"clusterIP":"None"}}"#,
@@ -98,7 +101,7 @@ fn yaml_yml_and_json_files_are_read_and_others_are_not() {
 #[test]
 fn a_second_look_finds_nothing_new() {
     let mut world = World::new();
-    world.write("a.yaml", &service("a"));
+    world.write("a.yaml", service("a"));
     let first = world.scan();
     assert!(first.complete && !first.unsettled && first.changes.len() == 1);
     assert_eq!(world.scan(), Batch { complete: true, whole: true, ..Batch::default() });
@@ -107,10 +110,10 @@ fn a_second_look_finds_nothing_new() {
 #[test]
 fn a_file_that_was_never_read_well_leaves_open_what_is_not_there() {
     let mut world = World::new();
-    world.write("a.yaml", &service("a"));
+    world.write("a.yaml", service("a"));
     world.write("b.yaml", "a: [\n");
     assert!(!world.scan().whole);
-    world.write("b.yaml", &service("b"));
+    world.write("b.yaml", service("b"));
     assert!(world.scan().whole);
     // From here on its last good content is known.
     world.write("b.yaml", "a: [\n");
@@ -120,12 +123,12 @@ fn a_file_that_was_never_read_well_leaves_open_what_is_not_there() {
 #[test]
 fn objects_are_added_changed_and_removed_with_their_files() {
     let mut world = World::new();
-    world.write("a.yaml", &(service("a") + &service("b")));
+    world.write("a.yaml", service("a") + &service("b"));
     assert_eq!(world.look(), ["a", "b"]);
-    world.write("a.yaml", &(service("a") + &with_ip("b", "10.96.0.2") + &service("c")));
+    world.write("a.yaml", service("a") + &with_ip("b", "10.96.0.2") + &service("c"));
     let batch = world.scan();
     assert_eq!((batch.changes.len(), world.names()), (2, vec!["a".into(), "b".into(), "c".into()]));
-    world.write("a.yaml", &service("c"));
+    world.write("a.yaml", service("c"));
     assert_eq!(world.look(), ["c"]);
     fs::remove_file(world.path("a.yaml")).unwrap();
     assert_eq!(world.look(), [""; 0]);
@@ -134,9 +137,9 @@ fn objects_are_added_changed_and_removed_with_their_files() {
 #[test]
 fn a_file_renamed_into_place_is_one_batch() {
     let mut world = World::new();
-    world.write("a.yaml", &(service("a") + &service("b")));
+    world.write("a.yaml", service("a") + &service("b"));
     world.scan();
-    world.write(".a.yaml.new", &(service("b") + &service("c")));
+    world.write(".a.yaml.new", service("b") + &service("c"));
     fs::rename(world.path(".a.yaml.new"), world.path("a.yaml")).unwrap();
     let batch = world.scan();
     assert_eq!((batch.changes.len(), world.names()), (2, vec!["b".into(), "c".into()]));
@@ -145,7 +148,7 @@ fn a_file_renamed_into_place_is_one_batch() {
 #[test]
 fn an_object_that_moves_between_files_does_not_change() {
     let mut world = World::new();
-    world.write("a.yaml", &service("a"));
+    world.write("a.yaml", service("a"));
     world.scan();
     fs::rename(world.path("a.yaml"), world.path("b.yaml")).unwrap();
     assert_eq!(world.scan().changes, []);
@@ -164,19 +167,18 @@ fn a_broken_file_keeps_all_of_its_last_good_content_and_harms_no_other() {
     ];
     for (expected, text) in breakages {
         let mut world = World::new();
-        world.write("a.yaml", &(service("a") + &service("b")));
-        world.write("z.yaml", &service("z"));
+        world.write("a.yaml", service("a") + &service("b"));
+        world.write("z.yaml", service("z"));
         world.scan();
-        fs::write(world.path("a.yaml"), text).unwrap();
-        world.age("a.yaml", 5);
-        world.write("z.yaml", &(service("z") + &service("y")));
+        world.write("a.yaml", text);
+        world.write("z.yaml", service("z") + &service("y"));
         let problems = world.problems();
         assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(problems[0].starts_with(expected), "{problems:?}");
         assert_eq!(world.names(), ["a", "b", "y", "z"]);
         // It stays reported, though it is not read again, and goes away with the mistake.
         assert_eq!(world.problems(), problems);
-        world.write("a.yaml", &service("a"));
+        world.write("a.yaml", service("a"));
         assert_eq!(world.problems(), [""; 0]);
         assert_eq!(world.names(), ["a", "y", "z"]);
     }
@@ -185,7 +187,7 @@ fn a_broken_file_keeps_all_of_its_last_good_content_and_harms_no_other() {
 #[test]
 fn a_problem_names_file_line_object_and_reason() {
     let mut world = World::new();
-    world.write("a.yaml", &(service("a") + &with_ip("b", "10.96.0.300")));
+    world.write("a.yaml", service("a") + &with_ip("b", "10.96.0.300"));
     assert_eq!(
         world.problems(),
         ["a.yaml:7: Service default/b: spec.clusterIP: \"10.96.0.300\" is not an IP address"]
@@ -196,7 +198,7 @@ fn a_problem_names_file_line_object_and_reason() {
 #[test]
 fn a_broken_file_that_vanishes_takes_its_objects_and_its_problem_with_it() {
     let mut world = World::new();
-    world.write("a.yaml", &service("a"));
+    world.write("a.yaml", service("a"));
     world.scan();
     world.write("a.yaml", "a: [");
     assert_eq!(world.problems().len(), 1);
@@ -208,7 +210,7 @@ fn a_broken_file_that_vanishes_takes_its_objects_and_its_problem_with_it() {
 #[test]
 fn a_directory_that_vanishes_keeps_everything_until_it_is_back() {
     let mut world = World::new();
-    world.write("a.yaml", &service("a"));
+    world.write("a.yaml", service("a"));
     world.write("b.yaml", "a: [");
     world.scan();
     let (here, away) = (world.directory.path().to_owned(), world.temp.path().join("away"));
@@ -220,7 +222,7 @@ fn a_directory_that_vanishes_keeps_everything_until_it_is_back() {
         assert!(batch.problems[0].reason.contains("everything stays as it was"));
     }
     fs::create_dir(&here).unwrap();
-    world.write("c.yaml", &service("c"));
+    world.write("c.yaml", service("c"));
     assert_eq!(world.look(), ["c"]);
     assert_eq!(world.problems(), [""; 0]);
 }
@@ -235,14 +237,14 @@ fn an_object_in_two_files_is_held_by_the_first_in_name_order() {
         Some(Object::Service(service)) => service.cluster_ips[0].to_string(),
         other => panic!("{other:?}"),
     };
-    world.write("b.yaml", &with_ip("x", "10.96.0.2"));
+    world.write("b.yaml", with_ip("x", "10.96.0.2"));
     world.scan();
     assert_eq!(ip(&world), "10.96.0.2");
-    world.write("a.yaml", &with_ip("x", "10.96.0.1"));
+    world.write("a.yaml", with_ip("x", "10.96.0.1"));
     assert_eq!(world.problems(), conflict("a.yaml"));
     assert_eq!(ip(&world), "10.96.0.1");
     // What the other says of it has no effect.
-    world.write("b.yaml", &with_ip("x", "10.96.0.3"));
+    world.write("b.yaml", with_ip("x", "10.96.0.3"));
     assert_eq!(world.problems(), conflict("a.yaml"));
     assert_eq!(ip(&world), "10.96.0.1");
     // The first lets go: the other takes over.
@@ -270,7 +272,7 @@ fn links_are_followed_as_in_a_mounted_config_map() {
 #[test]
 fn only_files_that_changed_are_read_again() {
     let mut world = World::new();
-    world.write("a.yaml", &service("a"));
+    world.write("a.yaml", service("a"));
     world.scan();
     // Same size, same inode, same time: as far as anybody can tell, the same file.
     let time = fs::metadata(world.path("a.yaml")).unwrap().modified().unwrap();
@@ -278,7 +280,98 @@ fn only_files_that_changed_are_read_again() {
     File::options().write(true).open(world.path("a.yaml")).unwrap().set_modified(time).unwrap();
     assert_eq!(world.look(), ["a"]);
     world.age("a.yaml", 5);
+    assert_eq!(world.look(), ["a"], "it was changed in place: somebody may still be writing");
+    thread::sleep(FRESH);
     assert_eq!(world.look(), ["b"]);
+}
+
+#[test]
+fn whatever_the_clock_says_a_file_is_at_rest_when_it_has_not_changed_for_a_while() {
+    // Of a server with another time, or because ours was set: long ago, and in the future.
+    for seconds in [-86_400_i64, 86_400] {
+        let mut world = World::new();
+        let set = |world: &World, text: &str, step: u64| {
+            fs::write(world.path("a.yaml"), text).unwrap();
+            let (now, away) = (SystemTime::now(), Duration::from_secs(seconds.unsigned_abs()));
+            let there = if seconds < 0 { now - away } else { now + away };
+            let time = there + Duration::from_millis(step);
+            File::options().write(true).open(world.path("a.yaml")).unwrap().set_modified(time).unwrap();
+        };
+        set(&world, &(service("a") + &service("b")), 0);
+        assert_eq!(world.look(), ["a", "b"]);
+        thread::sleep(FRESH);
+        world.scan();
+        for (step, half_written) in [(1, service("a")), (2, "spec: [".to_string())] {
+            set(&world, &half_written, step);
+            let batch = world.scan();
+            assert!(batch.unsettled, "{seconds}");
+            assert_eq!((world.names(), batch.problems), (vec!["a".into(), "b".into()], vec![]), "{seconds}");
+        }
+        set(&world, &service("b"), 3);
+        world.scan();
+        thread::sleep(FRESH);
+        assert_eq!(world.look(), ["b"], "{seconds}");
+        assert!(!world.scan().unsettled, "{seconds}");
+    }
+}
+
+#[test]
+fn an_empty_file_takes_nothing_away() {
+    for nothing in ["", " \n", "\0\0\0\0"] {
+        let mut world = World::new();
+        world.write("a.yaml", service("a"));
+        world.scan();
+        world.write("a.yaml", nothing);
+        let problems = world.problems();
+        assert!(problems.len() == 1 && problems[0].starts_with("a.yaml: is empty"), "{problems:?}");
+        assert_eq!(world.names(), ["a"]);
+        // A comment is something, and says that there is nothing.
+        world.write("a.yaml", "# gone");
+        assert_eq!(world.look(), [""; 0]);
+        assert_eq!(world.problems(), [""; 0]);
+    }
+}
+
+#[test]
+fn an_empty_directory_in_place_of_the_one_that_was_takes_nothing_away() {
+    let mut world = World::new();
+    world.write("a.yaml", service("a"));
+    world.scan();
+    let (here, away) = (world.directory.path().to_owned(), world.temp.path().join("away"));
+    fs::rename(&here, &away).unwrap();
+    fs::create_dir(&here).unwrap();
+    for _ in 0..2 {
+        let batch = world.scan();
+        assert!(!batch.complete && batch.changes.is_empty(), "{batch:?}");
+        assert!(batch.problems[0].reason.contains("which is empty"), "{batch:?}");
+    }
+    // With something in it, it is the one that counts; and once it does, it may become empty.
+    world.write("b.yaml", service("b"));
+    assert_eq!(world.look(), ["b"]);
+    fs::remove_file(world.path("b.yaml")).unwrap();
+    assert_eq!(world.look(), [""; 0]);
+    assert_eq!(world.problems(), [""; 0]);
+}
+
+#[test]
+fn a_slice_without_its_service_is_told_of() {
+    let mut world = World::new();
+    let slice = |labels: &str| {
+        format!(
+            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: a-1, labels: {{{labels}}}}}\n\
+             addressType: IPv4\nports: [{{port: 80}}]\nendpoints: [{{addresses: [10.0.0.1]}}]\n"
+        )
+    };
+    world.write("b.yaml", slice("kubernetes.io/service-name: a"));
+    let of = "b.yaml:1: EndpointSlice default/a-1: metadata.labels.kubernetes.io/service-name:";
+    assert_eq!(world.problems(), [format!("{of} there is no Service default/a, so that it has no effect")]);
+    world.write("a.yaml", service("a"));
+    assert_eq!(world.problems(), [""; 0]);
+    world.write("b.yaml", slice(""));
+    assert_eq!(
+        world.problems(),
+        [format!("{of} is missing, so that it belongs to no Service and has no effect")]
+    );
 }
 
 #[test]
@@ -295,7 +388,7 @@ fn a_file_that_was_just_written_is_looked_at_again() {
 #[test]
 fn a_file_that_is_being_written_is_not_believed_to_have_lost_anything() {
     let mut world = World::new();
-    world.write("a.yaml", &(service("a") + &service("b")));
+    world.write("a.yaml", service("a") + &service("b"));
     world.scan();
     for unfinished in [String::new(), service("a"), "spec: [".to_string()] {
         fs::write(world.path("a.yaml"), unfinished).unwrap();
@@ -303,14 +396,14 @@ fn a_file_that_is_being_written_is_not_believed_to_have_lost_anything() {
         assert!(batch.unsettled);
         assert_eq!((world.names(), batch.problems), (vec!["a".into(), "b".into()], vec![]));
     }
-    world.write("a.yaml", &service("b"));
+    world.write("a.yaml", service("b"));
     assert_eq!(world.look(), ["b"]);
 }
 
 #[test]
 fn a_file_that_is_written_over_and_over_is_believed_after_a_while() {
     let mut world = World::new();
-    world.write("a.yaml", &(service("a") + &service("b")));
+    world.write("a.yaml", service("a") + &service("b"));
     world.scan();
     let deadline = Instant::now() + Duration::from_secs(10);
     while world.names() != ["b"] {
@@ -326,7 +419,7 @@ fn what_is_no_file_or_too_large_is_reported() {
     let mut world = World::new();
     rustix::fs::mkfifoat(rustix::fs::CWD, world.path("pipe.yaml"), 0o600.into()).unwrap();
     File::create(world.path("large.yaml")).unwrap().set_len(MAX_BYTES + 1).unwrap();
-    world.write("good.yaml", &service("good"));
+    world.write("good.yaml", service("good"));
     assert_eq!(
         world.problems(),
         ["large.yaml: is larger than 64 MiB; split it", "pipe.yaml: is not a regular file"]
@@ -342,7 +435,7 @@ fn what_is_no_file_or_too_large_is_reported() {
 #[test]
 fn a_file_that_can_not_be_looked_at_is_not_gone() {
     let mut world = World::new();
-    world.write("a.yaml", &service("a"));
+    world.write("a.yaml", service("a"));
     world.scan();
     fs::remove_file(world.path("a.yaml")).unwrap();
     symlink("a.yaml", world.path("a.yaml")).unwrap();

@@ -142,3 +142,27 @@ fn ten_thousand_services_fit() {
     }
     assert_eq!(parse(&text).unwrap().objects.len(), 10_000);
 }
+
+#[test]
+fn fields_that_nobody_knows_are_told_of_but_not_without_end() {
+    let service = |number: usize| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: s{number}}}\n\
+             spec: {{clusterIP: None, ports: [{{port: 80, protocl: UDP}}], clusterIp: x}}\n---\n"
+        )
+    };
+    let content = parse(&service(0)).unwrap();
+    let told: Vec<(Option<u64>, &str)> =
+        content.notices.iter().map(|it| (it.line, it.reason.as_str())).collect();
+    let what = "is no known field, and has no effect; is it written right?";
+    assert_eq!(
+        told,
+        [
+            (Some(1), format!("spec.clusterIp: {what}").as_str()),
+            (Some(1), format!("spec.ports[0].protocl: {what}").as_str())
+        ]
+    );
+    let content = parse(&(0..20).map(service).collect::<String>()).unwrap();
+    assert_eq!(content.notices.len(), MAX_NOTICES + 1);
+    assert!(content.notices[MAX_NOTICES].reason.starts_with("20 more"), "{:?}", content.notices);
+}
