@@ -13,7 +13,7 @@ use tokio::{
 use crate::{
     Error,
     event_log::lost_line,
-    local::{Endpoint, PortEndpoints, Request},
+    local::{Endpoint, Node, PortEndpoints, Request},
     status::Status,
 };
 
@@ -31,6 +31,7 @@ pub(crate) type Follow = (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
 pub(crate) enum Question {
     Status(oneshot::Sender<Box<Status>>),
     Endpoints(Option<ObjectName>, oneshot::Sender<Vec<PortEndpoints>>),
+    Nodes(oneshot::Sender<Vec<Node>>),
     Events(oneshot::Sender<Follow>),
 }
 
@@ -81,6 +82,7 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, node: &str) -
             let only = service.map(|(namespace, name)| ObjectName::new(namespace, name));
             put(&mut write, &fetch(&ask, |reply| Question::Endpoints(only, reply)).await?).await
         }
+        Request::Nodes => put(&mut write, &fetch(&ask, Question::Nodes).await?).await,
         Request::Events { follow } => {
             let (past, coming) = fetch(&ask, Question::Events).await?;
             for line in past {
@@ -169,6 +171,19 @@ pub(crate) fn endpoints(cluster: &Cluster, only: Option<&ObjectName>) -> Vec<Por
         }
     }
     ports
+}
+
+/// All nodes, by name.
+pub(crate) fn nodes(cluster: &Cluster) -> Vec<Node> {
+    let here = cluster.here().node;
+    let node = |node: &model::Node| Node {
+        name: node.name.clone(),
+        here: node.name == here,
+        zone: node.zone().map(str::to_owned),
+        internal_ips: node.internal_ips.clone(),
+        external_ips: node.external_ips.clone(),
+    };
+    cluster.nodes().map(node).collect()
 }
 
 /// The endpoint of a service port at `address`, for its pod and node.

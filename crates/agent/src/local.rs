@@ -3,7 +3,7 @@
 
 use std::{
     io::{BufRead, BufReader, ErrorKind, Write},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::net::UnixStream,
     path::Path,
     time::Duration,
@@ -27,6 +27,8 @@ pub enum Request {
         /// Namespace and name of the only service that is asked about; all if none.
         service: Option<(String, String)>,
     },
+    /// The nodes it knows: a list of [`Node`].
+    Nodes,
     /// Remembered events, then, with `follow`, new ones: a stream of event lines.
     Events {
         /// Go on with new ones.
@@ -66,6 +68,22 @@ pub struct Endpoint {
     pub node: Option<String>,
     /// Its zone.
     pub zone: Option<String>,
+}
+
+/// A node that the agent knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Node {
+    /// Its name.
+    pub name: String,
+    /// It is the one that the agent runs on.
+    pub here: bool,
+    /// Its zone.
+    pub zone: Option<String>,
+    /// Its addresses of type InternalIP.
+    pub internal_ips: Vec<IpAddr>,
+    /// Its addresses of type ExternalIP.
+    pub external_ips: Vec<IpAddr>,
 }
 
 /// Why the agent could not be asked.

@@ -428,6 +428,7 @@ impl Agent {
             Question::Endpoints(only, reply) => {
                 drop(reply.send(answer::endpoints(self.reconciler.cluster(), only.as_ref())));
             }
+            Question::Nodes(reply) => drop(reply.send(answer::nodes(self.reconciler.cluster()))),
             Question::Events(reply) => drop(reply.send(self.log.follow())),
         }
     }

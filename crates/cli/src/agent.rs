@@ -35,6 +35,7 @@ pub(crate) struct Options {
 impl Row for Shown {
     const HEADS: &'static [&'static str] = &["KEY", "VALUE", "FROM", "ENVIRONMENT"];
     const NARROW: usize = 3;
+    const PROSE: bool = true;
 
     fn cells(&self) -> Vec<String> {
         vec![self.key.clone(), self.value_text(), self.origin_text(), self.environment.clone()]

@@ -32,6 +32,7 @@ impl Subset for Needed {
 impl Row for Finding {
     const HEADS: &'static [&'static str] = &["CHECK", "RESULT", "DETAIL"];
     const NARROW: usize = 3;
+    const PROSE: bool = true;
 
     fn cells(&self) -> Vec<String> {
         let result = match self.result {

@@ -1,6 +1,6 @@
 //! Tables for people, JSON and YAML for machines.
 
-use std::io::Write;
+use std::{io::Write, process::ExitCode};
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
@@ -9,14 +9,15 @@ use serde::Serialize;
 /// Form of a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// Columns that fit a screen.
+    /// Columns that fit a screen
     #[default]
+    #[value(alias = "text")]
     Table,
-    /// All columns.
+    /// All columns
     Wide,
-    /// JSON.
+    /// JSON
     Json,
-    /// YAML.
+    /// YAML
     Yaml,
 }
 
@@ -26,8 +27,23 @@ pub(crate) trait Row: Serialize {
     const HEADS: &'static [&'static str];
     /// How many columns the narrow table has.
     const NARROW: usize;
+    /// Cells may be sentences.
+    const PROSE: bool = false;
     /// The cells, one for each head.
     fn cells(&self) -> Vec<String>;
+}
+
+/// Prints one thing: `text` for people.
+pub(crate) fn show<T: Serialize + ?Sized>(
+    thing: &T,
+    format: Format,
+    text: impl FnOnce(Format) -> String,
+) -> anyhow::Result<()> {
+    match format {
+        Format::Json => print(&serde_json::to_string_pretty(thing)?),
+        Format::Yaml => print(serde_saphyr::to_string(&thing)?.trim_end()),
+        Format::Table | Format::Wide => print(&text(format)),
+    }
 }
 
 /// Prints a listing; `empty` is what people are told when there is nothing.
@@ -41,19 +57,36 @@ pub(crate) fn list<R: Row>(rows: &[R], format: Format, empty: &str) -> anyhow::R
         }
         Format::Table | Format::Wide => {
             let columns = if format == Format::Wide { R::HEADS.len() } else { R::NARROW };
+            let heads = R::HEADS.iter().take(columns);
             let cells = rows.iter().map(|row| row.cells().into_iter().take(columns).collect());
-            print(&columns_of(R::HEADS.iter().take(columns), cells))
+            print(&if R::PROSE { prose_of(heads, cells) } else { columns_of(heads, cells) })
         }
     }
 }
 
-/// Aligned columns without lines.
+/// Aligned columns without lines, one line a row, however wide.
 pub(crate) fn columns_of<H: ToString>(
     heads: impl Iterator<Item = H>,
     rows: impl Iterator<Item = Vec<String>>,
 ) -> String {
+    aligned(heads, rows, ContentArrangement::Disabled)
+}
+
+/// The same with sentences in it, which are folded to the width of a terminal. What is read by programs is not.
+pub(crate) fn prose_of<H: ToString>(
+    heads: impl Iterator<Item = H>,
+    rows: impl Iterator<Item = Vec<String>>,
+) -> String {
+    aligned(heads, rows, ContentArrangement::Dynamic)
+}
+
+fn aligned<H: ToString>(
+    heads: impl Iterator<Item = H>,
+    rows: impl Iterator<Item = Vec<String>>,
+    arrangement: ContentArrangement,
+) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+    table.load_style(presets::NOTHING).set_content_arrangement(arrangement);
     let heads: Vec<String> = heads.map(|head| head.to_string()).collect();
     if !heads.is_empty() {
         table.set_header(heads);
@@ -67,6 +100,12 @@ pub(crate) fn columns_of<H: ToString>(
     let text = table.to_string();
     let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
     lines.join("\n")
+}
+
+/// Says what is wrong with the command line, for what clap can't know.
+pub(crate) fn wrong_usage(problem: &str) -> ExitCode {
+    eprintln!("error: {problem}");
+    ExitCode::from(2)
 }
 
 /// Prints a line or more, and does not fall over a closed pipe as `println!` does.

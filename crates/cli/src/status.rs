@@ -6,7 +6,7 @@ use agent::{Status, local::AskError};
 use clap::Args;
 
 use crate::{
-    output::{Format, columns_of, print},
+    output::{Format, prose_of, show},
     place::Place,
 };
 
@@ -41,16 +41,12 @@ impl Options {
             }
             Err(error) => return Err(error.into()),
         };
-        match self.output {
-            Format::Json => print(&serde_json::to_string_pretty(&status)?)?,
-            Format::Yaml => print(serde_saphyr::to_string(&status)?.trim_end())?,
-            Format::Table | Format::Wide => print(&screen(&status))?,
-        }
+        show(&status, self.output, |format| screen(&status, format))?;
         Ok(if status.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-fn screen(status: &Status) -> String {
+fn screen(status: &Status, format: Format) -> String {
     let state = if status.problems.is_empty() { "healthy" } else { "degraded" };
     let on = status.hooks.iter().filter(|hook| hook.program.is_some()).count();
     let sources: Vec<String> = status
@@ -81,10 +77,27 @@ fn screen(status: &Status) -> String {
         ("decisions", if decisions.is_empty() { "none yet".into() } else { decisions.join(", ") }),
         ("events", format!("level {}, {} lost in the kernel", status.events, status.events_lost)),
         ("audits", format!("{} differences found", status.audit_differences)),
+        ),
     ];
+    if format == Format::Wide {
+        rows.push(("rounds", format!("{} that wrote something", status.rounds)));
+        rows.extend(status.hooks.iter().map(|hook| {
+            (
+                "hook",
+                format!(
+                    "{}: {}",
+                    hook.name,
+                    hook.program.map_or("none".into(), |id| format!("program {id}"))
+                ),
+            )
+        }));
+        rows.extend(status.maps.iter().map(|map| {
+            ("map", format!("{}: {} of {} ({} %)", map.name, map.used, map.capacity, map.percent()))
+        }));
+    }
     rows.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
     rows.extend(status.notices.iter().map(|notice| ("notice", notice.clone())));
-    columns_of(std::iter::empty::<&str>(), rows.into_iter().map(|(what, text)| vec![what.into(), text]))
+    prose_of(std::iter::empty::<&str>(), rows.into_iter().map(|(what, text)| vec![what.into(), text]))
 }
 
 fn up(status: &Status) -> String {

@@ -14,14 +14,15 @@ use kernel::{Contents, LiveTables, Maps, TableStore};
 use serde::Serialize;
 
 use crate::{
-    output::{Format, columns_of, print},
+    output::{Format, columns_of, show},
     place::Place,
 };
 
 /// Explain where a new connection would go, by replaying the decision on the live tables
 #[derive(Args)]
 #[command(after_help = "Examples:\n  balancing why host 10.96.0.10:53/udp\n  \
-                        balancing why 4711 svc/default/web:http\n  balancing why host '[fd00:96::10]:80/tcp'")]
+                        balancing why 4711 svc/default/web:http\n  balancing why host '[fd00:96::10]:80/tcp'\n\n\
+                        Exit codes: 0 explained, whatever the answer, 1 failed, 2 wrong usage.")]
 pub(crate) struct Options {
     /// Who connects: `host`, or a process id
     client: String,
@@ -55,20 +56,15 @@ impl Options {
             .into_iter()
             .map(|(address, protocol)| self.answer(&maps, &client, address, protocol))
             .collect::<anyhow::Result<_>>()?;
-        match (self.output, answers.as_slice()) {
-            (Format::Table | Format::Wide, answers) => {
-                let texts: Vec<String> = answers.iter().map(text).collect();
-                print(&texts.join("\n\n"))?;
-            }
+        match answers.as_slice() {
             // An address has one answer, a service a list of them.
-            (Format::Json, [answer]) if !self.destination.starts_with(SERVICE) => {
-                print(&serde_json::to_string_pretty(answer)?)?;
+            [answer] if !self.destination.starts_with(SERVICE) => {
+                show(answer, self.output, |_| text(answer))?
             }
-            (Format::Json, answers) => print(&serde_json::to_string_pretty(answers)?)?,
-            (Format::Yaml, [answer]) if !self.destination.starts_with(SERVICE) => {
-                print(serde_saphyr::to_string(answer)?.trim_end())?;
+            answers => {
+                let texts = |_| answers.iter().map(text).collect::<Vec<_>>().join("\n\n");
+                show(answers, self.output, texts)?;
             }
-            (Format::Yaml, answers) => print(serde_saphyr::to_string(&answers)?.trim_end())?,
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,0 +1,161 @@
+//! `balancing get endpoints`: backends, joined with what the agent knows of them.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+};
+
+use abi::{Name, frontend::backend_flag};
+use agent::local::{self, PortEndpoints};
+use kernel::Contents;
+use observe::event::protocol;
+use serde::Serialize;
+
+use super::{filter::Subject, text};
+use crate::output::Row;
+
+/// A backend of a service port.
+#[derive(Serialize)]
+pub(super) struct Endpoint {
+    namespace: String,
+    service: String,
+    port: String,
+    protocol: &'static str,
+    address: SocketAddr,
+    state: &'static str,
+    pod: Option<String>,
+    node: Option<String>,
+    zone: Option<String>,
+    index: u32,
+    generation: u32,
+}
+
+impl Subject for Endpoint {
+    const NOUN: (&'static str, &'static str) = ("endpoint", "endpoints");
+    const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
+
+    fn key(&self) -> String {
+        format!("{}/{}:{}/{}/{}", self.namespace, self.service, self.port, self.protocol, self.address)
+    }
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn name(&self) -> &str {
+        &self.service
+    }
+
+    fn protocol(&self) -> &str {
+        self.protocol
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        vec![self.address.ip()]
+    }
+
+    fn state(&self) -> &str {
+        self.state
+    }
+}
+
+impl Row for Endpoint {
+    const HEADS: &'static [&'static str] = &[
+        "NAMESPACE",
+        "SERVICE",
+        "PORT",
+        "ADDRESS",
+        "PROTOCOL",
+        "STATE",
+        "POD",
+        "NODE",
+        "ZONE",
+        "INDEX",
+        "GENERATION",
+    ];
+    const NARROW: usize = 6;
+
+    fn cells(&self) -> Vec<String> {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        vec![
+            self.namespace.clone(),
+            self.service.clone(),
+            if self.port.is_empty() { "-".into() } else { self.port.clone() },
+            self.address.to_string(),
+            self.protocol.into(),
+            self.state.into(),
+            or_dash(&self.pod),
+            or_dash(&self.node),
+            or_dash(&self.zone),
+            self.index.to_string(),
+            self.generation.to_string(),
+        ]
+    }
+}
+
+/// All of them, by name of the service.
+pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoint> {
+    let names: HashMap<u32, &Name> = contents.names.iter().map(|(id, name)| (*id, name)).collect();
+    let mut listed: BTreeSet<u32> = BTreeSet::new();
+    let records: HashMap<u32, _> = contents.records.iter().map(|(index, record)| (*index, record)).collect();
+    for (_, index) in &contents.frontends {
+        let Some(range) = records.get(index).map(|record| record.local) else { continue };
+        let end = range.start.saturating_add(range.len) as usize;
+        for backend in contents.lists.get(range.start as usize..end).unwrap_or_default() {
+            listed.insert(*backend);
+        }
+    }
+    let mut details: HashMap<(String, String, String, String, SocketAddr), local::Endpoint> = HashMap::new();
+    for port in known {
+        for endpoint in port.endpoints {
+            let (namespace, service) = (port.namespace.clone(), port.service.clone());
+            let key = (namespace, service, port.port.clone(), port.protocol.clone(), endpoint.address);
+            details.insert(key, endpoint);
+        }
+    }
+    let live = contents.backends.iter().filter(|(_, backend)| backend.flags & backend_flag::LIVE != 0);
+    let mut rows: Vec<Endpoint> = live
+        .map(|(index, backend)| {
+            let name = names.get(&backend.service);
+            let namespace = text(name.map(|name| &name.namespace[..]));
+            let service = text(name.map(|name| &name.service[..]));
+            let port = text(name.map(|name| &name.port[..]));
+            let protocol = name.map_or("?", |name| protocol(name.protocol));
+            let address = backend.endpoint().socket_addr();
+            let key = (namespace, service, port, protocol.to_owned(), address);
+            let detail = details.remove(&key);
+            let (namespace, service, port, _, _) = key;
+            Endpoint {
+                namespace,
+                service,
+                port,
+                protocol,
+                address,
+                state: state(backend.flags, listed.contains(index)),
+                pod: detail.as_ref().and_then(|it| it.pod.clone()),
+                node: detail.as_ref().and_then(|it| it.node.clone()),
+                zone: detail.and_then(|it| it.zone),
+                index: *index,
+                generation: backend.generation,
+            }
+        })
+        .collect();
+    rows.sort_by(|a, b| {
+        (&a.namespace, &a.service, &a.port, a.protocol, a.address).cmp(&(
+            &b.namespace,
+            &b.service,
+            &b.port,
+            b.protocol,
+            b.address,
+        ))
+    });
+    rows
+}
+
+fn state(flags: u16, listed: bool) -> &'static str {
+    match (listed, flags & backend_flag::TERMINATING != 0) {
+        (true, true) => "last resort",
+        (true, false) => "in use",
+        (false, _) => "not selected",
+    }
+}

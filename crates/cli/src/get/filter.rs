@@ -1,0 +1,322 @@
+//! Which rows of a listing are wanted, and what to say if there are none.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use clap::{Args, ValueEnum};
+
+/// What rows are filtered by; a listing that has no such thing takes no such filter.
+pub(super) trait Subject {
+    /// One and many of it, in words.
+    const NOUN: (&'static str, &'static str);
+    /// Filters that it takes, besides names.
+    const FILTERS: &'static [&'static str];
+
+    /// Its name.
+    fn name(&self) -> &str;
+
+    /// What tells it from others, where rows are counted: a service is one, whatever its frontends.
+    fn key(&self) -> String {
+        format!("{}/{}", self.namespace(), self.name())
+    }
+
+    /// Its namespace.
+    fn namespace(&self) -> &str {
+        ""
+    }
+
+    /// `TCP` or `UDP`.
+    fn protocol(&self) -> &str {
+        ""
+    }
+
+    /// Its addresses; those of one family count.
+    fn addresses(&self) -> Vec<IpAddr> {
+        Vec::new()
+    }
+
+    /// How it is.
+    fn state(&self) -> &str {
+        ""
+    }
+}
+
+/// See the fields.
+#[derive(Args, Clone, Debug, Default)]
+pub(super) struct Filter {
+    /// Only these: NAME, or NAMESPACE/NAME
+    #[arg(value_name = "NAME")]
+    pub(super) names: Vec<String>,
+    /// Only this namespace
+    #[arg(short, long, value_name = "NAME")]
+    pub(super) namespace: Option<String>,
+    /// All namespaces, which is the default
+    #[arg(short = 'A', long, conflicts_with = "namespace")]
+    pub(super) all_namespaces: bool,
+    /// Only this protocol
+    #[arg(long, value_name = "PROTOCOL", ignore_case = true)]
+    pub(super) protocol: Option<Protocol>,
+    /// Only this family of addresses
+    #[arg(long, value_name = "FAMILY")]
+    pub(super) family: Option<Family>,
+    /// Only endpoints, or connections, that are so
+    #[arg(long, value_name = "STATE", ignore_case = true)]
+    pub(super) state: Option<State>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Protocol {
+    Tcp,
+    Udp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Family {
+    #[value(name = "4")]
+    V4,
+    #[value(name = "6")]
+    V6,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum State {
+    /// New connections go there
+    InUse,
+    /// Terminating, and used as there is nothing better
+    LastResort,
+    /// Known, and no new connections go there
+    NotSelected,
+}
+
+impl State {
+    fn text(self) -> &'static str {
+        match self {
+            Self::InUse => "in use",
+            Self::LastResort => "last resort",
+            Self::NotSelected => "not selected",
+        }
+    }
+}
+
+/// What is left of a listing.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Kept<T> {
+    pub(super) rows: Vec<T>,
+    /// What people are told if that is nothing.
+    pub(super) empty: String,
+    /// Names that were asked for and are not there, each with what to do.
+    pub(super) missing: Vec<String>,
+}
+
+impl Filter {
+    /// Filters that were given and that a listing of `T` does not take.
+    pub(super) fn misplaced<T: Subject>(&self) -> Option<String> {
+        let given = self.given().into_iter().find(|given| !T::FILTERS.contains(given))?;
+        let all = T::FILTERS.join(", ");
+        let takes = if all.is_empty() { "names only".into() } else { format!("names, {all}") };
+        Some(format!("{given} makes no sense for {}; they are filtered by {takes}", T::NOUN.1))
+    }
+
+    fn given(&self) -> Vec<&'static str> {
+        [
+            (self.namespace.is_some(), "--namespace"),
+            (self.protocol.is_some(), "--protocol"),
+            (self.family.is_some(), "--family"),
+            (self.state.is_some(), "--state"),
+        ]
+        .into_iter()
+        .filter_map(|(given, flag)| given.then_some(flag))
+        .collect()
+    }
+
+    /// Keeps what is wanted.
+    pub(super) fn apply<T: Subject>(&self, rows: Vec<T>) -> Kept<T> {
+        let all = count(rows.iter());
+        let elsewhere = count(rows.iter().filter(|row| self.fits(*row) && self.is_named(*row)));
+        let missing = self.names.iter().filter_map(|name| self.missing(name, &rows)).collect();
+        let wanted = |row: &T| self.fits(row) && self.is_named(row) && self.is_here(row);
+        let rows: Vec<T> = rows.into_iter().filter(wanted).collect();
+        Kept { rows, empty: self.empty::<T>(all, elsewhere), missing }
+    }
+
+    fn empty<T: Subject>(&self, all: usize, elsewhere: usize) -> String {
+        let (one, many) = T::NOUN;
+        let are = |count: usize| match count {
+            1 => format!("there is 1 {one}"),
+            count => format!("there are {count} {many}"),
+        };
+        let namespace = self.namespace.as_deref();
+        match (namespace, all, elsewhere) {
+            (_, 0, _) => format!("no {many}"),
+            (Some(namespace), _, 1..) => {
+                let count = if elsewhere == 1 { "is 1".into() } else { format!("are {elsewhere}") };
+                format!("no {many} in namespace {namespace}; there {count} in others: -A")
+            }
+            _ => {
+                let given = self.given();
+                let what = if given.is_empty() { "of that name".into() } else { given.join(", ") };
+                format!("no {many} fit {what}; without, {}", are(all))
+            }
+        }
+    }
+
+    fn missing<T: Subject>(&self, name: &str, rows: &[T]) -> Option<String> {
+        let noun = T::NOUN.0;
+        if rows.iter().any(|row| is_called(row, name) && self.is_here(row)) {
+            return None;
+        }
+        // It may be somewhere else.
+        let bare = name.rsplit('/').next().unwrap_or(name);
+        let mut others: Vec<&str> =
+            rows.iter().filter(|row| row.name() == bare).map(Subject::namespace).collect();
+        others.sort_unstable();
+        others.dedup();
+        Some(match (&self.namespace, others.as_slice()) {
+            (_, []) | (None, [""]) => {
+                format!("no {noun} {name}; `balancing get {}` lists those there are", T::NOUN.1)
+            }
+            (Some(namespace), others) if !name.contains('/') => {
+                format!("no {noun} {name} in namespace {namespace}; there is one in {}", others.join(", "))
+            }
+            (_, others) => format!("no {noun} {name}; there is a {bare} in {}", others.join(", ")),
+        })
+    }
+
+    fn fits<T: Subject>(&self, row: &T) -> bool {
+        let protocol = |wanted: Protocol| match wanted {
+            Protocol::Tcp => row.protocol() == "TCP",
+            Protocol::Udp => row.protocol() == "UDP",
+        };
+        let family = |wanted: Family| row.addresses().iter().any(|ip| ip.is_ipv4() == (wanted == Family::V4));
+        self.protocol.is_none_or(protocol)
+            && self.family.is_none_or(family)
+            && self.state.is_none_or(|wanted| row.state() == wanted.text())
+    }
+
+    fn is_named<T: Subject>(&self, row: &T) -> bool {
+        self.names.is_empty() || self.names.iter().any(|name| is_called(row, name))
+    }
+
+    fn is_here<T: Subject>(&self, row: &T) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| row.namespace() == namespace)
+    }
+}
+
+fn count<'a, T: Subject + 'a>(rows: impl Iterator<Item = &'a T>) -> usize {
+    rows.map(Subject::key).collect::<BTreeSet<_>>().len()
+}
+
+fn is_called<T: Subject>(row: &T, name: &str) -> bool {
+    match name.split_once('/') {
+        Some((namespace, name)) => row.namespace() == namespace && row.name() == name,
+        None => row.name() == name,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Eq, Clone)]
+    struct Thing(&'static str, &'static str, &'static str, IpAddr, &'static str);
+
+    impl Subject for Thing {
+        const NOUN: (&'static str, &'static str) = ("thing", "things");
+        const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
+
+        fn namespace(&self) -> &str {
+            self.0
+        }
+
+        fn name(&self) -> &str {
+            self.1
+        }
+
+        fn protocol(&self) -> &str {
+            self.2
+        }
+
+        fn addresses(&self) -> Vec<IpAddr> {
+            vec![self.3]
+        }
+
+        fn state(&self) -> &str {
+            self.4
+        }
+    }
+
+    struct Plain;
+
+    impl Subject for Plain {
+        const NOUN: (&'static str, &'static str) = ("plain one", "plain ones");
+        const FILTERS: &'static [&'static str] = &[];
+
+        fn name(&self) -> &str {
+            "x"
+        }
+    }
+
+    fn things() -> Vec<Thing> {
+        let (v4, v6) = (IpAddr::from([10, 0, 0, 1]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 1]));
+        vec![
+            Thing("a", "web", "TCP", v4, "in use"),
+            Thing("a", "web", "UDP", v6, "not selected"),
+            Thing("b", "web", "TCP", v4, "in use"),
+            Thing("b", "dns", "UDP", v4, "last resort"),
+        ]
+    }
+
+    fn keep(change: impl FnOnce(&mut Filter)) -> Kept<Thing> {
+        let mut filter = Filter::default();
+        change(&mut filter);
+        filter.apply(things())
+    }
+
+    #[test]
+    fn every_filter_counts() {
+        assert_eq!(keep(|_| {}).rows, things());
+        assert_eq!(keep(|it| it.names = vec!["web".into()]).rows.len(), 3);
+        assert_eq!(keep(|it| it.names = vec!["b/web".into(), "dns".into()]).rows, &things()[2..]);
+        assert_eq!(keep(|it| it.namespace = Some("a".into())).rows, &things()[..2]);
+        assert_eq!(keep(|it| it.protocol = Some(Protocol::Udp)).rows.len(), 2);
+        assert_eq!(keep(|it| it.family = Some(Family::V6)).rows, &things()[1..2]);
+        assert_eq!(keep(|it| it.state = Some(State::LastResort)).rows, &things()[3..]);
+        let two = |it: &mut Filter| (it.namespace, it.protocol) = (Some("b".into()), Some(Protocol::Udp));
+        assert_eq!(keep(two).rows, &things()[3..]);
+    }
+
+    #[test]
+    fn nothing_is_said_with_what_to_do() {
+        let empty = |change: fn(&mut Filter)| keep(change).empty;
+        assert_eq!(Filter::default().apply(Vec::<Thing>::new()).empty, "no things");
+        let other = empty(|it| it.namespace = Some("c".into()));
+        assert_eq!(other, "no things in namespace c; there are 3 in others: -A");
+        let one = empty(|it| (it.namespace, it.family) = (Some("c".into()), Some(Family::V6)));
+        assert_eq!(one, "no things in namespace c; there is 1 in others: -A");
+        let none = empty(|it| (it.protocol, it.family) = (Some(Protocol::Tcp), Some(Family::V6)));
+        assert_eq!(none, "no things fit --protocol, --family; without, there are 3 things");
+    }
+
+    #[test]
+    fn names_that_are_not_there_are_said() {
+        let missing = |change: fn(&mut Filter)| keep(change).missing;
+        assert_eq!(missing(|it| it.names = vec!["web".into(), "b/dns".into()]), Vec::<String>::new());
+        assert_eq!(
+            missing(|it| it.names = vec!["wep".into(), "dns".into()]),
+            ["no thing wep; `balancing get things` lists those there are"]
+        );
+        assert_eq!(missing(|it| it.names = vec!["a/dns".into()]), ["no thing a/dns; there is a dns in b"]);
+        let here = missing(|it| (it.namespace, it.names) = (Some("a".into()), vec!["dns".into()]));
+        assert_eq!(here, ["no thing dns in namespace a; there is one in b"]);
+    }
+
+    #[test]
+    fn filters_that_make_no_sense_are_refused() {
+        let filter = Filter { protocol: Some(Protocol::Tcp), ..Filter::default() };
+        assert_eq!(filter.misplaced::<Thing>(), None);
+        assert_eq!(
+            filter.misplaced::<Plain>().as_deref(),
+            Some("--protocol makes no sense for plain ones; they are filtered by names only")
+        );
+        assert_eq!(Filter::default().misplaced::<Plain>(), None);
+    }
+}

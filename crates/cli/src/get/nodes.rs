@@ -1,0 +1,45 @@
+//! `balancing get nodes`: what the agent knows of nodes.
+
+use std::net::IpAddr;
+
+use agent::local::{self, Node, Request};
+
+use super::filter::Subject;
+use crate::{output::Row, place::Place};
+
+impl Subject for Node {
+    const NOUN: (&'static str, &'static str) = ("node", "nodes");
+    const FILTERS: &'static [&'static str] = &["--family"];
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.internal_ips.iter().chain(&self.external_ips).copied().collect()
+    }
+}
+
+impl Row for Node {
+    const HEADS: &'static [&'static str] = &["NODE", "THIS", "ZONE", "INTERNAL IPS", "EXTERNAL IPS"];
+    const NARROW: usize = 4;
+
+    fn cells(&self) -> Vec<String> {
+        let all = |ips: &[IpAddr]| match ips {
+            [] => "-".to_owned(),
+            ips => ips.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        };
+        vec![
+            self.name.clone(),
+            if self.here { "yes".into() } else { "-".into() },
+            self.zone.clone().unwrap_or_else(|| "-".into()),
+            all(&self.internal_ips),
+            all(&self.external_ips),
+        ]
+    }
+}
+
+/// All nodes by name. Only the agent knows them.
+pub(super) fn rows(place: &Place) -> anyhow::Result<Vec<Node>> {
+    Ok(local::ask_one(&place.socket, &Request::Nodes)?)
+}
