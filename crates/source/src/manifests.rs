@@ -16,6 +16,7 @@
 mod directory;
 mod parse;
 mod problem;
+mod signs;
 mod watch;
 
 use std::{
@@ -29,6 +30,7 @@ use tokio::{sync::mpsc::Sender, time};
 pub use directory::{Batch, Directory};
 pub use parse::{Content, Fault, parse};
 pub use problem::{Problem, Severity};
+pub use signs::Signs;
 use watch::Watch;
 
 use crate::Error;
@@ -86,9 +88,10 @@ impl Manifests {
         loop {
             watch.follow();
             let started = Instant::now();
+            let signs = watch.take_signs();
             // Reading and parsing may take long: not on a thread that others wait for.
             let scan = tokio::task::spawn_blocking(move || {
-                let batch = directory.scan();
+                let batch = directory.scan_after(&signs);
                 (directory, batch)
             });
             let Ok((scanned, batch)) = scan.await else {

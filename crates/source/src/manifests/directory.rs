@@ -17,6 +17,7 @@ use model::{Change, Kind, Object, ObjectId, ObjectName};
 use super::{
     parse::{Content, Fault, parse},
     problem::{Problem, Severity},
+    signs::Signs,
 };
 
 /// No file that is meant is larger.
@@ -24,7 +25,7 @@ const MAX_BYTES: u64 = 64 << 20;
 /// A file that was written this shortly before it was read may be written again without a visible change of
 /// its time: the clock of a filesystem ticks every 4 or 10 ms.
 const FRESH: Duration = Duration::from_millis(50);
-/// How long a file that is written over and over is not believed to say less than before.
+/// For how long a file that is written over and over must say the same to be believed to say less than before.
 const DOUBT: Duration = Duration::from_millis(300);
 /// How often a file is read that changes while it is read.
 const ATTEMPTS: usize = 3;
@@ -69,8 +70,8 @@ struct Entry {
     known: bool,
     /// What was read last, and since when it has been that.
     seen: Option<(Stamp, Instant)>,
-    /// Since when it says less than before without having settled.
-    doubted: Option<Instant>,
+    /// What it says that is less than before, though it has not settled, and since when it has said just that.
+    doubted: Option<(u64, Instant)>,
 }
 
 impl Entry {
@@ -92,16 +93,20 @@ impl Entry {
     }
 
     /// Whether to believe a file that may still be being written, as `cp` or a shell do: at once if it only
-    /// adds to what it said, else for a moment not.
-    fn believes(&mut self, parsed: &Result<Content, Fault>) -> bool {
-        let adds = parsed
-            .as_ref()
-            .is_ok_and(|content| self.content.objects.keys().all(|id| content.objects.contains_key(id)));
-        let now = Instant::now();
+    /// adds to what it said, else only if it says the same whenever it is looked at. A copy over a slow line never does.
+    fn believes(&mut self, parsed: &Result<Content, Fault>, digest: u64) -> bool {
+        // An object that has changed may be one that is not written to its end.
+        let adds = parsed.as_ref().is_ok_and(|content| {
+            self.content.objects.iter().all(|(id, object)| content.objects.get(id) == Some(object))
+        });
         if adds {
             self.doubted = None;
+            return true;
         }
-        adds || now.duration_since(*self.doubted.get_or_insert(now)) > DOUBT
+        let now = Instant::now();
+        let since = self.doubted.filter(|(said, _)| *said == digest).map_or(now, |(_, since)| since);
+        self.doubted = Some((digest, since));
+        now.duration_since(since) > DOUBT
     }
 }
 
@@ -151,6 +156,11 @@ impl Directory {
 
     /// Looks at the directory and says what changed.
     pub fn scan(&mut self) -> Batch {
+        self.scan_after(&Signs::default())
+    }
+
+    /// The same, after these signs.
+    pub fn scan_after(&mut self, signs: &Signs) -> Batch {
         let mut batch = Batch::default();
         let found = match self.list() {
             Ok(found) => found,
@@ -172,7 +182,7 @@ impl Directory {
         for (name, metadata) in found {
             let stamp = metadata.as_ref().ok().map(Stamp::of);
             if self.files.get(&name).is_none_or(|entry| entry.stamp.is_none() || entry.stamp != stamp) {
-                batch.unsettled |= !self.read(&name, metadata, &mut touched);
+                batch.unsettled |= !self.read(&name, metadata, signs, &mut touched);
             }
         }
         batch.whole = self.files.values().all(|entry| entry.known);
@@ -225,6 +235,7 @@ impl Directory {
         &mut self,
         name: &OsStr,
         metadata: io::Result<Metadata>,
+        signs: &Signs,
         touched: &mut BTreeSet<ObjectId>,
     ) -> bool {
         let read = metadata.and_then(|metadata| read_file(&self.path.join(name), &metadata));
@@ -232,11 +243,11 @@ impl Directory {
         let settled = match read {
             Ok(Some(read)) => {
                 let digest = digest(&read.bytes);
-                let settled = entry.is_at_rest(read.stamp);
+                let settled = entry.is_at_rest(read.stamp) && !signs.is_being_written(name);
                 entry.stamp = settled.then_some(read.stamp);
                 if entry.digest != Some(digest) {
                     let parsed = parse_bytes(&read.bytes);
-                    if settled || entry.believes(&parsed) {
+                    if settled || signs.is_renamed(name) || entry.believes(&parsed, digest) {
                         entry.digest = Some(digest);
                         self.adopt(name, &mut entry, parsed, touched);
                     }

@@ -4,7 +4,7 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use notify::{
@@ -13,12 +13,16 @@ use notify::{
 };
 use tokio::sync::Notify;
 
-use super::problem::{Problem, Severity};
+use super::{
+    problem::{Problem, Severity},
+    signs::Signs,
+};
 
 /// Watches a path, whichever directory is there.
 pub(super) struct Watch {
     path: PathBuf,
     sign: Arc<Notify>,
+    signs: Arc<Mutex<Signs>>,
     watcher: Option<RecommendedWatcher>,
     /// Device and inode of the directory that is watched.
     watched: Option<(u64, u64)>,
@@ -28,10 +32,20 @@ pub(super) struct Watch {
 impl Watch {
     pub(super) fn new(path: &Path) -> Self {
         let sign = Arc::new(Notify::new());
-        let mut watch =
-            Self { path: path.to_owned(), sign: sign.clone(), watcher: None, watched: None, error: None };
+        let signs = Arc::new(Mutex::new(Signs::default()));
+        let mut watch = Self {
+            path: path.to_owned(),
+            sign: sign.clone(),
+            signs: signs.clone(),
+            watcher: None,
+            watched: None,
+            error: None,
+        };
         match notify::recommended_watcher(move |event| {
             if is_change(&event) {
+                if let Ok(event) = &event {
+                    signs.lock().unwrap_or_else(PoisonError::into_inner).note(event);
+                }
                 sign.notify_one();
             }
         }) {
@@ -59,6 +73,11 @@ impl Watch {
                 Err(error) => self.error = Some(error.to_string()),
             }
         }
+    }
+
+    /// What is known of single files since this was last asked.
+    pub(super) fn take_signs(&self) -> Signs {
+        self.signs.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Returns when something may have changed.

@@ -91,7 +91,7 @@ fn yaml_yml_and_json_files_are_read_and_others_are_not() {
         r#"{"apiVersion":"v1","kind":"Service","metadata":{"name":"c"},"spec":{"clusterIP":"None"}}"#,
     );
     for name in [".hidden.yaml", "backup.yaml~", "notes.txt", "yaml", "d.yaml.tmp"] {
-        world.write(name, &service("no"));
+        world.write(name, service("no"));
     }
     fs::create_dir(world.path("sub.yaml")).unwrap();
     assert_eq!(world.look(), ["a", "b", "c"]);
@@ -258,7 +258,7 @@ fn links_are_followed_as_in_a_mounted_config_map() {
     let mut world = World::new();
     for (version, name) in [("..v1", "a"), ("..v2", "b")] {
         fs::create_dir(world.path(version)).unwrap();
-        world.write(&format!("{version}/x.yaml"), &service(name));
+        world.write(&format!("{version}/x.yaml"), service(name));
     }
     symlink("..v1", world.path("..data")).unwrap();
     symlink("..data/x.yaml", world.path("x.yaml")).unwrap();
