@@ -19,7 +19,7 @@ mod resolve;
 mod setting;
 mod value;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use kernel::{Pins, Sizes, pins};
 
@@ -45,6 +45,12 @@ settings! {
 
     /// Which decisions become events: off, failures, sampled=N (one in N) or all
     events: EventLevel = EventLevel::Failures, "LEVEL";
+
+    /// How often everything is compared with what the kernel really holds; every fourth time the sockets too
+    audit_interval: Duration = Duration::from_secs(30), "DURATION";
+
+    /// Reset TCP connections too when their backend stops being usable; else only connected UDP sockets are closed
+    reset_tcp: bool = false, "";
 
     /// Service ports that the tables have room for; fixed when the maps are made
     max_services: Entries<4_194_304> = Entries(Sizes::default().services), "N";

@@ -7,7 +7,10 @@ use std::{
 
 use host::CgroupRoot;
 use jiff::Timestamp;
-use observe::event::{Decision, Line, Lost, SCHEMA};
+use observe::{
+    Destroyed,
+    event::{Decision, Line, Lost, SCHEMA},
+};
 use tokio::sync::broadcast;
 
 /// Events remembered for those who ask later.
@@ -40,6 +43,11 @@ impl EventLog {
     /// Adds a decision.
     pub fn add(&mut self, decision: Decision) {
         self.push(&Line::Decision(Box::new(decision)));
+    }
+
+    /// Adds a socket whose connection was ended.
+    pub fn add_destroyed(&mut self, socket: Destroyed) {
+        self.push(&Line::Destroyed(Box::new(socket)));
     }
 
     /// The ring buffer's count of lost events is `total` now; is that news?

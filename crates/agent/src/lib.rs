@@ -12,6 +12,7 @@ pub mod local;
 mod lock;
 pub mod reconcile;
 mod run;
+mod sockets;
 pub mod status;
 
 pub use config::{Config, EventLevel};

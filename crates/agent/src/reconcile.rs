@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use abi::frontend::backend_flag;
 use kernel::{Contents, TableStore};
 use model::{Change, Cluster, Dirty, ObjectName, View};
 use plan::{
@@ -17,6 +18,8 @@ use plan::{
 pub struct Round {
     /// Single writes.
     pub writes: usize,
+    /// Some backend has stopped being usable.
+    pub lost_backends: bool,
     /// In words, one line.
     pub summary: String,
     /// What the tables had no room for.
@@ -138,7 +141,12 @@ impl<S: TableStore> Reconciler<S> {
             return Err(error);
         }
         self.touched = Touched::default();
-        Ok(Round { writes: plan.len(), summary: plan.to_string(), refused: plan.refused })
+        Ok(Round {
+            writes: plan.len(),
+            lost_backends: loses_backends(&plan),
+            summary: plan.to_string(),
+            refused: plan.refused,
+        })
     }
 
     /// Looks at everything in the next round.
@@ -193,6 +201,16 @@ impl<S: TableStore> Reconciler<S> {
     pub fn inconsistencies(&self) -> &[Inconsistency] {
         &self.inconsistencies
     }
+}
+
+/// Does it take from a backend that it may be used?
+fn loses_backends(plan: &Plan) -> bool {
+    plan.phases.iter().any(|phase| match phase {
+        Phase::Backends(writes) | Phase::RetireBackends(writes) => {
+            writes.iter().any(|(_, backend)| backend.flags & backend_flag::USABLE == 0)
+        }
+        _ => false,
+    })
 }
 
 fn write<S: TableStore>(store: &mut S, plan: &Plan) -> Result<(), kernel::Error> {

@@ -6,6 +6,7 @@
 
 mod look;
 mod report;
+mod search;
 
 use std::{
     collections::BTreeMap,
@@ -32,6 +33,7 @@ use crate::{
     config::EventLevel,
     event_log::EventLog,
     lock::Lock,
+    sockets::{self, Sockets},
 };
 
 /// How often events are read: the ring buffer holds 8,192 and calls nobody, since a wake-up costs the client as
@@ -39,8 +41,8 @@ use crate::{
 const EVENTS: Duration = Duration::from_millis(20);
 /// How long events are read in one go, so that tables don't wait for them.
 const EVENTS_AT_ONCE: Duration = Duration::from_millis(10);
-/// How often everything is compared with what the maps really hold.
-const AUDIT: Duration = Duration::from_secs(30);
+/// Everything is compared with what the maps really hold no more often than this.
+const AUDIT: Duration = Duration::from_millis(100);
 /// How often the small things are looked at: is it paused, are the programs still attached.
 const LOOK: Duration = Duration::from_secs(1);
 /// Files that it takes: about 40 of its own, and conversations.
@@ -60,14 +62,14 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     let (mut agent, mut inputs) = Agent::start(config)?;
     let mut stop = pin!(stop);
     let mut events_due = interval(EVENTS);
-    let mut audit_due = interval(AUDIT);
+    let mut audit_due = interval(agent.config.audit_interval.max(AUDIT));
     let mut look_due = interval(LOOK);
     for due in [&mut events_due, &mut audit_due, &mut look_due] {
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
     }
     audit_due.reset();
     loop {
-        let retry = agent.retry_at;
+        let (retry, sockets) = (agent.retry_at, agent.sockets.next());
         tokio::select! {
             biased;
             () = &mut stop => {
@@ -87,6 +89,8 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
             () = sleep_until(retry), if retry.is_some() => agent.round(),
             Some(question) = inputs.questions.recv() => agent.answer(question),
             Some(()) = inputs.graces.recv() => agent.grace_passed(),
+            Some(done) = inputs.sockets.recv() => agent.searched(done),
+            () = sleep_until(sockets), if sockets.is_some() => agent.search(),
             _ = audit_due.tick() => agent.audit(),
             _ = look_due.tick() => agent.look(),
             _ = events_due.tick() => agent.read_events(&mut inputs.events),
@@ -105,6 +109,7 @@ struct Inputs {
     updates: mpsc::Receiver<Update>,
     questions: mpsc::Receiver<Question>,
     graces: mpsc::Receiver<()>,
+    sockets: mpsc::Receiver<sockets::Done>,
     events: Events,
 }
 
@@ -127,6 +132,7 @@ struct Agent {
     retry_pause: Duration,
     grace: Option<GracePeriod>,
     graces: mpsc::Sender<()>,
+    sockets: Sockets,
     log: EventLog,
     paused: bool,
     sources: Vec<Problem>,
@@ -196,6 +202,7 @@ impl Agent {
         tokio::spawn(manifests.run(to_updates));
         let questions = answer::serve(&config.socket, &config.node_name)?;
         let (graces, passed) = mpsc::channel(1);
+        let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         tracing::info!(
             node = config.node_name,
             manifests = %config.manifests.display(),
@@ -217,6 +224,7 @@ impl Agent {
             retry_pause: RETRY.0,
             grace: None,
             graces,
+            sockets,
             log,
             paused,
             sources: Vec::new(),
@@ -229,7 +237,7 @@ impl Agent {
             started: Instant::now(),
             _lock: lock,
         };
-        Ok((agent, Inputs { updates, questions, graces: passed, events }))
+        Ok((agent, Inputs { updates, questions, graces: passed, sockets: searches, events }))
     }
 
     fn take(&mut self, update: Update) {
@@ -276,6 +284,8 @@ impl Agent {
             Err(error) => {
                 tracing::error!("{error}; trying again in {:?}", self.retry_pause);
                 self.failures.insert(ROUND, error.to_string());
+                // Some of it may have been written.
+                self.sockets.backends_lost();
                 self.retry_at = Some(Instant::now() + self.retry_pause);
                 self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
             }
@@ -300,6 +310,9 @@ impl Agent {
             tracing::error!("{refusal}");
         }
         self.refused = round.refused;
+        if round.lost_backends {
+            self.sockets.backends_lost();
+        }
         if round.writes > 0 {
             self.rounds += 1;
             tracing::info!(took = ?begun.elapsed(), "tables: {}", round.summary);
@@ -315,6 +328,8 @@ impl Agent {
         };
         let installed = kernel::install(loaded, &self.config.bpffs, &self.config.sizes(), &self.cgroup)?;
         (self.in_force, self.were_in_force) = (true, true);
+        // Also what happened while no agent ran (R27).
+        self.sockets.backends_lost();
         if let Some(carried) = installed.carried {
             tracing::info!(sockets = carried.sockets, lost = carried.lost, "sockets carried to a new layout");
         }
@@ -356,6 +371,7 @@ impl Agent {
         if !self.in_force {
             return;
         }
+        self.sockets.audit();
         match self.reconciler.audit() {
             Ok(differences) => {
                 self.failures.remove(AUDIT_OF_TABLES);

@@ -4,7 +4,10 @@ use std::process::ExitCode;
 
 use agent::{EventLevel, local};
 use clap::{Args, ValueEnum};
-use observe::event::{Decision, Line};
+use observe::{
+    Destroyed,
+    event::{Decision, Line},
+};
 
 use crate::{output::print, place::Place};
 
@@ -68,8 +71,10 @@ impl Options {
             let parsed: Line = serde_json::from_str(&line)?;
             match &parsed {
                 Line::Decision(decision) if !self.wants(decision) => continue,
+                Line::Destroyed(socket) if !self.wants_destroyed(socket) => continue,
                 _ if self.output == Form::Json => print(&line)?,
                 Line::Decision(decision) => print(&text(decision))?,
+                Line::Destroyed(socket) => print(&destroyed(socket))?,
                 Line::Lost(lost) => {
                     print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
                 }
@@ -86,6 +91,29 @@ impl Options {
             && self.service.as_ref().is_none_or(service)
             && self.pid.is_none_or(|pid| decision.client.pid == Some(pid))
     }
+
+    /// Nobody asked for it, so it has no verdict and no process.
+    fn wants_destroyed(&self, socket: &Destroyed) -> bool {
+        let service = |(namespace, name): &(String, String)| {
+            socket.service.as_ref().is_some_and(|it| it.namespace == *namespace && it.name == *name)
+        };
+        self.service.as_ref().is_none_or(service) && self.verdict.is_none() && self.pid.is_none()
+    }
+}
+
+fn destroyed(socket: &Destroyed) -> String {
+    let service = socket.service.as_ref().map_or(String::new(), |service| {
+        let colon = if service.port.is_empty() { "" } else { ":" };
+        format!("  {}/{}{colon}{}", service.namespace, service.name, service.port)
+    });
+    format!(
+        "{}  destroyed ({})  {} {} -> {}{service}",
+        socket.time.strftime("%H:%M:%S%.3f"),
+        socket.destroyed,
+        socket.protocol,
+        socket.original.socket_addr(),
+        socket.backend.socket_addr(),
+    )
 }
 
 fn text(decision: &Decision) -> String {

@@ -77,6 +77,12 @@ fn screen(status: &Status, format: Format) -> String {
         ("decisions", if decisions.is_empty() { "none yet".into() } else { decisions.join(", ") }),
         ("events", format!("level {}, {} lost in the kernel", status.events, status.events_lost)),
         ("audits", format!("{} differences found", status.audit_differences)),
+        (
+            "sockets",
+            format!(
+                "{} destroyed as their backend had gone, {} left slots freed",
+                status.sockets_destroyed, status.slots_freed
+            ),
         ),
     ];
     if format == Format::Wide {

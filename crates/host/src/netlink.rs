@@ -1,7 +1,6 @@
 //! Netlink: messages, their attributes, and dumps.
 //!
-//! By hand: the crates for it know nothing of socket storage in `sock_diag` answers, and of the rest we need two
-//! kinds of messages.
+//! By hand: of all that the crates for it know we need three kinds of messages, and none of their runtimes.
 
 use std::{io, mem::size_of, os::fd::OwnedFd, time::Duration};
 
@@ -110,6 +109,7 @@ pub(crate) fn attribute(part: &[u8], kind: u16) -> Option<&[u8]> {
 }
 
 /// Appends an attribute.
+#[cfg(test)]
 pub(crate) fn put_attribute(part: &mut Vec<u8>, kind: u16, value: &[u8]) {
     let length = ATTRIBUTE_HEADER + value.len();
     part.extend((length as u16).to_ne_bytes());

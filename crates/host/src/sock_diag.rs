@@ -6,26 +6,18 @@
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::{AsRawFd, BorrowedFd},
 };
 
 use rustix::net::netlink;
 
 use crate::{
     error::{Error, Result},
-    netlink::{Netlink, attribute, attributes, put_attribute, u16_be_at, u32_at},
+    netlink::{Netlink, u16_be_at, u32_at},
 };
 
 /// Kinds of messages, linux/sock_diag.h.
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
-
-/// Attributes of requests and answers, linux/inet_diag.h and linux/sock_diag.h.
-const INET_DIAG_REQ_SK_BPF_STORAGES: u16 = 2;
-const SK_DIAG_BPF_STORAGE_REQ_MAP_FD: u16 = 1;
-const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
-const SK_DIAG_BPF_STORAGE: u16 = 1;
-const SK_DIAG_BPF_STORAGE_MAP_VALUE: u16 = 3;
 
 /// `struct inet_diag_sockid`, and where it is in `struct inet_diag_msg`, which is so long.
 const ID: usize = 48;
@@ -88,8 +80,6 @@ pub struct InetSocket {
     pub local: SocketAddr,
     /// The other end; unspecified where it is not connected.
     pub remote: SocketAddr,
-    /// Value of the socket storage map that was asked for; empty if the socket has none.
-    pub storage: Vec<u8>,
 }
 
 impl InetSocket {
@@ -99,9 +89,9 @@ impl InetSocket {
         word(40) | word(44) << 32
     }
 
-    /// Reads `struct inet_diag_msg` and what follows it.
+    /// Reads `struct inet_diag_msg`.
     fn parse(transport: Transport, message: &[u8]) -> Option<Self> {
-        let (fixed, rest) = message.split_at_checked(ANSWER)?;
+        let (fixed, _) = message.split_at_checked(ANSWER)?;
         let [family, state, ..] = *fixed else { return None };
         let id: [u8; ID] = fixed.get(ID_IN_ANSWER..ID_IN_ANSWER + ID)?.try_into().ok()?;
         let end = |port, address: usize| {
@@ -117,10 +107,6 @@ impl InetSocket {
             };
             Some(SocketAddr::new(ip, u16_be_at(&id, port)?))
         };
-        let storages = attribute(rest, INET_DIAG_SK_BPF_STORAGES).unwrap_or_default();
-        let storage = attributes(storages)
-            .filter(|(kind, _)| *kind == SK_DIAG_BPF_STORAGE)
-            .find_map(|(_, storage)| attribute(storage, SK_DIAG_BPF_STORAGE_MAP_VALUE));
         Some(Self {
             id,
             family,
@@ -129,7 +115,6 @@ impl InetSocket {
             inode: u32_at(fixed, 68)?,
             local: end(0, 4)?,
             remote: end(2, 20)?,
-            storage: storage.unwrap_or_default().to_vec(),
         })
     }
 }
@@ -152,22 +137,10 @@ impl SockDiag {
         netlink.map(Self).map_err(|source| error("socket(NETLINK_SOCK_DIAG)", "sockets", source))
     }
 
-    /// Lists the sockets of one protocol, IPv4 and IPv6, that are in one of `states` (bits, `1 << state`), each with
-    /// its value in the socket storage map `storage` if it has one.
-    pub fn list(
-        &mut self,
-        transport: Transport,
-        states: u32,
-        storage: Option<BorrowedFd<'_>>,
-        mut see: impl FnMut(InetSocket),
-    ) -> Result<()> {
+    /// Lists the sockets of one protocol, IPv4 and IPv6, that are in one of `states` (bits, `1 << state`).
+    pub fn list(&mut self, transport: Transport, states: u32, mut see: impl FnMut(InetSocket)) -> Result<()> {
         for family in [libc::AF_INET, libc::AF_INET6] {
-            let mut request = request(family as u8, transport, states, &[0; ID]);
-            if let Some(map) = storage {
-                let mut maps = Vec::new();
-                put_attribute(&mut maps, SK_DIAG_BPF_STORAGE_REQ_MAP_FD, &map.as_raw_fd().to_ne_bytes());
-                put_attribute(&mut request, INET_DIAG_REQ_SK_BPF_STORAGES, &maps);
-            }
+            let request = request(family as u8, transport, states, &[0; ID]);
             let mut odd = false;
             let listed = self.0.dump(SOCK_DIAG_BY_FAMILY, &request, |message| {
                 match InetSocket::parse(transport, message) {
@@ -244,24 +217,11 @@ mod tests {
             assert_eq!((socket.state, socket.inode), (state::ESTABLISHED, 1234));
             assert_eq!(socket.local, "10.0.0.1:4000".parse().unwrap());
             assert_eq!(socket.remote, "10.0.0.2:80".parse().unwrap());
-            assert!(socket.storage.is_empty());
             // Closing it names the very id, in its own family.
             let request = request(socket.family, socket.transport, u32::MAX, &socket.id);
             assert_eq!((request.len(), i32::from(request[0])), (56, family));
             assert_eq!(request[8..], message[4..52]);
         }
-    }
-
-    #[test]
-    fn the_value_of_the_storage_is_found_among_other_attributes() {
-        let (mut storage, mut storages) = (Vec::new(), Vec::new());
-        put_attribute(&mut storage, 2, &9u32.to_ne_bytes());
-        put_attribute(&mut storage, SK_DIAG_BPF_STORAGE_MAP_VALUE, b"what we know");
-        put_attribute(&mut storages, SK_DIAG_BPF_STORAGE, &storage);
-        let mut message = answer(libc::AF_INET);
-        put_attribute(&mut message, 8, &[0]);
-        put_attribute(&mut message, INET_DIAG_SK_BPF_STORAGES, &storages);
-        assert_eq!(InetSocket::parse(Transport::Tcp, &message).unwrap().storage, b"what we know");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use testkit::{Namespace, require_root};
 
 fn list(transport: Transport, states: u32) -> Vec<InetSocket> {
     let mut sockets = Vec::new();
-    SockDiag::open().unwrap().list(transport, states, None, |socket| sockets.push(socket)).unwrap();
+    SockDiag::open().unwrap().list(transport, states, |socket| sockets.push(socket)).unwrap();
     sockets
 }
 
@@ -98,8 +98,10 @@ fn a_socket_leads_to_a_namespace_that_nothing_else_does() {
     assert!(!inodes().contains(&own.inode));
     let cookie = socket_cookie(&socket).unwrap();
     let mut found = Vec::new();
-    find_sockets(&HashSet::from([cookie, u64::MAX]), |cookie, namespace| found.push((cookie, namespace)))
-        .unwrap();
+    find_sockets(&HashSet::from([cookie, u64::MAX]), |cookie, socket| {
+        found.push((cookie, socket.namespace().unwrap()));
+    })
+    .unwrap();
     let [(of, namespace)] = found.as_slice() else { panic!("{found:?}") };
     assert_eq!((*of, namespace.inode()), (cookie, own.inode));
     assert!(namespace.run(|| with_cookie(Transport::Udp, cookie)).unwrap().is_some());

@@ -1,24 +1,26 @@
-//! What living sockets hold: read from the slots, and from socket storage as the kernel lists it; and freeing the
+//! What living sockets hold: read from the slots, and from socket storage by a descriptor; and freeing the
 //! slots of sockets that are gone without having said so.
 //!
 //! The words and the protocols are those of `abi::slot` and `datapath::sockets`. Reading changes nothing and holds up
 //! nobody. Freeing is done in two steps with an RCU grace period between them, see [`Slots::free`].
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use abi::{
     Address, Backend, Endpoint, Pair, Slot,
-    slot::{Entry, Ids, Meta, STORED_PAIRS, owner, pair_flag, pair_state},
+    slot::{Entry, Ids, Meta, owner, pair_flag, pair_state},
 };
 
 use crate::{
     Error, Maps,
-    maps::PinnedMap,
     sys::{self, Mapping},
 };
 
 /// Words of a [`Pair`], in order.
 const PAIR_WORDS: usize = size_of::<Pair>() / size_of::<u64>();
+
+/// Words of a socket's storage.
+const STORED_WORDS: usize = size_of::<abi::Pairs>() / size_of::<u64>();
 
 /// One destination of one socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,18 +73,11 @@ impl Connection {
     }
 }
 
-/// The connections in a socket's value of the map `pairs`; none if it is of another layout.
-pub fn stored(cookie: u64, value: &[u8]) -> Vec<Connection> {
-    let words: Vec<u64> = value
-        .chunks_exact(size_of::<u64>())
-        .filter_map(|word| Some(u64::from_ne_bytes(word.try_into().ok()?)))
-        .collect();
+/// The connections in the words of a socket's value of the map `pairs`.
+fn stored(cookie: u64, words: &[u64; STORED_WORDS]) -> Vec<Connection> {
     // The clock, then the pairs.
-    let Some((_, pairs)) = words.split_first().filter(|_| value.len() == size_of::<abi::Pairs>()) else {
-        return Vec::new();
-    };
+    let [_, pairs @ ..] = words;
     let (pairs, _) = pairs.as_chunks::<PAIR_WORDS>();
-    debug_assert_eq!(pairs.len(), STORED_PAIRS);
     pairs.iter().filter_map(|words| Connection::read(cookie, *words)).collect()
 }
 
@@ -131,16 +126,27 @@ impl Slots {
         (0..self.count).filter_map(|index| Some((index, self.slot(index)?)))
     }
 
-    /// The first destination of each socket that has a slot. What a socket has besides is in its storage: see
-    /// [`Slots::use_storage`].
+    /// The first destination of each socket that has a slot. What a socket has besides is in its storage:
+    /// [`Maps::stored`].
     pub fn connections(&self) -> impl Iterator<Item = Connection> {
         self.slots().filter_map(|(_, slot)| read(slot))
     }
 
+    fn of(&self, cookie: u64) -> Option<&Slot> {
+        self.slot(usize::try_from(cookie % self.count.max(1) as u64).ok()?)
+    }
+
     /// What this socket's slot says now, if it has one.
     pub fn connection(&self, cookie: u64) -> Option<Connection> {
-        let index = usize::try_from(cookie % self.count.max(1) as u64).ok()?;
-        self.slot(index).and_then(read).filter(|connection| connection.cookie == cookie)
+        self.of(cookie).and_then(read).filter(|connection| connection.cookie == cookie)
+    }
+
+    /// May this socket have storage?
+    pub fn uses_storage(&self, cookie: u64) -> bool {
+        self.of(cookie).is_some_and(|slot| {
+            let held = slot.owner.load();
+            held & if held & owner::COOKIE == cookie { owner::MORE } else { owner::OVERFLOW } != 0
+        })
     }
 
     /// May some sockets have storage?
@@ -237,9 +243,14 @@ fn read(slot: &Slot) -> Option<Connection> {
 }
 
 impl Maps {
-    /// Descriptor of the socket storage map, for asking the kernel for its values.
-    pub fn storage(&self) -> BorrowedFd<'_> {
-        self.pairs.fd()
+    /// What the storage of a socket holds, by any descriptor of it that is ours.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn stored(&self, cookie: u64, socket: BorrowedFd<'_>) -> Result<Vec<Connection>, Error> {
+        let words: Option<[u64; STORED_WORDS]> = sys::lookup(self.pairs.fd(), &socket.as_raw_fd())
+            .map_err(self.pairs.error("BPF_MAP_LOOKUP_ELEM"))?;
+        Ok(words.map_or_else(Vec::new, |words| stored(cookie, &words)))
     }
 
     /// One entry of `backends`; `None` past its end.
@@ -247,12 +258,8 @@ impl Maps {
     /// # Errors
     /// The kernel refuses.
     pub fn backend(&self, index: u32) -> Result<Option<Backend>, Error> {
-        lookup(&self.backends, index)
+        sys::lookup(self.backends.fd(), &index).map_err(self.backends.error("BPF_MAP_LOOKUP_ELEM"))
     }
-}
-
-fn lookup(map: &PinnedMap, index: u32) -> Result<Option<Backend>, Error> {
-    sys::lookup(map.fd(), &index).map_err(map.error("BPF_MAP_LOOKUP_ELEM"))
 }
 
 #[cfg(test)]

@@ -412,6 +412,11 @@ pub(crate) struct Mapping {
     len: usize,
 }
 
+// SAFETY: the mapping belongs to nobody's thread, and what is in it is atomics.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
 impl Mapping {
     /// Maps `len` bytes of `map`, writable.
     pub(crate) fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {

@@ -7,6 +7,8 @@ use jiff::{Timestamp, Unit};
 use model::ObjectName;
 use serde::{Deserialize, Serialize};
 
+use crate::Destroyed;
+
 /// Version of the lines' schema.
 pub const SCHEMA: u32 = 1;
 
@@ -18,6 +20,8 @@ pub enum Line {
     Decision(Box<Decision>),
     /// Decisions that are missing from here on.
     Lost(Lost),
+    /// A socket whose connection was ended.
+    Destroyed(Box<Destroyed>),
 }
 
 /// One decision.

@@ -42,6 +42,8 @@ impl Agent {
         let (others, unlike): (Vec<_>, Vec<_>) =
             self.strangers.iter().partition(|stranger| stranger.name.is_none() || stranger.is_ours());
         problems.extend(others.into_iter().map(|stranger| self.about(stranger)));
+        problems
+            .extend(self.sockets.problem.iter().map(|problem| format!("looking after sockets: {problem}")));
         problems.extend(self.refused.iter().map(ToString::to_string));
         problems.extend(self.reconciler.desired().conflicts().map(|conflict| {
             let waiting: Vec<String> = conflict.waiting.iter().map(ToString::to_string).collect();
@@ -83,6 +85,8 @@ impl Agent {
             events_lost: store.events_lost().unwrap_or_default(),
             rounds: self.rounds,
             audit_differences: self.audit_differences,
+            sockets_destroyed: self.sockets.destroyed,
+            slots_freed: self.sockets.freed,
             problems,
             notices,
         }

@@ -69,13 +69,14 @@ fn storage_is_read_as_the_kernel_gives_it() {
     fill(&pairs.pairs[7], pair_flag::CONNECTED, 3);
     let words = |pair: &Pair| {
         let Pair { vip: [a, b], backend: [c, d], meta, ids, service } = pair;
-        [a, b, c, d, meta, ids, service].map(|word| word.load().to_ne_bytes()).concat()
+        [a, b, c, d, meta, ids, service].map(|word| word.load())
     };
-    let mut value = 42u64.to_ne_bytes().to_vec();
-    value.extend(pairs.pairs.iter().flat_map(words));
+    let mut value = [42; STORED_WORDS];
+    for (place, word) in value.iter_mut().skip(1).zip(pairs.pairs.iter().flat_map(words)) {
+        *place = word;
+    }
     assert_eq!(stored(COOKIE, &value), [expected(false), expected(true)]);
-    assert_eq!(stored(COOKIE, &value[8..]), []);
-    assert_eq!(stored(COOKIE, &[]), []);
+    assert_eq!(stored(COOKIE, &[0; STORED_WORDS]), []);
 }
 
 #[test]

@@ -1,0 +1,22 @@
+//! Looking after sockets: begun here, done elsewhere, told of here.
+
+use kernel::LiveTables;
+
+use super::Agent;
+use crate::sockets;
+
+impl Agent {
+    pub(super) fn search(&mut self) {
+        // Just now, not when it was looked at last.
+        let paused = self.reconciler.store().settings().is_ok_and(|settings| settings.paused != 0);
+        self.sockets.begin(paused);
+    }
+
+    /// A search is over.
+    pub(super) fn searched(&mut self, done: sockets::Done) {
+        for closed in self.sockets.finish(done) {
+            let tables = LiveTables::new(self.reconciler.store());
+            self.log.add_destroyed(sockets::event(&self.config.node_name, &closed, &tables));
+        }
+    }
+}
