@@ -3,7 +3,9 @@
 use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use abi::Name;
+use kernel::TableStore;
 use model::{Backend, Cluster, Family, ObjectName, Protocol, Service, ServicePortName, Traffic, standings};
+use plan::{Conflict, Desired};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -11,7 +13,7 @@ use tokio::{
 };
 
 use crate::{
-    Error,
+    Error, Reconciler,
     event_log::lost_line,
     local::{Endpoint, Node, PortEndpoints, Request},
     status::Status,
@@ -210,6 +212,28 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<(String, usize)> {
     ]
     .map(|(kind, count)| (kind.to_owned(), count))
     .into()
+}
+
+/// Services that keep what they had, because nobody knows yet what they should have.
+pub(crate) fn held<S: TableStore>(reconciler: &Reconciler<S>) -> Vec<String> {
+    let held = reconciler.held().iter();
+    held.map(|service| format!("Service {service}: no endpoint is known so far; it keeps those that it had"))
+        .collect()
+}
+
+/// Addresses that several services want.
+pub(crate) fn conflicts(desired: &Desired) -> Vec<String> {
+    let conflict = |conflict: Conflict| {
+        let waiting: Vec<String> = conflict.waiting.iter().map(ToString::to_string).collect();
+        format!(
+            "{}/{}: Service {} has it, {} waits for it",
+            conflict.key.endpoint.socket_addr(),
+            observe::event::protocol(conflict.key.protocol),
+            conflict.holder,
+            waiting.join(", ")
+        )
+    };
+    desired.conflicts().map(conflict).collect()
 }
 
 /// What services ask for that this version does not do yet: said, not passed over.

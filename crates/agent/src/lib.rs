@@ -5,6 +5,7 @@ mod answer;
 pub mod client;
 pub mod config;
 pub mod doctor;
+pub mod dry_run;
 mod error;
 pub mod event_log;
 pub mod explain;

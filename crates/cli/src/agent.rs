@@ -7,7 +7,7 @@ use anyhow::Context;
 use clap::Args;
 
 use crate::{
-    output::{Format, Row, list},
+    output::{Format, Row, list, wrong_usage},
     settings::{All, Settings},
 };
 
@@ -50,10 +50,7 @@ impl Options {
         }
         let effective = match self.settings.effective.complete() {
             Ok(effective) => effective,
-            Err(error) => {
-                eprintln!("error: {error}");
-                return Ok(ExitCode::from(2));
-            }
+            Err(error) => return Ok(wrong_usage(&error.to_string())),
         };
         observe::log::start();
         let runtime = tokio::runtime::Builder::new_current_thread()

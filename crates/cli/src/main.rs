@@ -9,6 +9,7 @@ mod get;
 mod output;
 mod pause;
 mod place;
+mod plan;
 mod settings;
 mod status;
 mod why;
@@ -22,8 +23,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
     name = "balancing",
     version,
     about = "Layer-4 load balancing with eBPF, where connections begin",
-    after_help = "Exit codes: 0 done (status: healthy), 1 failed (status: degraded; doctor: something is missing), \
-                  2 wrong usage or configuration (status: not running)."
+    after_help = "Exit codes: 0 done (status: healthy), 1 failed (status: degraded; doctor: something is missing; \
+                  get: a name is not there), 2 wrong usage or configuration (status: not running), \
+                  3 plan: something would change."
 )]
 struct Command {
     #[command(subcommand)]
@@ -37,6 +39,7 @@ enum Verb {
     Get(get::Options),
     Why(why::Options),
     Events(events::Options),
+    Plan(plan::Options),
     Doctor(doctor::Options),
     Pause(pause::Pause),
     Resume(pause::Resume),
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Verb::Get(options) => options.run(),
         Verb::Why(options) => options.run(),
         Verb::Events(options) => options.run(),
+        Verb::Plan(options) => options.run(),
         Verb::Doctor(options) => options.run(),
         Verb::Pause(options) => options.run(),
         Verb::Resume(options) => options.run(),

@@ -34,7 +34,7 @@ impl Default for Sizes {
 
 impl Sizes {
     /// Entries of a map that configuration sizes.
-    fn entries(&self, name: &str) -> Option<u32> {
+    pub fn entries(&self, name: &str) -> Option<u32> {
         match name {
             "frontends4" | "frontends6" | "names" => Some(self.services),
             // Each frontend's, and room for those that a change is about to replace.

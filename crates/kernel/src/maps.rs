@@ -1,6 +1,10 @@
 //! The pinned maps, opened.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::Path,
+};
 
 use abi::{Backend, Hook, Key4, Key6, Name, Pairs, Reason, Record, Settings, reason, slot};
 
@@ -47,6 +51,9 @@ const SHAPES: [Shape; 11] = [
     shape::<(), ()>("events", RINGBUF, 0),
 ];
 
+/// How a pin is opened.
+type Get = fn(&Path) -> io::Result<OwnedFd>;
+
 /// One pinned map.
 #[derive(Debug)]
 pub struct PinnedMap {
@@ -62,8 +69,12 @@ impl PinnedMap {
     /// # Errors
     /// It is of another shape, or can't be opened.
     pub(crate) fn open(pins: &Pins, map: MapName) -> Result<Option<Self>, Error> {
+        Self::open_by(sys::object_get, pins, map)
+    }
+
+    fn open_by(get: Get, pins: &Pins, map: MapName) -> Result<Option<Self>, Error> {
         let path = pins.map(map);
-        let fd = match sys::object_get(&path) {
+        let fd = match get(&path) {
             Ok(fd) => fd,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
             Err(source) => return Err(Error::syscall("BPF_OBJ_GET", path.display().to_string(), source)),
@@ -101,7 +112,7 @@ impl PinnedMap {
         self.fd.as_fd()
     }
 
-    pub(crate) fn error(&self, call: &'static str) -> impl FnOnce(std::io::Error) -> Error + use<> {
+    pub(crate) fn error(&self, call: &'static str) -> impl FnOnce(io::Error) -> Error + use<> {
         let name = self.name;
         move |source| Error::syscall(call, name, source)
     }
@@ -129,13 +140,25 @@ impl Maps {
     /// # Errors
     /// Something is missing or of another shape.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
+        Self::open_by(sys::object_get, pins)
+    }
+
+    /// The same for reading only: nothing can be written through these, not even by mistake.
+    ///
+    /// # Errors
+    /// As [`Maps::open`].
+    pub fn open_read_only(pins: &Pins) -> Result<Self, Error> {
+        Self::open_by(sys::object_get_read_only, pins)
+    }
+
+    fn open_by(get: Get, pins: &Pins) -> Result<Self, Error> {
         if !pins.exist()? {
             return Err(Error::NotInstalled(pins.directory().to_owned()));
         }
         let open = |name: &str| {
             let missing = || Error::NotInstalled(pins.directory().join("maps").join(name));
             let map = crate::pins::MAPS.into_iter().find(|map| map.name == name).ok_or_else(missing)?;
-            PinnedMap::open(pins, map)?.ok_or_else(missing)
+            PinnedMap::open_by(get, pins, map)?.ok_or_else(missing)
         };
         Ok(Self {
             frontends4: open("frontends4")?,

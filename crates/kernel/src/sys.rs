@@ -69,8 +69,18 @@ fn path_text(path: &Path) -> io::Result<CString> {
 
 /// Opens what is pinned at `path`.
 pub(crate) fn object_get(path: &Path) -> io::Result<OwnedFd> {
+    object_get_with(path, 0)
+}
+
+/// Opens the map that is pinned at `path` for reading only: whoever may read the file may do that.
+pub(crate) fn object_get_read_only(path: &Path) -> io::Result<OwnedFd> {
+    const BPF_F_RDONLY: u32 = 1 << 3;
+    object_get_with(path, BPF_F_RDONLY)
+}
+
+fn object_get_with(path: &Path, flags: u32) -> io::Result<OwnedFd> {
     let path = path_text(path)?;
-    bpf(command::OBJ_GET, &mut ObjectAttribute { path: address(path.as_ptr()), fd: 0, flags: 0 }).map(owned)
+    bpf(command::OBJ_GET, &mut ObjectAttribute { path: address(path.as_ptr()), fd: 0, flags }).map(owned)
 }
 
 /// Pins a map, program or link at `path`.

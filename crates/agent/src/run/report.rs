@@ -27,9 +27,7 @@ impl Agent {
         }
         if self.synced && self.deletes == Deletes::Held {
             problems.push("nothing is deleted until every file has been read well once".into());
-            problems.extend(self.reconciler.held().iter().map(|service| {
-                format!("Service {service}: no endpoint is known so far; it keeps those that it had")
-            }));
+            problems.extend(answer::held(&self.reconciler));
         }
         let off = hooks.iter().filter(|hook| hook.program.is_none()).count();
         if self.synced && off > 0 {
@@ -45,16 +43,7 @@ impl Agent {
         problems
             .extend(self.sockets.problem.iter().map(|problem| format!("looking after sockets: {problem}")));
         problems.extend(self.refused.iter().map(ToString::to_string));
-        problems.extend(self.reconciler.desired().conflicts().map(|conflict| {
-            let waiting: Vec<String> = conflict.waiting.iter().map(ToString::to_string).collect();
-            format!(
-                "{}/{}: Service {} has it, {} waits for it",
-                conflict.key.endpoint.socket_addr(),
-                observe::event::protocol(conflict.key.protocol),
-                conflict.holder,
-                waiting.join(", ")
-            )
-        }));
+        problems.extend(answer::conflicts(self.reconciler.desired()));
         let full = maps.iter().filter(|map| map.percent() >= MapUse::WARN_PERCENT);
         problems.extend(full.map(|map| format!("map {} is {} % full", map.name, map.percent())));
         let (errors, notices): (Vec<_>, Vec<_>) =
