@@ -3,20 +3,25 @@
 use std::process::ExitCode;
 
 use agent::{EventLevel, local};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use observe::{
     Destroyed,
     event::{Decision, Line},
 };
 
-use crate::{output::print, place::Place};
+use crate::{
+    output::{Format, print},
+    place::Place,
+};
 
 /// Show decisions, as they are made: who connected to what, where it went, and why
 ///
 /// Which decisions are told of is the agent's level: failures unless changed.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  balancing events -f --level all\n  \
-                        balancing events --verdict refused -o json | jq .client.comm")]
+                        balancing events --verdict refused -o json | jq .client.comm\n  \
+                        balancing events -n shop -o wide\n\n\
+                        Exit codes: 0 done, 1 failed (also: no agent runs), 2 wrong usage.")]
 pub(crate) struct Options {
     /// Go on with new ones until interrupted
     #[arg(short, long)]
@@ -27,25 +32,20 @@ pub(crate) struct Options {
     /// Only this verdict: translated, refused, unreachable or passed
     #[arg(long, value_name = "VERDICT", value_parser = ["translated", "refused", "unreachable", "passed"])]
     verdict: Option<String>,
+    /// Only services of this namespace
+    #[arg(short, long, value_name = "NAME")]
+    namespace: Option<String>,
     /// Only this service
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = service)]
     service: Option<(String, String)>,
     /// Only this process
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// Form of the lines
-    #[arg(short, long, value_enum, default_value_t = Form::Text)]
-    output: Form,
+    /// Form of the lines; json is one object a line, yaml one document an event
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
     #[command(flatten)]
     place: Place,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Form {
-    /// For people
-    Text,
-    /// One JSON object a line
-    Json,
 }
 
 fn service(text: &str) -> Result<(String, String), String> {
@@ -72,7 +72,11 @@ impl Options {
             match &parsed {
                 Line::Decision(decision) if !self.wants(decision) => continue,
                 Line::Destroyed(socket) if !self.wants_destroyed(socket) => continue,
-                _ if self.output == Form::Json => print(&line)?,
+                _ if self.output == Format::Json => print(&line)?,
+                _ if self.output == Format::Yaml => {
+                    print(&format!("---\n{}", serde_saphyr::to_string(&parsed)?.trim_end()))?;
+                }
+                Line::Decision(decision) if self.output == Format::Wide => print(&wide(decision))?,
                 Line::Decision(decision) => print(&text(decision))?,
                 Line::Destroyed(socket) => print(&destroyed(socket))?,
                 Line::Lost(lost) => {
@@ -87,7 +91,9 @@ impl Options {
         let service = |(namespace, name): &(String, String)| {
             decision.service.as_ref().is_some_and(|it| it.namespace == *namespace && it.name == *name)
         };
-        self.verdict.as_ref().is_none_or(|verdict| decision.verdict == *verdict)
+        let namespace = |name: &String| decision.service.as_ref().is_some_and(|it| it.namespace == *name);
+        self.namespace.as_ref().is_none_or(namespace)
+            && self.verdict.as_ref().is_none_or(|verdict| decision.verdict == *verdict)
             && self.service.as_ref().is_none_or(service)
             && self.pid.is_none_or(|pid| decision.client.pid == Some(pid))
     }
@@ -97,7 +103,11 @@ impl Options {
         let service = |(namespace, name): &(String, String)| {
             socket.service.as_ref().is_some_and(|it| it.namespace == *namespace && it.name == *name)
         };
-        self.service.as_ref().is_none_or(service) && self.verdict.is_none() && self.pid.is_none()
+        let namespace = |name: &String| socket.service.as_ref().is_some_and(|it| it.namespace == *name);
+        self.namespace.as_ref().is_none_or(namespace)
+            && self.service.as_ref().is_none_or(service)
+            && self.verdict.is_none()
+            && self.pid.is_none()
     }
 }
 
@@ -114,6 +124,27 @@ fn destroyed(socket: &Destroyed) -> String {
         socket.original.socket_addr(),
         socket.backend.socket_addr(),
     )
+}
+
+/// The same, and where the backend is, and who asked.
+fn wide(decision: &Decision) -> String {
+    let mut text = text(decision);
+    if let Some(backend) = &decision.backend {
+        if let (Some(namespace), Some(pod)) = (&backend.namespace, &backend.pod) {
+            text += &format!("  pod {namespace}/{pod}");
+        }
+        if let Some(node) = &backend.node {
+            text += &format!("  on {node}");
+        }
+    }
+    let client = &decision.client;
+    if let Some(uid) = client.uid {
+        text += &format!("  uid {uid}");
+    }
+    if let Some(cgroup) = &client.cgroup {
+        text += &format!("  {cgroup}");
+    }
+    if decision.flags.is_empty() { text } else { format!("{text}  {}", decision.flags.join(",")) }
 }
 
 fn text(decision: &Decision) -> String {
