@@ -4,6 +4,7 @@ mod compile;
 mod damage;
 mod desired;
 mod diff;
+mod history;
 mod maps;
 mod room;
 mod sequences;
