@@ -169,10 +169,10 @@ mod tests {
             selectors.set(&service.name, Some(service));
         }
         // Only the first is filed by the label that all have: there was nobody yet.
-        for n in 0..10 {
+        for (n, service) in services.iter().enumerate() {
             let pod = Pod { labels: app(n), ..pod("p", "10.0.0.1") };
             let near: Vec<_> = selectors.near(&pod).collect();
-            assert!(near.contains(&&services[n].name) && near.len() <= 2, "{n}: {near:?}");
+            assert!(near.contains(&&service.name) && near.len() <= 2, "{n}: {near:?}");
         }
     }
 

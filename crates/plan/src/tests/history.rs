@@ -68,15 +68,11 @@ fn capacity(room: u8) -> Capacity {
         return ROOMY;
     }
     let room = u32::from(room / 2 % 12) + 1;
-    Capacity {
-        services: 1 + room / 2,
-        backends: room * 2,
-        lists: room * 2,
-        records: room,
-        frontends4: room / 2,
-        frontends6: room / 2,
-        ..ROOMY
-    }
+    let mut capacity = ROOMY;
+    (capacity.services, capacity.records) = (1 + room / 2, room);
+    (capacity.backends, capacity.lists) = (room * 2, room * 2);
+    (capacity.frontends4, capacity.frontends6) = (room / 2, room / 2);
+    capacity
 }
 
 /// A service of one or two ports, each in four bytes.
