@@ -23,7 +23,7 @@ fn r27_killed_at_every_instant_of_its_start_and_after() {
     host.agent(&[]).unwrap().kill().unwrap();
     let began = Instant::now();
     let mut agent = host.agent(&[]).unwrap();
-    let traffic = Traffic::start(&host, &[(10, &[1, 2]), (11, &[1, 3])]).unwrap();
+    let traffic = Traffic::with(&host, &[(10, &[1, 2])], &[(11, &[1, 3])]).unwrap();
 
     // From the first instruction of the process to a while after everything is in force.
     let span = began.elapsed() * 5 / 4;
@@ -75,7 +75,7 @@ fn a_stopped_agent_is_told_of_and_catches_up() {
     host.write("other.yaml", web::manifest("other", 11, &[1])).unwrap();
     let _servers = web::serve(&host, &[1, 2, 3]).unwrap();
     let mut agent = host.agent(&[]).unwrap();
-    let traffic = Traffic::start(&host, &[(10, &[1, 2]), (11, &[1, 3])]).unwrap();
+    let traffic = Traffic::with(&host, &[(10, &[1, 2])], &[(11, &[1, 3])]).unwrap();
 
     agent.signal(Signal::STOP).unwrap();
     host.write("other.yaml", web::manifest("other", 11, &[3])).unwrap();
@@ -103,7 +103,7 @@ fn too_few_open_files_are_said_at_the_start_and_conversations_take_only_their_sh
     host.write("web.yaml", web::manifest("web", 10, &[1, 2])).unwrap();
     let _servers = web::serve(&host, &[1, 2, 3]).unwrap();
     host.agent(&[]).unwrap().kill().unwrap();
-    let traffic = Traffic::start(&host, &[(10, &[1, 2, 3])]).unwrap();
+    let traffic = Traffic::with(&host, &[], &[(10, &[1, 2, 3])]).unwrap();
 
     let limited = |limits: &str| after(limits, &host.agent_command(&program(), &[]));
     for limit in ["8", "16", "24", "32", "40", "64", "100"] {

@@ -185,7 +185,7 @@ fn one_name_in_two_files_belongs_to_the_first_whoever_comes_and_goes() {
     host.write("b.yaml", web::manifest("web", 10, &[1])).unwrap();
     let _servers = web::serve(&host, &[1, 2]).unwrap();
     let agent = host.agent(&[]).unwrap();
-    let traffic = Traffic::start(&host, &[(10, &[1, 2])]).unwrap();
+    let traffic = Traffic::with(&host, &[], &[(10, &[1, 2])]).unwrap();
     for _ in 0..3 {
         // The first in name order takes over.
         host.write("a.yaml", web::manifest("web", 10, &[2])).unwrap();
@@ -288,7 +288,7 @@ fn r6_a_directory_that_goes_and_comes_back_takes_nothing_with_it() {
     host.write("web.yaml", web::manifest("web", 10, &[1])).unwrap();
     let _servers = web::serve(&host, &[1, 2]).unwrap();
     let agent = host.agent(&[]).unwrap();
-    let traffic = Traffic::start(&host, &[(10, &[1, 2])]).unwrap();
+    let traffic = Traffic::with(&host, &[], &[(10, &[1, 2])]).unwrap();
     let (there, away) = (host.manifests(), host.manifests().with_extension("away"));
     let told = |words: &str| {
         let prefix = format!("{}: ", there.display());
@@ -340,7 +340,7 @@ fn files_that_are_written_all_the_time_are_never_seen_half() {
     host.write("slow.yaml", web::manifest("slow", 11, &[1, 2])).unwrap();
     let _servers = web::serve(&host, &[1, 2, 3]).unwrap();
     let agent = host.agent(&[]).unwrap();
-    let traffic = Traffic::start(&host, &[(10, &[1, 2, 3]), (11, &[1, 2, 3])]).unwrap();
+    let traffic = Traffic::with(&host, &[], &[(10, &[1, 2, 3]), (11, &[1, 2, 3])]).unwrap();
     let end = Instant::now() + Duration::from_secs(4);
     let (mut renames, mut rewrites) = (0, 0);
     thread::scope(|scope| {
@@ -388,7 +388,7 @@ fn a_full_disk_below_the_manifests_takes_nothing_away() {
     let mut command = in_own_mounts(&script, &host.agent_command(&program(), &[]));
     let mut agent = host.start_command(&mut command).unwrap();
     agent.wait_ready().unwrap();
-    let traffic = Traffic::start(&host, &[(10, &[1, 2])]).unwrap();
+    let traffic = Traffic::with(&host, &[], &[(10, &[1, 2])]).unwrap();
     let inside =
         Path::new(&format!("/proc/{}/root", agent.pid())).join(host.manifests().strip_prefix("/").unwrap());
     let filler = inside.join("filler");

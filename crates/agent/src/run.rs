@@ -488,8 +488,5 @@ pub fn capacity(maps: &Maps) -> Capacity {
 }
 
 fn clock() -> Clock {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
-    let monotonic = u64::try_from(now.tv_sec).unwrap_or_default() * 1_000_000_000
-        + u64::try_from(now.tv_nsec).unwrap_or_default();
-    Clock { monotonic, world: Timestamp::now() }
+    Clock { monotonic: host::clock::monotonic(), world: Timestamp::now() }
 }

@@ -10,6 +10,7 @@ pub mod address;
 pub mod bpffs;
 pub mod capability;
 pub mod cgroup;
+pub mod clock;
 pub mod conflict;
 pub mod descriptor;
 mod error;

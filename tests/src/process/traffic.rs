@@ -31,6 +31,8 @@ const PROOF: u64 = 60;
 struct Asked {
     low: u8,
     backends: Vec<String>,
+    /// Backends come and go: connected UDP sockets are closed when theirs does (R8), and opened again.
+    changing: bool,
 }
 
 /// Clients in the background; they end when dropped.
@@ -40,20 +42,28 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Clients of services of [`web`], each given by the last byte of its VIP and by the backends that may answer. They have
-    /// all been answered once when this returns.
+    /// Clients of services of [`web`], each given by the last byte of its VIP and by its backends, which stay. They have all
+    /// been answered when this returns.
     ///
     /// # Errors
     /// No threads can be had.
     #[track_caller]
     pub fn start(host: &Host, asked: &[(u8, &[u8])]) -> io::Result<Self> {
-        let asked: Vec<Asked> = asked
-            .iter()
-            .map(|(low, backends)| Asked {
-                low: *low,
-                backends: backends.iter().map(|low| format!("b{low}")).collect(),
-            })
-            .collect();
+        Self::with(host, asked, &[])
+    }
+
+    /// The same, and of services whose backends change, each given with all that may answer.
+    ///
+    /// # Errors
+    /// No threads can be had.
+    #[track_caller]
+    pub fn with(host: &Host, staying: &[(u8, &[u8])], changing: &[(u8, &[u8])]) -> io::Result<Self> {
+        let of = |list: &[(u8, &[u8])], changing| -> Vec<Asked> {
+            let name = |low: &u8| format!("b{low}");
+            let asked = list.iter().map(|(low, backends)| (*low, backends.iter().map(name).collect()));
+            asked.map(|(low, backends)| Asked { low, backends, changing }).collect()
+        };
+        let asked = [of(staying, false), of(changing, true)].concat();
         let tally = Arc::new(Tally::default());
         let traffic = Self {
             clients: vec![passers_by(host, &tally, asked.clone())?, lasting(host, &tally, asked)?],
@@ -147,7 +157,15 @@ fn lasting(host: &Host, tally: &Arc<Tally>, asked: Vec<Asked>) -> io::Result<Joi
                 if tally.over.load(SeqCst) {
                     break 'all;
                 }
-                let seen = count(&tally, "lasting", *kind, asked, client.ask(), first.as_ref());
+                let mut answer = client.ask();
+                if asked.changing && answer.as_ref().is_err_and(was_closed) {
+                    let vip = web::vip(kind.0, kind.1, asked.low);
+                    answer = Client::open(kind.0, kind.1, vip, TIMEOUT).and_then(|opened| {
+                        (*client, *first) = (opened, None);
+                        client.ask()
+                    });
+                }
+                let seen = count(&tally, "lasting", *kind, asked, answer, first.as_ref());
                 tally.lasting.fetch_add(1, SeqCst);
                 // A connected socket keeps its backend, whatever happens.
                 if kind.0 == Kind::ConnectedUdp && first.is_none() {
@@ -157,6 +175,11 @@ fn lasting(host: &Host, tally: &Arc<Tally>, asked: Vec<Asked>) -> io::Result<Joi
             }
         }
     })
+}
+
+/// Is that what a connected UDP socket says that somebody else has closed?
+fn was_closed(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EDESTADDRREQ | libc::ECONNABORTED))
 }
 
 /// Was it the right backend, that of before if there was one, and the right peer address?
