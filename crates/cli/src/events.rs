@@ -76,8 +76,8 @@ impl Options {
                 _ if self.output == Format::Yaml => {
                     print(&format!("---\n{}", serde_saphyr::to_string(&parsed)?.trim_end()))?;
                 }
-                Line::Decision(decision) if self.output == Format::Wide => print(&wide(decision))?,
-                Line::Decision(decision) => print(&text(decision))?,
+                Line::Decision(decision) if self.output == Format::Wide => print(&plain(&wide(decision)))?,
+                Line::Decision(decision) => print(&plain(&text(decision)))?,
                 Line::Destroyed(socket) => print(&destroyed(socket))?,
                 Line::Lost(lost) => {
                     print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
@@ -126,6 +126,11 @@ fn destroyed(socket: &Destroyed) -> String {
     )
 }
 
+/// Without what a terminal would obey: a process may call its threads and cgroups what it likes.
+fn plain(line: &str) -> String {
+    line.replace(char::is_control, "\u{fffd}")
+}
+
 /// The same, and where the backend is, and who asked.
 fn wide(decision: &Decision) -> String {
     let mut text = text(decision);
@@ -166,4 +171,23 @@ fn text(decision: &Decision) -> String {
         decision.protocol,
         decision.original.socket_addr(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_threads_name_can_not_write_on_the_screen() {
+        let table = [
+            ("curl[42]  TCP", "curl[42]  TCP"),
+            ("\x1b[2J\nrefused", "\u{fffd}[2J\u{fffd}refused"),
+            // What ESC [ is in one character.
+            ("\u{9b}2J\x7f", "\u{fffd}2J\u{fffd}"),
+            ("caf\u{e9}", "caf\u{e9}"),
+        ];
+        for (line, expected) in table {
+            assert_eq!(plain(line), expected);
+        }
+    }
 }
