@@ -5,6 +5,7 @@ use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 use abi::Name;
 use kernel::TableStore;
 use model::{Backend, Cluster, Family, ObjectName, Protocol, Service, ServicePortName, Traffic, standings};
+use observe::log::Memory;
 use plan::{Conflict, Desired};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
@@ -14,6 +15,7 @@ use tokio::{
 
 use crate::{
     Error, Reconciler,
+    config::Shown,
     event_log::lost_line,
     local::{Endpoint, Node, PortEndpoints, Request},
     status::Status,
@@ -37,8 +39,18 @@ pub(crate) enum Question {
     Events(oneshot::Sender<Follow>),
 }
 
+/// What does not change while the agent runs, so that nobody need be asked; and its log.
+pub(crate) struct Still {
+    /// Name of this node.
+    pub(crate) node: String,
+    /// The configuration.
+    pub(crate) settings: Vec<Shown>,
+    /// The last lines of the log.
+    pub(crate) log: Memory,
+}
+
 /// Listens on `socket`, for root only.
-pub(crate) fn serve(socket: &Path, node: &str) -> Result<mpsc::Receiver<Question>, Error> {
+pub(crate) fn serve(socket: &Path, still: Still) -> Result<mpsc::Receiver<Question>, Error> {
     // The lock says that nobody listens there any more.
     match std::fs::remove_file(socket) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -50,17 +62,17 @@ pub(crate) fn serve(socket: &Path, node: &str) -> Result<mpsc::Receiver<Question
     std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))
         .map_err(|e| Error::file("chmod", socket, e))?;
     let (ask, questions) = mpsc::channel(16);
-    let node: Arc<str> = node.into();
+    let still = Arc::new(still);
     tokio::spawn(async move {
         let conversations = Arc::new(Semaphore::new(CONVERSATIONS));
         // It ends with the semaphore, which nobody closes.
         while let Ok(permit) = conversations.clone().acquire_owned().await {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    let (ask, node) = (ask.clone(), node.clone());
+                    let (ask, still) = (ask.clone(), still.clone());
                     tokio::spawn(async move {
                         // Who goes away in the middle of an answer is no error of ours.
-                        let _ = converse(stream, ask, &node).await;
+                        let _ = converse(stream, ask, &still).await;
                         drop(permit);
                     });
                 }
@@ -74,7 +86,7 @@ pub(crate) fn serve(socket: &Path, node: &str) -> Result<mpsc::Receiver<Question
     Ok(questions)
 }
 
-async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, node: &str) -> std::io::Result<()> {
+async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read.take(REQUEST)).lines();
     let Some(line) = lines.next_line().await? else { return Ok(()) };
@@ -85,6 +97,8 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, node: &str) -
             put(&mut write, &fetch(&ask, |reply| Question::Endpoints(only, reply)).await?).await
         }
         Request::Nodes => put(&mut write, &fetch(&ask, Question::Nodes).await?).await,
+        Request::Configuration => put(&mut write, &still.settings).await,
+        Request::Log => put(&mut write, &still.log.lines()).await,
         Request::Events { follow } => {
             let (past, coming) = fetch(&ask, Question::Events).await?;
             for line in past {
@@ -96,7 +110,7 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, node: &str) -
             tokio::select! {
                 // A follower that hangs up is noticed even if nothing happens.
                 _ = lines.next_line() => Ok(()),
-                done = pass_on(&mut write, coming, node) => done,
+                done = pass_on(&mut write, coming, &still.node) => done,
             }
         }
     }

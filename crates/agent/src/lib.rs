@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod answer;
+pub mod bundle;
 pub mod client;
 pub mod config;
 pub mod doctor;

@@ -29,6 +29,10 @@ pub enum Request {
     },
     /// The nodes it knows: a list of [`Node`].
     Nodes,
+    /// The configuration that it was started with: a list of [`Shown`](crate::config::Shown).
+    Configuration,
+    /// The last lines of its log: a list of texts.
+    Log,
     /// Remembered events, then, with `follow`, new ones: a stream of event lines.
     Events {
         /// Go on with new ones.
@@ -134,6 +138,16 @@ pub fn ask_one<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<
     answers.lines.get_ref().set_read_timeout(Some(PATIENCE)).map_err(|e| answers.broke_off(e))?;
     let line = answers.next().unwrap_or_else(|| Err(answers.broke_off(ErrorKind::UnexpectedEof.into())))?;
     serde_json::from_str(&line).map_err(|e| answers.broke_off(e.into()))
+}
+
+/// Asks for an answer of many lines that ends, and waits a few seconds for each.
+///
+/// # Errors
+/// As [`ask_one`].
+pub fn ask_all(socket: &Path, request: &Request) -> Result<Vec<String>, AskError> {
+    let answers = ask(socket, request)?;
+    answers.lines.get_ref().set_read_timeout(Some(PATIENCE)).map_err(|e| answers.broke_off(e))?;
+    answers.collect()
 }
 
 /// Asks how the agent is.

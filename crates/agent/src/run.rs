@@ -19,7 +19,10 @@ use host::{Capabilities, Capability, CgroupRoot, bpffs, bpffs::Mounted, limit};
 use jiff::Timestamp;
 use kernel::{Events, LiveTables, Loaded, Maps, Pins, Sizes, Stranger};
 use model::View;
-use observe::event::{Clock, Decision, Names};
+use observe::{
+    event::{Clock, Decision, Names},
+    log::Memory,
+};
 use plan::{Capacity, Deletes, Refusal};
 use source::manifests::{Manifests, Problem, Severity, Update};
 use tokio::{
@@ -29,8 +32,8 @@ use tokio::{
 
 use crate::{
     Config, Error, GracePeriod, Reconciler,
-    answer::{self, Question},
-    config::EventLevel,
+    answer::{self, Question, Still},
+    config::{Effective, EventLevel},
     event_log::EventLog,
     lock::Lock,
     sockets::{self, Sockets},
@@ -54,12 +57,14 @@ const LOOKING: &str = "looking after the programs";
 /// First and longest pause before a failed round is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
-/// Runs the agent until `stop` is done; then everything stays as it is, in force.
+/// Runs the agent until `stop` is done; then everything stays as it is, in force. `log` is what [`observe::log::start`]
+/// gave.
 ///
 /// # Errors
 /// It can't start, or the source ended.
-pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
-    let (mut agent, mut inputs) = Agent::start(config)?;
+pub async fn run(config: Effective, log: Memory, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
+    let (mut agent, mut inputs) = Agent::start(config.config, still)?;
     let mut stop = pin!(stop);
     let mut events_due = interval(EVENTS);
     let mut audit_due = interval(agent.config.audit_interval.max(AUDIT));
@@ -148,7 +153,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(config: Config) -> Result<(Self, Inputs), Error> {
+    fn start(config: Config, still: Still) -> Result<(Self, Inputs), Error> {
         // What needs no rights and leaves nothing behind first.
         let manifests = Manifests::open(&config.manifests)?;
         limit::raise_open_files(OPEN_FILES)?;
@@ -200,7 +205,7 @@ impl Agent {
         let events = Events::open(&config.bpffs)?;
         let (to_updates, updates) = mpsc::channel(64);
         tokio::spawn(manifests.run(to_updates));
-        let questions = answer::serve(&config.socket, &config.node_name)?;
+        let questions = answer::serve(&config.socket, still)?;
         let (graces, passed) = mpsc::channel(1);
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         tracing::info!(

@@ -52,7 +52,7 @@ impl Options {
             Ok(effective) => effective,
             Err(error) => return Ok(wrong_usage(&error.to_string())),
         };
-        observe::log::start();
+        let log = observe::log::start();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -65,7 +65,7 @@ impl Options {
                     _ = terminate.recv() => {}
                 }
             };
-            agent::run(effective.config, stop).await?;
+            agent::run(effective, log, stop).await?;
             Ok(ExitCode::SUCCESS)
         })
     }

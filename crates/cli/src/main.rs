@@ -10,6 +10,7 @@ mod output;
 mod pause;
 mod place;
 mod plan;
+mod report;
 mod settings;
 mod status;
 mod why;
@@ -41,6 +42,7 @@ enum Verb {
     Events(events::Options),
     Plan(plan::Options),
     Doctor(doctor::Options),
+    Report(report::Options),
     Pause(pause::Pause),
     Resume(pause::Resume),
     Clean(clean::Options),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Verb::Events(options) => options.run(),
         Verb::Plan(options) => options.run(),
         Verb::Doctor(options) => options.run(),
+        Verb::Report(options) => options.run(),
         Verb::Pause(options) => options.run(),
         Verb::Resume(options) => options.run(),
         Verb::Clean(options) => options.run(),
