@@ -1,7 +1,9 @@
 //! `balancing get`: what the kernel holds, joined with names.
 
+mod connections;
 mod endpoints;
 mod filter;
+mod known;
 mod maps;
 mod nodes;
 mod services;
@@ -9,7 +11,7 @@ mod services;
 use std::process::ExitCode;
 
 use abi::Name;
-use agent::local::Request;
+use agent::local::{PortEndpoints, Request};
 use clap::{Args, ValueEnum};
 use kernel::TableStore;
 
@@ -23,7 +25,7 @@ use filter::{Filter, Kept, Subject};
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  balancing get services -n default\n  balancing get services web shop/cart --family 4\n  \
-                  balancing get endpoints web --state not-selected -o wide\n  balancing get maps -o json\n\n\
+                  balancing get endpoints web --state not-selected -o wide\n  balancing get connections web --state stale\n  balancing get maps -o json\n\n\
                   Exit codes: 0 done (also if nothing fits), 1 failed, or a name that was asked for is not there, \
                   2 wrong usage."
 )]
@@ -48,6 +50,9 @@ enum What {
     /// Backends, those in use and those that are not
     #[value(alias = "endpoint", alias = "ep")]
     Endpoints,
+    /// Living sockets that were translated, each with its first destination
+    #[value(alias = "connection", alias = "conn")]
+    Connections,
     /// Nodes that the agent knows, and which of them is this one
     #[value(alias = "node")]
     Nodes,
@@ -60,12 +65,8 @@ impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
             What::Services => self.show(|it| Ok(services::rows(&it.maps()?.read()?))),
-            What::Endpoints => self.show(|it| {
-                let contents = it.maps()?.read()?;
-                // Without the agent there are no pods and nodes, and that is all that is missing.
-                let known = it.ask_if_running(&Request::Endpoints { service: None })?;
-                Ok(endpoints::rows(&contents, known.unwrap_or_default()))
-            }),
+            What::Endpoints => self.show(|it| Ok(endpoints::rows(&it.maps()?.read()?, known(it)?))),
+            What::Connections => self.show(|it| connections::rows(&it.maps()?, known(it)?)),
             What::Nodes => self.show(nodes::rows),
             What::Maps => self.show(|it| maps::rows(&it.maps()?)),
         }
@@ -90,6 +91,11 @@ impl Options {
         eprintln!("error: {}", missing.join("; "));
         Ok(ExitCode::FAILURE)
     }
+}
+
+/// What the agent knows of endpoints: without it there are no pods and nodes, and that is all that is missing.
+fn known(place: &Place) -> anyhow::Result<Vec<PortEndpoints>> {
+    Ok(place.ask_if_running(&Request::Endpoints { service: None })?.unwrap_or_default())
 }
 
 /// A name as the kernel's tables have it; `?` where they have none.

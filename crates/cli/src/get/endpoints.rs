@@ -6,12 +6,12 @@ use std::{
 };
 
 use abi::{Name, frontend::backend_flag};
-use agent::local::{self, PortEndpoints};
+use agent::local::PortEndpoints;
 use kernel::Contents;
 use observe::event::protocol;
 use serde::Serialize;
 
-use super::{filter::Subject, text};
+use super::{filter::Subject, known::Known, text};
 use crate::output::Row;
 
 /// A backend of a service port.
@@ -105,14 +105,7 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoi
             listed.insert(*backend);
         }
     }
-    let mut details: HashMap<(String, String, String, String, SocketAddr), local::Endpoint> = HashMap::new();
-    for port in known {
-        for endpoint in port.endpoints {
-            let (namespace, service) = (port.namespace.clone(), port.service.clone());
-            let key = (namespace, service, port.port.clone(), port.protocol.clone(), endpoint.address);
-            details.insert(key, endpoint);
-        }
-    }
+    let known = Known::new(known);
     let live = contents.backends.iter().filter(|(_, backend)| backend.flags & backend_flag::LIVE != 0);
     let mut rows: Vec<Endpoint> = live
         .map(|(index, backend)| {
@@ -122,9 +115,7 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoi
             let port = text(name.map(|name| &name.port[..]));
             let protocol = name.map_or("?", |name| protocol(name.protocol));
             let address = backend.endpoint().socket_addr();
-            let key = (namespace, service, port, protocol.to_owned(), address);
-            let detail = details.remove(&key);
-            let (namespace, service, port, _, _) = key;
+            let detail = known.find(&namespace, &service, &port, protocol, address);
             Endpoint {
                 namespace,
                 service,
@@ -132,9 +123,9 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoi
                 protocol,
                 address,
                 state: state(backend.flags, listed.contains(index)),
-                pod: detail.as_ref().and_then(|it| it.pod.clone()),
-                node: detail.as_ref().and_then(|it| it.node.clone()),
-                zone: detail.and_then(|it| it.zone),
+                pod: detail.and_then(|it| it.pod.clone()),
+                node: detail.and_then(|it| it.node.clone()),
+                zone: detail.and_then(|it| it.zone.clone()),
                 index: *index,
                 generation: backend.generation,
             }

@@ -85,6 +85,8 @@ pub(super) enum State {
     LastResort,
     /// Known, and no new connections go there
     NotSelected,
+    /// Of a connection: its backend is no longer usable
+    Stale,
 }
 
 impl State {
@@ -93,6 +95,7 @@ impl State {
             Self::InUse => "in use",
             Self::LastResort => "last resort",
             Self::NotSelected => "not selected",
+            Self::Stale => "stale",
         }
     }
 }

@@ -1,0 +1,141 @@
+//! `balancing get connections`: sockets that were translated and live, as their slots tell.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use abi::{Backend, Name};
+use agent::local::PortEndpoints;
+use kernel::{Maps, Slots, TableStore};
+use observe::event::protocol;
+use serde::Serialize;
+
+use super::{filter::Subject, known::Known, text};
+use crate::output::Row;
+
+/// A living socket and its first destination.
+#[derive(Serialize)]
+pub(super) struct Connection {
+    namespace: String,
+    service: String,
+    port: String,
+    protocol: &'static str,
+    /// What the application asked for.
+    original: SocketAddr,
+    /// Where it went.
+    backend: SocketAddr,
+    state: &'static str,
+    /// By `connect()`; else by sending.
+    connected: bool,
+    /// It may have more destinations than this one, in its storage.
+    more: bool,
+    pod: Option<String>,
+    node: Option<String>,
+    cookie: u64,
+}
+
+impl Subject for Connection {
+    const NOUN: (&'static str, &'static str) = ("connection", "connections");
+    const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
+
+    fn key(&self) -> String {
+        self.cookie.to_string()
+    }
+
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    fn name(&self) -> &str {
+        &self.service
+    }
+
+    fn protocol(&self) -> &str {
+        self.protocol
+    }
+
+    fn addresses(&self) -> Vec<IpAddr> {
+        vec![self.original.ip()]
+    }
+
+    fn state(&self) -> &str {
+        self.state
+    }
+}
+
+impl Row for Connection {
+    const HEADS: &'static [&'static str] = &[
+        "NAMESPACE",
+        "SERVICE",
+        "PORT",
+        "PROTOCOL",
+        "ORIGINAL",
+        "BACKEND",
+        "STATE",
+        "BY",
+        "MORE",
+        "POD",
+        "NODE",
+        "COOKIE",
+    ];
+    const NARROW: usize = 7;
+
+    fn cells(&self) -> Vec<String> {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        vec![
+            self.namespace.clone(),
+            self.service.clone(),
+            if self.port.is_empty() { "-".into() } else { self.port.clone() },
+            self.protocol.into(),
+            self.original.to_string(),
+            self.backend.to_string(),
+            self.state.into(),
+            if self.connected { "connect".into() } else { "send".into() },
+            if self.more { "yes".into() } else { "-".into() },
+            or_dash(&self.pod),
+            or_dash(&self.node),
+            self.cookie.to_string(),
+        ]
+    }
+}
+
+/// All of them, by service and destination.
+pub(super) fn rows(maps: &Maps, known: Vec<PortEndpoints>) -> anyhow::Result<Vec<Connection>> {
+    let slots = Slots::open(maps)?;
+    let contents = maps.read()?;
+    let names: HashMap<u32, &Name> = contents.names.iter().map(|(id, name)| (*id, name)).collect();
+    let backends: HashMap<u32, &Backend> = contents.backends.iter().map(|(index, it)| (*index, it)).collect();
+    let known = Known::new(known);
+    let mut rows: Vec<Connection> = slots
+        .connections()
+        .map(|connection| {
+            let name = names.get(&connection.service);
+            let namespace = text(name.map(|name| &name.namespace[..]));
+            let service = text(name.map(|name| &name.service[..]));
+            let port = text(name.map(|name| &name.port[..]));
+            let (protocol, backend) = (protocol(connection.protocol), connection.backend.socket_addr());
+            let detail = known.find(&namespace, &service, &port, protocol, backend);
+            let stays = connection.may_stay(backends.get(&connection.ids.backend).copied());
+            Connection {
+                protocol,
+                original: connection.vip.socket_addr(),
+                backend,
+                state: if stays { "in use" } else { "stale" },
+                connected: connection.connected,
+                more: slots.uses_storage(connection.cookie),
+                pod: detail.and_then(|it| it.pod.clone()),
+                node: detail.and_then(|it| it.node.clone()),
+                cookie: connection.cookie,
+                namespace,
+                service,
+                port,
+            }
+        })
+        .collect();
+    rows.sort_by(|a, b| {
+        let key = |it: &Connection| (it.original, it.protocol, it.backend, it.cookie);
+        (&a.namespace, &a.service, &a.port, key(a)).cmp(&(&b.namespace, &b.service, &b.port, key(b)))
+    });
+    Ok(rows)
+}
