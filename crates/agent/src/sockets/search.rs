@@ -199,7 +199,8 @@ impl Search {
     ///   is over. getpeername fails with ENOTCONN without a hook, datagrams that wait are shown as they came
     ///   (`datapath::reply`), and whatever it does next begins by forgetting, or chooses anew.
     /// - *UDP that has only sent and was then unbound* (connect to AF_UNSPEC): datagrams may wait whose source its slot
-    ///   knows, and R8 holds for what it sends next. Slots of that kind are never freed. No leak is known that makes such.
+    ///   knows, and R8 holds for what it sends next. Slots of that kind are never freed, as not every process need let us
+    ///   see its descriptors. No leak is known that makes such.
     /// - *Sockets whose namespace nothing leads to but a descriptor*: the look at all descriptors finds them. Left are
     ///   those on their way in a message, and those in io_uring alone, in a namespace that no thread is in. For these
     ///   getpeername would show the backend.

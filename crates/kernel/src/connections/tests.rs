@@ -161,6 +161,16 @@ fn r9_a_slot_whose_owner_stirs_is_its_own() {
 }
 
 #[test]
+fn what_was_made_by_sending_is_told_apart() {
+    let slot = slot(0);
+    assert!(!owned(&slot).is_unconnected());
+    fill(&slot.pair, pair_flag::DIRECT, 3);
+    assert!(owned(&slot).is_unconnected());
+    slot.pair.meta.store(Meta::emptied(slot.pair.meta.load()));
+    assert!(!owned(&slot).is_unconnected());
+}
+
+#[test]
 fn what_is_being_written_or_copied_is_not_marked() {
     let slot = slot(owner::COPYING);
     assert!(!mark(&slot, &owned(&slot)));
