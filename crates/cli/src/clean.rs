@@ -10,7 +10,8 @@ use crate::{output::print, place::Place};
 ///
 /// Connections that exist go on; connected sockets then show their backend's address.
 #[derive(Args)]
-#[command(after_help = "Example:\n  balancing clean")]
+#[command(after_help = "Example:\n  balancing clean\n\n\
+                        Exit codes: 0 gone (also if nothing was there), 1 failed, or an agent runs, 2 wrong usage.")]
 pub(crate) struct Options {
     #[command(flatten)]
     place: Place,

@@ -84,12 +84,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_command_has_an_example() {
+    fn every_command_has_an_example_and_says_its_exit_codes() {
         let command = Command::command();
         command.clone().debug_assert();
         for verb in command.get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "`balancing {} --help` has no example", verb.get_name());
+            assert!(help.contains("Exit codes: 0 "), "`balancing {} --help` has no exit codes", verb.get_name());
         }
     }
 }

@@ -11,7 +11,8 @@ use crate::{output::print, place::Place};
 /// One flag in a pinned map; nothing is detached, and it works without the agent. Sockets that were translated
 /// before keep their backend and still show the address that the application used.
 #[derive(Args)]
-#[command(after_help = "Example:\n  balancing pause && curl http://10.96.0.1/; balancing resume")]
+#[command(after_help = "Example:\n  balancing pause && curl http://10.96.0.1/; balancing resume\n\n\
+                        Exit codes: 0 paused (also if it was), 1 failed, 2 wrong usage.")]
 pub(crate) struct Pause {
     #[command(flatten)]
     place: Place,
@@ -19,7 +20,8 @@ pub(crate) struct Pause {
 
 /// End a pause
 #[derive(Args)]
-#[command(after_help = "Example:\n  balancing resume")]
+#[command(after_help = "Example:\n  balancing resume\n\n\
+                        Exit codes: 0 not paused any more (also if it was not), 1 failed, 2 wrong usage.")]
 pub(crate) struct Resume {
     #[command(flatten)]
     place: Place,

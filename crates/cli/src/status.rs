@@ -13,7 +13,7 @@ use crate::{
 /// One screen: is it running, what is attached, what is in the tables, what is wrong
 #[derive(Args)]
 #[command(after_help = "Example:\n  balancing status || echo 'something is wrong'\n\n\
-                        Exit codes: 0 healthy, 1 degraded, 2 not running.")]
+                        Exit codes: 0 healthy, 1 degraded, or it can't be asked, 2 not running, or wrong usage.")]
 pub(crate) struct Options {
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
