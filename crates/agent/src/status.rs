@@ -42,9 +42,12 @@ pub struct Status {
     pub rounds: u64,
     /// Differences that audits have found; 0 unless somebody else writes our maps.
     pub audit_differences: u64,
-    /// Sockets whose connection was ended because their backend had gone (R8), since the agent started.
+    /// Sockets whose connection was ended because their backend had gone (R8), since the agent started. (The agent that
+    /// is asked may be an older one.)
+    #[serde(default)]
     pub sockets_destroyed: u64,
     /// Slots freed because their socket had gone without a word, since the agent started.
+    #[serde(default)]
     pub slots_freed: u64,
     /// What is wrong now; empty = healthy.
     pub problems: Vec<String>,
