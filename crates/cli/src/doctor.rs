@@ -12,7 +12,9 @@ use crate::{
 
 /// Look whether this machine has what Balancing needs, and say what to do where it has not
 #[derive(Args)]
-#[command(after_help = "Example:\n  balancing doctor\n\nExit codes: 0 all there, 1 something is missing, 2 wrong usage.")]
+#[command(
+    after_help = "Example:\n  balancing doctor\n\nExit codes: 0 all there, 1 something is missing, 2 wrong usage."
+)]
 pub(crate) struct Options {
     #[command(flatten)]
     settings: Settings<Needed>,

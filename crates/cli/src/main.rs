@@ -90,7 +90,11 @@ mod tests {
         for verb in command.get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
             assert!(help.contains("Example"), "`balancing {} --help` has no example", verb.get_name());
-            assert!(help.contains("Exit codes: 0 "), "`balancing {} --help` has no exit codes", verb.get_name());
+            assert!(
+                help.contains("Exit codes: 0 "),
+                "`balancing {} --help` has no exit codes",
+                verb.get_name()
+            );
         }
     }
 }
