@@ -112,7 +112,10 @@ fn is_change(event: &notify::Result<Event>) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use notify::event::{CreateKind, ModifyKind, RemoveKind};
+    use tokio::time;
 
     use super::*;
 
@@ -134,6 +137,19 @@ mod tests {
             assert_eq!(is_change(&Ok(Event::new(kind))), expected, "{kind:?}");
         }
         assert!(is_change(&Err(notify::Error::generic("lost"))));
+    }
+
+    #[tokio::test]
+    async fn nothing_is_signed_where_nothing_changes() {
+        let temp = tempfile::TempDir::new().unwrap();
+        let mut watch = Watch::new(temp.path());
+        watch.follow();
+        let soon = Duration::from_millis(30);
+        assert!(time::timeout(soon, watch.changed()).await.is_err());
+        fs::read_dir(temp.path()).unwrap();
+        assert!(time::timeout(soon, watch.changed()).await.is_err());
+        fs::write(temp.path().join("a.yaml"), "").unwrap();
+        assert!(time::timeout(Duration::from_secs(10), watch.changed()).await.is_ok());
     }
 
     #[test]

@@ -166,3 +166,16 @@ fn fields_that_nobody_knows_are_told_of_but_not_without_end() {
     assert_eq!(content.notices.len(), MAX_NOTICES + 1);
     assert!(content.notices[MAX_NOTICES].reason.starts_with("20 more"), "{:?}", content.notices);
 }
+
+#[test]
+fn as_many_notices_as_may_be_are_all_there() {
+    for (kinds, last) in [(MAX_NOTICES, false), (MAX_NOTICES + 1, true)] {
+        let document =
+            |n| format!("---\napiVersion: example.com/v1\nkind: Kind{n:04}\nmetadata: {{name: a}}\n");
+        let content = parse(&(0..kinds).map(document).collect::<String>()).unwrap();
+        assert_eq!(content.notices.len(), kinds);
+        let left_out =
+            content.notices.iter().any(|it| it.reason == "1 more notices about this file are left out");
+        assert_eq!(left_out, last, "{kinds}");
+    }
+}
