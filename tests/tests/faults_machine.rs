@@ -125,8 +125,7 @@ fn r27_the_socket_on_a_full_disk_is_named() {
     let socket = run.path().join("agent.sock").display().to_string();
     let start = |script: &str| {
         let script = script.replace("RUN", &run.path().display().to_string());
-        let answer = Answer::of(&mut agent_in_own_mounts(&host, &script, &["--socket", &socket])).unwrap();
-        answer
+        Answer::of(&mut agent_in_own_mounts(&host, &script, &["--socket", &socket])).unwrap()
     };
     let full = "mount -t tmpfs -o size=4k,nr_inodes=2 balancing RUN\ntouch RUN/a";
     start(full).fails(1, &["agent.lock", "No space left on device", "make room there", "--socket"]);

@@ -198,7 +198,7 @@ fn an_agent_whose_pins_are_gone_says_so_and_ends() {
     let _servers = web::serve(&host, &[1]).unwrap();
     let mut agent = host.agent(&[]).unwrap();
     web::all_answer(&host, 10, &[1]);
-    fs::remove_file(host.pins().join("maps/records_v1")).unwrap();
+    fs::remove_dir_all(host.pins().join("maps")).unwrap();
     assert_eq!(agent.wait().unwrap().code(), Some(1));
     assert!(agent.log().contains("removed or replaced"), "{}", agent.log());
     // The next one makes what is missing anew.

@@ -7,6 +7,7 @@ use kernel::TableStore;
 use model::{Backend, Cluster, Family, ObjectName, Protocol, Service, ServicePortName, Traffic, standings};
 use observe::log::Memory;
 use plan::{Conflict, Desired};
+use plan::{Refusal, Room};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
@@ -276,4 +277,16 @@ pub(crate) fn unsupported(cluster: &Cluster) -> Vec<String> {
         }
     }
     notices
+}
+
+/// What had no room, and which setting would give it some.
+pub(crate) fn refused(refusal: &Refusal) -> String {
+    let setting = match refusal {
+        Refusal::Full { room: Room::Backends | Room::Lists, .. } => "--max-backends",
+        Refusal::Full { .. } => "--max-services",
+        Refusal::Name { .. } => return refusal.to_string(),
+    };
+    format!(
+        "{refusal} (a greater {setting} takes `balancing clean`, since sizes are fixed when maps are made)"
+    )
 }

@@ -184,6 +184,9 @@ impl Agent {
             return Err(Error::Twice { cgroup, program });
         }
         let loaded = Loaded::load(&config.bpffs, &config.sizes())?;
+        if !loaded.put_back().is_empty() {
+            tracing::warn!("pins of maps had been removed; put back: {}", loaded.put_back().join(", "));
+        }
         let maps = Maps::open(&config.bpffs)?;
         set_level(&maps, &config.bpffs, config.events)?;
         let settings = maps.settings()?;
@@ -312,7 +315,7 @@ impl Agent {
         let begun = Instant::now();
         let round = self.reconciler.round(deletes)?;
         for refusal in round.refused.iter().filter(|refusal| !self.refused.contains(refusal)) {
-            tracing::error!("{refusal}");
+            tracing::error!("{}", answer::refused(refusal));
         }
         self.refused = round.refused;
         if round.lost_backends {

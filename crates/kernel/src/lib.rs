@@ -19,6 +19,7 @@ pub mod maps;
 mod object;
 pub mod pins;
 pub mod probe;
+pub mod recover;
 pub mod store;
 mod sys;
 

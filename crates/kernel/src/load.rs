@@ -12,8 +12,8 @@ use crate::{
     Error, Pins,
     maps::PinnedMap,
     object::{HOOKS, HookPoint, OBJECT},
-    pins::MAPS,
-    probe, sys,
+    pins::{MAPS, MapName},
+    probe, recover, sys,
 };
 
 /// How large the tables are made. Pinned ones keep their size.
@@ -50,6 +50,7 @@ impl Sizes {
 pub struct Loaded {
     ebpf: Ebpf,
     carrying: Option<u32>,
+    put_back: Vec<&'static str>,
 }
 
 impl Loaded {
@@ -69,6 +70,7 @@ impl Loaded {
     /// As [`Loaded::load`].
     pub fn load_with(pins: &Pins, sizes: &Sizes, features: u32) -> Result<Self, Error> {
         pins.create()?;
+        let put_back = recover::put_back_from_programs(pins)?;
         let mut entries = HashMap::new();
         for map in MAPS {
             let pinned = PinnedMap::open(pins, map)?.map(|map| map.capacity());
@@ -79,6 +81,14 @@ impl Loaded {
             }
         }
         let earlier = pins.layouts("slots")?.into_iter().rfind(|&layout| layout != abi::layout::SLOTS);
+        if let Some(layout) = earlier {
+            let path = pins.map(MapName { name: "slots", layout });
+            let map = sys::object_get(&path)
+                .map_err(|source| Error::syscall("BPF_OBJ_GET", path.display().to_string(), source))?;
+            if !PinnedMap::is_like_slots(map.as_fd()) {
+                return Err(Error::ForeignMap { path, problem: "no map of slots in any layout".into() });
+            }
+        }
         let mut loader = EbpfLoader::new();
         for (name, count) in entries {
             loader.map_max_entries(name, count);
@@ -90,17 +100,22 @@ impl Loaded {
         loader.override_global("CARRYING", &carrying, true);
         loader.override_global("FEATURES", &features, true);
         if let Some(layout) = earlier {
-            loader.map_pin_path("slots_previous", pins.map(crate::pins::MapName { name: "slots", layout }));
+            loader.map_pin_path("slots_previous", pins.map(MapName { name: "slots", layout }));
             loader.map_max_entries("slots_previous", slot::SLOTS);
         }
         let mut ebpf = loader.load(OBJECT)?;
         load_programs(&mut ebpf)?;
-        Ok(Self { ebpf, carrying: earlier })
+        Ok(Self { ebpf, carrying: earlier, put_back })
     }
 
     /// The earlier layout of `slots` whose sockets must be carried over once the programs are attached.
     pub fn carries_from(&self) -> Option<u32> {
         self.carrying
+    }
+
+    /// Maps whose pins had been removed, and that the attached programs still had.
+    pub fn put_back(&self) -> &[&'static str] {
+        &self.put_back
     }
 
     /// Hands `hook`'s program to `run`, which attaches it or puts it in another's place.

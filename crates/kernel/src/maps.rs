@@ -93,6 +93,24 @@ impl PinnedMap {
         Ok(Some(Self { name: shape.name, fd, info }))
     }
 
+    /// Is an open map of this shape?
+    pub(crate) fn is_like(map: MapName, fd: BorrowedFd<'_>) -> bool {
+        let shape = SHAPES.iter().find(|shape| shape.name == map.name);
+        shape.zip(sys::map_info(fd).ok()).is_some_and(|(shape, info)| {
+            (shape.kind, shape.key as u32, shape.value as u32, shape.flags)
+                == (info.kind, info.key_size, info.value_size, info.flags)
+        })
+    }
+
+    /// Is an open map one of slots in whatever layout: an array as long as ours, whose entries begin with ours?
+    pub(crate) fn is_like_slots(fd: BorrowedFd<'_>) -> bool {
+        sys::map_info(fd).is_ok_and(|info| {
+            (info.kind, info.key_size, info.max_entries, info.flags) == (ARRAY, 4, slot::SLOTS, MMAPABLE)
+                && info.value_size as usize >= size_of::<abi::Slot>()
+                && info.value_size.is_multiple_of(8)
+        })
+    }
+
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name

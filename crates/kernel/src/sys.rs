@@ -22,6 +22,7 @@ mod command {
     pub(super) const OBJ_PIN: i32 = 6;
     pub(super) const OBJ_GET: i32 = 7;
     pub(super) const PROG_GET_FD_BY_ID: i32 = 13;
+    pub(super) const MAP_GET_FD_BY_ID: i32 = 14;
     pub(super) const OBJ_GET_INFO_BY_FD: i32 = 15;
     pub(super) const PROG_QUERY: i32 = 16;
     pub(super) const MAP_LOOKUP_BATCH: i32 = 24;
@@ -226,9 +227,40 @@ struct ProgramInfo {
 /// Name of a loaded program. Takes CAP_SYS_ADMIN.
 pub(crate) fn program_name(id: u32) -> io::Result<String> {
     let fd = bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)?;
-    let name = info::<ProgramInfo>(fd.as_fd())?.name;
+    Ok(name_text(info::<ProgramInfo>(fd.as_fd())?.name))
+}
+
+/// The maps that a loaded program uses. Takes CAP_SYS_ADMIN.
+pub(crate) fn maps_of_program(id: u32) -> io::Result<Vec<OwnedFd>> {
+    let fd = bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)?;
+    let mut ids = [0u32; 64];
+    let mut info =
+        ProgramInfo { maps: ids.len() as u32, map_ids: address(ids.as_mut_ptr()), ..Zeroable::zeroed() };
+    let len = std::mem::size_of::<ProgramInfo>() as u32;
+    let mut attribute = InfoAttribute { fd: raw(fd.as_fd()), len, info: address(&raw mut info) };
+    bpf(command::OBJ_GET_INFO_BY_FD, &mut attribute)?;
+    ids.iter()
+        .take(info.maps as usize)
+        .map(|id| bpf(command::MAP_GET_FD_BY_ID, &mut [*id, 0, 0]).map(owned))
+        .collect()
+}
+
+/// `struct bpf_map_info` as far as the name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Zeroable)]
+struct NamedMapInfo {
+    shape: MapInfo,
+    name: [u8; 16],
+}
+
+/// Name of an open map.
+pub(crate) fn map_name(map: BorrowedFd<'_>) -> io::Result<String> {
+    Ok(name_text(info::<NamedMapInfo>(map)?.name))
+}
+
+fn name_text(name: [u8; 16]) -> String {
     let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    Ok(String::from_utf8_lossy(name.get(..len).unwrap_or_default()).into_owned())
+    String::from_utf8_lossy(name.get(..len).unwrap_or_default()).into_owned()
 }
 
 #[repr(C)]

@@ -8,7 +8,7 @@ use crate::{Error, status::Hook};
 
 impl Agent {
     pub(super) fn look(&mut self) {
-        match self.reconciler.store().are_pinned(&self.config.bpffs) {
+        match self.are_pinned() {
             Ok(true) => {}
             Ok(false) => {
                 self.pins_gone = true;
@@ -27,6 +27,24 @@ impl Agent {
             }
             Err(error) => self.failed(LOOKING, &error),
         }
+    }
+
+    /// Are the maps pinned? Those that were are again.
+    fn are_pinned(&self) -> Result<bool, kernel::Error> {
+        let (store, pins) = (self.reconciler.store(), &self.config.bpffs);
+        if store.are_pinned(pins)? {
+            return Ok(true);
+        }
+        match kernel::recover::put_back(store, pins) {
+            Ok(back) if back.is_empty() => {}
+            Ok(back) => {
+                tracing::error!("somebody has removed the pins of maps; put back: {}", back.join(", "));
+            }
+            // Another one is in its place.
+            Err(kernel::Error::ForeignMap { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        store.are_pinned(pins)
     }
 
     /// Remembers what fails, and logs it once.

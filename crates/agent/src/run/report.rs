@@ -42,7 +42,7 @@ impl Agent {
         problems.extend(others.into_iter().map(|stranger| self.about(stranger)));
         problems
             .extend(self.sockets.problem.iter().map(|problem| format!("looking after sockets: {problem}")));
-        problems.extend(self.refused.iter().map(ToString::to_string));
+        problems.extend(self.refused.iter().map(answer::refused));
         problems.extend(answer::conflicts(self.reconciler.desired()));
         let full = maps.iter().filter(|map| map.percent() >= MapUse::WARN_PERCENT);
         problems.extend(full.map(|map| format!("map {} is {} % full", map.name, map.percent())));
