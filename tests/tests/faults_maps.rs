@@ -54,8 +54,11 @@ fn entries(contents: &Contents, service: &str) -> Entries {
     Entries { frontends, records, lists, backends, names }
 }
 
-/// Ways to spoil what a service has in the tables.
-const SPOILS: [(&str, fn(&mut Maps, &Entries, &Entries)); 10] = [
+/// Spoils what the first service has in the tables; the second is another one.
+type Spoil = fn(&mut Maps, &Entries, &Entries);
+
+/// Ways to spoil it.
+const SPOILS: [(&str, Spoil); 10] = [
     ("backends zeroed", |maps, its, _| {
         maps.put_backends(&each(&its.backends, |_| Backend::default())).unwrap();
     }),
