@@ -104,7 +104,8 @@ fn aligned<H: ToString>(
 
 /// Says what is wrong with the command line, for what clap can't know.
 pub(crate) fn wrong_usage(problem: &str) -> ExitCode {
-    eprintln!("error: {problem}");
+    // As the parser of flags says it. Where nobody can be told, the exit code still tells.
+    let _ = writeln!(std::io::stderr(), "error: {problem}\n\nFor more information, try '--help'.");
     ExitCode::from(2)
 }
 

@@ -78,8 +78,10 @@ impl<S: Subset> FromArgMatches for Settings<S> {
         }
         let of_environment = || std::env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty());
         let file = matches.get_one("config").cloned().or_else(|| of_environment().map(PathBuf::from));
-        let effective = resolve(&flags, |name| std::env::var_os(name), file.as_deref())
-            .map_err(|error| Error::raw(ErrorKind::ValueValidation, format!("{error}\n")))?;
+        let effective = resolve(&flags, |name| std::env::var_os(name), file.as_deref()).map_err(|error| {
+            let text = format!("{error}\n\nFor more information, try '--help'.\n");
+            Error::raw(ErrorKind::ValueValidation, text)
+        })?;
         Ok(Self { effective, subset: PhantomData })
     }
 

@@ -23,6 +23,8 @@ use super::{
 
 /// Between two exchanges of one client: machines that run tests have something else to do, too.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How often a socket that was closed is opened again at once: backends may change quickly.
+const AGAIN: usize = 5;
 /// Enough for each kind of socket to have had its turn several times.
 const PROOF: u64 = 60;
 
@@ -130,7 +132,12 @@ fn passers_by(host: &Host, tally: &Arc<Tally>, asked: Vec<Asked>) -> io::Result<
                 if tally.over.load(SeqCst) {
                     break 'all;
                 }
-                let outcome = exchange(kind, family, web::vip(kind, family, asked.low));
+                let mut outcome = exchange(kind, family, web::vip(kind, family, asked.low));
+                for _ in 0..AGAIN {
+                    if asked.changing && outcome.as_ref().is_err_and(was_closed) {
+                        outcome = exchange(kind, family, web::vip(kind, family, asked.low));
+                    }
+                }
                 count(&tally, "new", (kind, family), asked, outcome, None);
                 thread::sleep(PAUSE);
             }
@@ -158,12 +165,14 @@ fn lasting(host: &Host, tally: &Arc<Tally>, asked: Vec<Asked>) -> io::Result<Joi
                     break 'all;
                 }
                 let mut answer = client.ask();
-                if asked.changing && answer.as_ref().is_err_and(was_closed) {
-                    let vip = web::vip(kind.0, kind.1, asked.low);
-                    answer = Client::open(kind.0, kind.1, vip, TIMEOUT).and_then(|opened| {
-                        (*client, *first) = (opened, None);
-                        client.ask()
-                    });
+                for _ in 0..AGAIN {
+                    if asked.changing && answer.as_ref().is_err_and(was_closed) {
+                        let vip = web::vip(kind.0, kind.1, asked.low);
+                        answer = Client::open(kind.0, kind.1, vip, TIMEOUT).and_then(|opened| {
+                            (*client, *first) = (opened, None);
+                            client.ask()
+                        });
+                    }
                 }
                 let seen = count(&tally, "lasting", *kind, asked, answer, first.as_ref());
                 tally.lasting.fetch_add(1, SeqCst);
@@ -179,7 +188,7 @@ fn lasting(host: &Host, tally: &Arc<Tally>, asked: Vec<Asked>) -> io::Result<Joi
 
 /// Is that what a connected UDP socket says that somebody else has closed?
 fn was_closed(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EDESTADDRREQ | libc::ECONNABORTED))
+    matches!(error.raw_os_error(), Some(libc::EDESTADDRREQ | libc::ECONNABORTED | libc::ENOTCONN))
 }
 
 /// Was it the right backend, that of before if there was one, and the right peer address?
