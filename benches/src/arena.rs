@@ -58,7 +58,7 @@ impl Arena {
         tables::fill(Maps::open(&pins)?, services)?;
         let filled_in = begun.elapsed();
         kernel::install(loaded, &pins, &sizes, with.path())?;
-        agent::set_level(&Maps::open(&pins)?, &pins, agent::EventLevel::Failures)?;
+        agent::set_level(&Maps::open(&pins)?, agent::EventLevel::Failures)?;
 
         // Workers inherit nothing but their namespace; the one who tells them what to do sits on the same CPU.
         take_cpu().context("a CPU of our own")?;

@@ -3,7 +3,9 @@
 use agent::Reconciler;
 use anyhow::{Result, ensure};
 use kernel::TableStore;
-use model::{Change, View};
+use std::net::IpAddr;
+
+use model::{Change, NodePortAddresses, View};
 use plan::{Capacity, Deletes};
 
 use crate::machine::SIZES;
@@ -16,6 +18,9 @@ pub const CAPACITY: Capacity = Capacity {
     records: SIZES.services * 3,
     frontends4: SIZES.services,
     frontends6: SIZES.services,
+    addresses4: SIZES.services,
+    addresses6: SIZES.services,
+    sources: SIZES.services,
 };
 
 /// A reconciler, and whether its sources have synced.
@@ -35,6 +40,15 @@ impl<S: TableStore> Control<S> {
         let found = reconciler.inconsistencies();
         ensure!(found.is_empty(), "the tables that were taken over contradict themselves: {found:?}");
         Ok(Self { reconciler, deletes: Deletes::Held })
+    }
+
+    /// Says which addresses of this node serve node ports, and which its interfaces have.
+    ///
+    /// # Errors
+    /// As [`Self::change`].
+    pub fn own_addresses(&mut self, node_ports: &[NodePortAddresses], interfaces: &[IpAddr]) -> Result<()> {
+        self.reconciler.set_own_addresses(node_ports, interfaces.to_vec());
+        self.change(Vec::new())
     }
 
     /// The sources have synced: from now on, what is not desired is deleted.

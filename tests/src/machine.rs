@@ -12,6 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
+use host::CgroupRoot;
 use kernel::{Installed, Loaded, Maps, Pins, Sizes};
 use model::Protocol;
 use testkit::{Backend, Bpffs, Cgroup, Namespace};
@@ -89,6 +90,14 @@ impl Machine {
         Maps::open(&self.pins)
     }
 
+    /// Id of the cgroup.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn cgroup_id(&self) -> Result<u64> {
+        Ok(CgroupRoot::discover(None)?.id(self.cgroup.path())?)
+    }
+
     /// Runs `work` inside of the cgroup and the namespace. Sockets made there stay there.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         let (sender, receiver) = channel();
@@ -131,11 +140,11 @@ impl Machine {
     }
 }
 
-/// Is it in one of the ranges that a machine's namespace has?
+/// Is it a loopback address, or in one of the ranges that a machine's namespace has?
 pub fn is_local(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(ip) => ip.octets().starts_with(&[10, 1]),
-        IpAddr::V6(ip) => ip.segments().starts_with(&[0xfd00, 1, 0, 0]),
+        IpAddr::V4(ip) => ip.octets().starts_with(&[10, 1]) || ip.is_loopback(),
+        IpAddr::V6(ip) => ip.segments().starts_with(&[0xfd00, 1, 0, 0]) || ip.is_loopback(),
     }
 }
 

@@ -4,7 +4,7 @@ mod play;
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
 };
 
@@ -25,6 +25,12 @@ pub struct Scenario {
     pub node: String,
     /// R1: the one proxy name whose services are ours.
     pub proxy_name: Option<String>,
+    /// R14: which addresses of this node serve node ports.
+    #[serde(default = "primary")]
+    pub node_ports: Vec<String>,
+    /// Addresses of this node's interfaces.
+    #[serde(default)]
+    pub interfaces: Vec<IpAddr>,
     /// Addresses where somebody listens besides all endpoints: `10.1.0.1:80/TCP`.
     #[serde(default)]
     pub listen: Vec<Listen>,
@@ -55,10 +61,29 @@ pub enum Step {
     Apply(String),
     /// Objects are gone: `Service default/a`.
     Delete(Vec<String>),
+    /// Who uses the sockets from now on.
+    Client(Client),
+    /// So many seconds pass.
+    Wait(u64),
     /// The sources have synced.
     Sync,
     /// The agent starts anew, without objects, not synced; programs are replaced.
     Restart,
+}
+
+/// See [`Step::Client`].
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Client {
+    /// It is on the host's network.
+    #[serde(default)]
+    pub host: bool,
+    /// It is in a cgroup that is left alone.
+    #[serde(default)]
+    pub excluded: bool,
+    /// The addresses by which it is known; none: it is not known.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
 }
 
 /// See [`Step::Connect`].
@@ -72,6 +97,11 @@ pub struct Connect {
     pub protocol: Protocol,
     /// What becomes of it; every backend is reached, and no other.
     pub expect: Expect,
+    /// R23: all reach one and the same of the backends, the one that the last step with this word reached.
+    pub kept: Option<String>,
+    /// Not that one: one that is chosen now.
+    #[serde(default)]
+    pub anew: bool,
 }
 
 /// See [`Step::Udp`]. One of `connect`, `send`, `ask`, `hang_up` and `close` says what is done.
@@ -120,12 +150,18 @@ pub enum Expect {
     Refused,
     /// EHOSTUNREACH.
     Unreachable,
+    /// EACCES.
+    Denied,
     /// It is left alone, and nobody is there.
     Passed,
 }
 
 fn node() -> String {
     "n1".into()
+}
+
+fn primary() -> Vec<String> {
+    vec!["primary".into()]
 }
 
 fn yes() -> bool {

@@ -5,14 +5,17 @@ mod memory_world;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
-use abi::{Hook, Key, Reason};
+use abi::{Address, Hook, Key, Reason};
+use agent::explain::Asker;
 use anyhow::Result;
-use datapath::{Env, choose, decision, look_up};
-use model::{Change, Protocol};
+use datapath::{Env, choose, decision, resolve};
+use model::{Change, NodePortAddresses, Protocol};
 use testkit::Family;
+
+use crate::scenario::Client;
 
 pub use self::{kernel_world::KernelWorld, memory_world::MemoryWorld};
 
@@ -30,6 +33,8 @@ pub enum Outcome {
     Refused,
     /// EHOSTUNREACH.
     Unreachable,
+    /// EACCES.
+    Denied,
     /// ENOBUFS.
     NoMemory,
     /// It was left alone, and there is no way there (ENETUNREACH).
@@ -53,6 +58,24 @@ pub trait World {
     /// # Errors
     /// Something is wrong with the tables.
     fn change(&mut self, changes: Vec<Change>) -> Result<()>;
+
+    /// Which addresses of this node serve node ports, and which its interfaces have.
+    ///
+    /// # Errors
+    /// As for [`World::change`].
+    fn own_addresses(&mut self, node_ports: &[NodePortAddresses], interfaces: &[IpAddr]) -> Result<()>;
+
+    /// Who uses the sockets from now on.
+    ///
+    /// # Errors
+    /// The maps can't be written.
+    fn client(&mut self, client: &Client) -> Result<()>;
+
+    /// So many seconds pass.
+    ///
+    /// # Errors
+    /// Never in fact.
+    fn wait(&mut self, seconds: u64) -> Result<()>;
 
     /// The sources have synced.
     ///
@@ -125,15 +148,29 @@ pub fn key(protocol: Protocol, address: SocketAddr) -> Key {
 }
 
 /// Walks the list of a frontend.
-fn candidates<E: Env>(env: &E, key: &Key) -> Candidates {
-    let (record, reason) = look_up(env, key);
-    let record = record.ok_or(reason)?;
+fn candidates<E: Env>(env: &E, asker: &Asker, key: &Key) -> Candidates {
+    let (record, found) = resolve(env, asker, key);
+    let record = record.filter(|_| found.reason == Reason::Balanced).ok_or(found.reason)?;
     let first = choose(env, &record, 1, |_| false);
     if !first.is_some() {
         return Err(first.reason);
     }
     (0..record.local.len)
-        .map(|offset| decision::at(env, &record, offset))
-        .map(|choice| if choice.is_some() { Ok(choice.endpoint.socket_addr()) } else { Err(choice.reason) })
+        .map(|offset| match decision::at(env, &record, offset).backend(env, &record) {
+            (Some(backend), _) => Ok(backend.endpoint().socket_addr()),
+            (None, reason) => Err(reason),
+        })
         .collect()
+}
+
+/// The value of `clients` for a client with these addresses.
+fn known(netns: u64, addresses: &[IpAddr]) -> abi::Client {
+    let mut known = abi::Client { netns, ..abi::Client::default() };
+    for address in addresses.iter().map(|ip| Address::from(*ip)) {
+        match address.as_v4() {
+            Some(v4) => known.v4 = v4,
+            None => known.v6 = address.0,
+        }
+    }
+    known
 }

@@ -128,7 +128,10 @@ fn read(stop: &AtomicBool, seed: u64) -> Read {
                     read.problems.push(format!("{} led to {peer}", vip(n, ipv6)));
                 }
             }
-            Err(error) if error.raw_os_error() == Some(libc::ENETUNREACH) => read.passed += 1,
+            // Gone, and its address too, or not yet (R12).
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::ECONNREFUSED)) => {
+                read.passed += 1;
+            }
             Err(error) => read.problems.push(format!("{}: {error}", vip(n, ipv6))),
         }
     }

@@ -242,10 +242,10 @@ fn pause_passes_what_is_new_and_keeps_what_is_old() {
     let maps = machine.maps().unwrap();
     let socket = machine.run(|| Socket::open(Protocol::Udp, Family::Mapped)).unwrap();
     socket.connect(at(VIP)).unwrap();
-    maps.change_settings(&machine.pins, |settings| settings.paused = 1).unwrap();
+    maps.change_settings(|settings| settings.paused = 1).unwrap();
     assert!(!machine.run(translated));
     assert_eq!(socket.ask(None).unwrap().shown, at(VIP));
-    maps.change_settings(&machine.pins, |settings| settings.paused = 0).unwrap();
+    maps.change_settings(|settings| settings.paused = 0).unwrap();
     assert!(machine.run(translated));
     assert_eq!(socket.ask(None).unwrap().shown, at(VIP));
 }
@@ -255,7 +255,7 @@ fn every_decision_is_one_event() {
     let machine = Machine::new("events").unwrap();
     program(&machine);
     let maps = machine.maps().unwrap();
-    maps.change_settings(&machine.pins, |settings| settings.events = level::ALL).unwrap();
+    maps.change_settings(|settings| settings.events = level::ALL).unwrap();
     let mut events = kernel::Events::open(&machine.pins).unwrap();
     let cookies: Vec<u64> = machine.run(|| {
         let connect = |_| -> io::Result<u64> {
@@ -291,7 +291,7 @@ fn r10_what_a_kernel_lacks_is_done_without() {
     let loaded = Loaded::load_with(&machine.pins, &SIZES, 0).unwrap();
     install(loaded, &machine.pins, &SIZES, machine.cgroup.path()).unwrap();
     let maps = machine.maps().unwrap();
-    maps.change_settings(&machine.pins, |settings| settings.events = level::FAILURES).unwrap();
+    maps.change_settings(|settings| settings.events = level::FAILURES).unwrap();
     let mut events = kernel::Events::open(&machine.pins).unwrap();
     let connect =
         || Socket::open(Protocol::Udp, Family::V4).unwrap().connect(at("10.96.0.11:80")).unwrap_err();

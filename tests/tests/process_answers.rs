@@ -103,7 +103,10 @@ fn why_explains_with_the_agent_and_without() {
     let local = [("internalTrafficPolicy", "Local")];
     host.write("local.yaml", web::manifest_with("local", 12, &[1], &local)).unwrap();
     let mut inside = Command::new("sleep");
-    let mut inside = host.cgroup().spawn(inside.arg("1000").stdin(Stdio::null())).unwrap();
+    let mut inside = host
+        .cgroup()
+        .spawn(inside.arg("1000").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()))
+        .unwrap();
     let pid = inside.id().to_string();
     let mut agent = host.agent(&[]).unwrap();
     let web = json!({"namespace": "default", "name": "web", "port": "http"});
@@ -134,8 +137,9 @@ fn why_explains_with_the_agent_and_without() {
                     json!({"namespace": "default", "name": "local", "port": "http"}),
                     json!([]),
                 ),
-                ("10.96.0.10:81/tcp", "passed", "not-a-service", Value::Null, json!([])),
-                ("10.96.0.10:80/udp", "passed", "not-a-service", Value::Null, json!([])),
+                ("10.96.0.10:81/tcp", "refused", "unknown-port", Value::Null, json!([])),
+                ("10.96.0.10:80/udp", "refused", "unknown-port", Value::Null, json!([])),
+                ("10.97.0.10:80/tcp", "passed", "not-a-service", Value::Null, json!([])),
             ] {
                 let answer = host.balancing(&["why", client, destination, "-o", "json"]).unwrap();
                 let answer: Value = serde_json::from_str(answer.succeeds()).unwrap();

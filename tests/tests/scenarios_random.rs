@@ -6,7 +6,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, time::Instant};
 
-use abi::Reason;
+use abi::{Reason, Verdict};
 use anyhow::{Context, Result, ensure};
 use balancing_tests::{
     random::Random,
@@ -213,6 +213,7 @@ fn kind(outcome: Outcome) -> &'static str {
         Outcome::Answered { .. } => "answered",
         Outcome::Refused => "refused",
         Outcome::Unreachable => "unreachable",
+        Outcome::Denied => "denied",
         Outcome::NoMemory => "no memory",
         Outcome::Nobody => "nobody",
     }
@@ -222,10 +223,13 @@ fn kind(outcome: Outcome) -> &'static str {
 fn verdict(candidates: &Candidates) -> &'static str {
     match candidates {
         Ok(_) => "answered",
-        Err(Reason::NotAService) => "nobody",
-        Err(Reason::NoEndpoints) => "refused",
-        Err(Reason::NoLocalEndpoint) => "unreachable",
-        Err(_) => "broken",
+        Err(Reason::BrokenTable | Reason::NoMemory) => "broken",
+        Err(reason) => match reason.verdict() {
+            Verdict::Refused => "refused",
+            Verdict::Unreachable => "unreachable",
+            Verdict::Denied => "denied",
+            Verdict::Passed | Verdict::Translated => "nobody",
+        },
     }
 }
 

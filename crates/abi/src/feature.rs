@@ -10,3 +10,5 @@ pub const COMM: u32 = 4;
 pub const UID: u32 = 8;
 /// `bpf_get_current_cgroup_id` in these hooks.
 pub const CGROUP: u32 = 16;
+/// `bpf_get_current_ancestor_cgroup_id` in these hooks: without it no cgroup can be excluded.
+pub const ANCESTOR: u32 = 32;

@@ -118,8 +118,10 @@ pub struct Record {
     pub service: u32,
     /// Backends for connections that begin on this node.
     pub local: Range,
+    /// R23: for how many seconds a client keeps its backend; 0 = no affinity.
+    pub affinity: u32,
     /// Always 0; room for the list of outside traffic and a policy's fallback.
-    pub pad: [u32; 7],
+    pub pad: [u32; 6],
 }
 
 impl Record {
@@ -128,6 +130,12 @@ impl Record {
     pub const fn key(&self) -> Key {
         Key { endpoint: Endpoint { address: self.address, port_be: self.port_be }, protocol: self.protocol }
     }
+
+    /// The [`backend_flag`] that marks the members of the list that `local` is.
+    #[inline(always)]
+    pub const fn member_flag(&self) -> u16 {
+        if self.mode == mode::CLUSTER_IP { backend_flag::INTERNAL } else { backend_flag::CLUSTER }
+    }
 }
 
 /// Bits of [`Record::flags`].
@@ -135,17 +143,31 @@ pub mod record_flag {
     /// Some endpoint exists somewhere (R5 `has_any`): an empty list then means "none here" (R11), not "none
     /// at all" (R10).
     pub const HAS_ANY: u32 = 1;
+    /// The external traffic policy is Local: another node's address is left to that node (R14).
+    pub const EXTERNAL_LOCAL: u32 = 2;
+    /// Only clients whose address is in `sources` may use it (R22).
+    pub const RESTRICTED: u32 = 4;
 }
 
 /// Values of [`Record::mode`]: what kind of frontend it is.
 pub mod mode {
     /// A cluster IP.
     pub const CLUSTER_IP: u8 = 1;
+    /// A node port. Its address is the unspecified one of the family: it counts for every address that
+    /// `addresses` says is a node's (R14).
+    pub const NODE_PORT: u8 = 2;
+    /// A load balancer VIP.
+    pub const LOAD_BALANCER: u8 = 3;
+    /// An external IP.
+    pub const EXTERNAL_IP: u8 = 4;
 
     /// As events and listings name it.
     pub const fn name(mode: u8) -> &'static str {
         match mode {
             CLUSTER_IP => "ClusterIP",
+            NODE_PORT => "NodePort",
+            LOAD_BALANCER => "LoadBalancer",
+            EXTERNAL_IP => "ExternalIP",
             _ => "unknown",
         }
     }
@@ -186,6 +208,12 @@ pub mod backend_flag {
     pub const USABLE: u16 = 2;
     /// It is terminating, and was chosen because nothing better is left (R5).
     pub const TERMINATING: u16 = 4;
+    /// It is in the list for cluster IPs now (R23: what a client remembers must be in the list).
+    pub const INTERNAL: u16 = 8;
+    /// It is in the list for node ports, load balancer VIPs and external IPs now.
+    pub const CLUSTER: u16 = 16;
+    /// All of them.
+    pub const ALL: u16 = LIVE | USABLE | TERMINATING | INTERNAL | CLUSTER;
 }
 
 const _: () = assert!(size_of::<Key4>() == 8);

@@ -3,9 +3,9 @@
 //! A change of a map's key or value is a new number here. A test holds the layouts that these numbers
 //! stand for, so that a change without a new number fails.
 
-/// `frontends4`, `frontends6`, `records`, `lists`, `backends`, `names`: they refer to one another and change
-/// together.
-pub const TABLES: u32 = 1;
+/// `frontends4`, `frontends6`, `records`, `lists`, `backends`, `names`, `sources`, `addresses4`, `addresses6`, `spaces`:
+/// they refer to one another and change together.
+pub const TABLES: u32 = 2;
 
 /// `slots`. A later layout may only append words: sockets outlive agents, and their words are copied.
 pub const SLOTS: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
@@ -14,10 +14,19 @@ pub const SLOTS: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
 pub const PAIRS: u32 = 1;
 
 /// `settings`.
-pub const SETTINGS: u32 = 1;
+pub const SETTINGS: u32 = 2;
 
 /// `counters`.
-pub const COUNTERS: u32 = 1;
+pub const COUNTERS: u32 = 2;
+
+/// `clients`.
+pub const CLIENTS: u32 = 1;
+
+/// `affinity`.
+pub const AFFINITY: u32 = 1;
+
+/// `excluded`.
+pub const EXCLUDED: u32 = 1;
 
 /// `events`.
 pub const EVENTS: u32 = 1;
@@ -28,7 +37,12 @@ mod tests {
     use core::mem::offset_of;
     use std::{format, string::String};
 
-    use crate::{Backend, Event, Key4, Key6, Name, Pair, Pairs, Range, Record, Settings, Slot, reason, slot};
+    use crate::{
+        Backend, Event, Key4, Key6, Name, Pair, Pairs, Range, Record, Settings, Slot, Space,
+        client::{Affinity, AffinityKey, Client, SourceKey},
+        reason, slot,
+        space::{Prefix, Use4, Use6},
+    };
 
     macro_rules! fields {
         ($type:ty: $($field:ident)*) => {{
@@ -45,18 +59,28 @@ mod tests {
             fields!(Key4: address port_be protocol pad),
             fields!(Key6: address port_be protocol pad),
             fields!(Range: start len),
-            fields!(Record: address port_be protocol mode flags service local pad),
+            fields!(Record: address port_be protocol mode flags service local affinity pad),
             fields!(Backend: address port_be flags service generation pad),
             fields!(Name: namespace service port uid port_be protocol family pad),
+            fields!(SourceKey: bits service address),
+            fields!(Use4: address uses),
+            fields!(Use6: address uses),
+            fields!(Prefix: network mask flags),
+            fields!(Space: v4 v6 first_node_port last_node_port),
         ]
         .concat();
         let expected = "Key4 8 address@0 port_be@4 protocol@6 pad@7\n\
                         Key6 20 address@0 port_be@16 protocol@18 pad@19\n\
                         Range 8 start@0 len@4\n\
-                        Record 64 address@0 port_be@16 protocol@18 mode@19 flags@20 service@24 local@28 pad@36\n\
+                        Record 64 address@0 port_be@16 protocol@18 mode@19 flags@20 service@24 local@28 affinity@36 pad@40\n\
                         Backend 32 address@0 port_be@16 flags@18 service@20 generation@24 pad@28\n\
-                        Name 240 namespace@0 service@64 port@128 uid@192 port_be@232 protocol@234 family@235 pad@236\n";
-        assert_eq!((super::TABLES, tables.as_str()), (1, expected));
+                        Name 240 namespace@0 service@64 port@128 uid@192 port_be@232 protocol@234 family@235 pad@236\n\
+                        SourceKey 24 bits@0 service@4 address@8\n\
+                        Use4 8 address@0 uses@4\n\
+                        Use6 20 address@0 uses@16\n\
+                        Prefix 36 network@0 mask@16 flags@32\n\
+                        Space 580 v4@0 v6@288 first_node_port@576 last_node_port@578\n";
+        assert_eq!((super::TABLES, tables.as_str()), (2, expected));
 
         let slots = [fields!(Slot: owner pair), fields!(Pair: vip backend meta ids service)].concat();
         let expected = "Slot 64 owner@0 pair@8\nPair 56 vip@0 backend@16 meta@32 ids@40 service@48\n";
@@ -66,13 +90,19 @@ mod tests {
         assert_eq!(slots, expected);
         assert_eq!((super::PAIRS, fields!(Pairs: clock pairs).as_str()), (1, "Pairs 456 clock@0 pairs@8\n"));
 
-        let settings = fields!(Settings: paused events sample reported_lost);
-        assert_eq!(
-            (super::SETTINGS, settings.as_str()),
-            (1, "Settings 16 paused@0 events@4 sample@8 reported_lost@12\n")
-        );
+        let settings = fields!(Settings: paused events sample reported_lost space excluded host_netns);
+        let expected =
+            "Settings 32 paused@0 events@4 sample@8 reported_lost@12 space@16 excluded@20 host_netns@24\n";
+        assert_eq!((super::SETTINGS, settings.as_str()), (2, expected));
+        let client = fields!(Client: netns v6 v4 pad);
+        assert_eq!((super::CLIENTS, client.as_str()), (1, "Client 32 netns@0 v6@8 v4@24 pad@28\n"));
+        let affinity =
+            [fields!(AffinityKey: client service pad), fields!(Affinity: client service ids used)].concat();
+        let expected =
+            "AffinityKey 16 client@0 service@8 pad@12\nAffinity 32 client@0 service@8 ids@16 used@24\n";
+        assert_eq!((super::AFFINITY, affinity.as_str()), (1, expected));
         // A new reason or hook moves the counters.
-        assert_eq!((super::COUNTERS, reason::COUNTERS), (1, 45));
+        assert_eq!((super::COUNTERS, reason::COUNTERS), (2, 81));
         let event = fields!(Event: time cgroup netns cookie pid tid uid service original backend original_port_be
             backend_port_be protocol hook reason mode comm backend_flags known pad2);
         let expected = "Event 128 time@0 cgroup@8 netns@16 cookie@24 pid@32 tid@36 uid@40 service@44 original@48 \

@@ -10,6 +10,7 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 pub mod address;
+pub mod client;
 pub mod event;
 pub mod feature;
 pub mod frontend;
@@ -18,15 +19,18 @@ pub mod name;
 pub mod reason;
 pub mod settings;
 pub mod slot;
+pub mod space;
 pub mod word;
 
 pub use address::{Address, Endpoint};
+pub use client::{Affinity, Client};
 pub use event::Event;
 pub use frontend::{Backend, Key, Key4, Key6, Range, Record};
 pub use name::Name;
 pub use reason::{Hook, Reason, Verdict};
 pub use settings::Settings;
 pub use slot::{Pair, Pairs, Slot};
+pub use space::Space;
 pub use word::Word;
 
 /// IP protocol number of TCP.

@@ -39,6 +39,8 @@ pub enum Verdict {
     Refused,
     /// Failed with EHOSTUNREACH.
     Unreachable,
+    /// Failed with EACCES.
+    Denied,
 }
 
 impl Verdict {
@@ -49,12 +51,13 @@ impl Verdict {
             Self::Passed => "passed",
             Self::Refused => "refused",
             Self::Unreachable => "unreachable",
+            Self::Denied => "denied",
         }
     }
 
     /// Did the application's call fail because of us?
     pub const fn is_failure(self) -> bool {
-        matches!(self, Self::Refused | Self::Unreachable)
+        matches!(self, Self::Refused | Self::Unreachable | Self::Denied)
     }
 }
 
@@ -85,11 +88,29 @@ pub enum Reason {
     NoMemory = 9,
     /// The tables contradict themselves. Never happens; refused rather than sent astray.
     BrokenTable = 10,
+    /// The address is a cluster IP, the port is none of its service's (R12).
+    UnknownPort = 11,
+    /// The address is in a ServiceCIDR, and no service has it (R12).
+    UnusedAddress = 12,
+    /// The address is that of a service that somebody else proxies (R12).
+    ForeignService = 13,
+    /// A node port of another node, external traffic policy Local: that node decides (R14).
+    RemoteNodePort = 14,
+    /// The client's address is in none of the ranges that may use the VIP (R22).
+    SourceRange = 15,
+    /// Who the client is must be known to use the VIP, and is not (R22).
+    UnknownClient = 16,
+    /// The backend that this client has had lately (R23).
+    Affinity = 17,
+    /// Chosen, but there is no room to remember it for the client (R23).
+    AffinityFull = 18,
+    /// The client is in a cgroup that is left alone (`--exclude-cgroup`).
+    Excluded = 19,
 }
 
 impl Reason {
     /// All of them, by number.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 20] = [
         Self::NotAService,
         Self::Balanced,
         Self::Sticky,
@@ -101,6 +122,15 @@ impl Reason {
         Self::NotRemembered,
         Self::NoMemory,
         Self::BrokenTable,
+        Self::UnknownPort,
+        Self::UnusedAddress,
+        Self::ForeignService,
+        Self::RemoteNodePort,
+        Self::SourceRange,
+        Self::UnknownClient,
+        Self::Affinity,
+        Self::AffinityFull,
+        Self::Excluded,
     ];
 
     /// From its number.
@@ -111,16 +141,32 @@ impl Reason {
     /// Each reason has one verdict.
     pub const fn verdict(self) -> Verdict {
         match self {
-            Self::NotAService | Self::Paused | Self::Connected => Verdict::Passed,
-            Self::Balanced | Self::Sticky | Self::PairForgotten | Self::NotRemembered => Verdict::Translated,
-            Self::NoEndpoints | Self::NoMemory | Self::BrokenTable => Verdict::Refused,
-            Self::NoLocalEndpoint => Verdict::Unreachable,
+            Self::NotAService
+            | Self::Paused
+            | Self::Connected
+            | Self::ForeignService
+            | Self::RemoteNodePort
+            | Self::UnknownClient
+            | Self::Excluded => Verdict::Passed,
+            Self::Balanced
+            | Self::Sticky
+            | Self::PairForgotten
+            | Self::NotRemembered
+            | Self::Affinity
+            | Self::AffinityFull => Verdict::Translated,
+            Self::NoEndpoints | Self::NoMemory | Self::BrokenTable | Self::UnknownPort => Verdict::Refused,
+            Self::NoLocalEndpoint | Self::UnusedAddress => Verdict::Unreachable,
+            Self::SourceRange => Verdict::Denied,
         }
     }
 
     /// Is it told of at the level that tells of failures? Those, and what should not have come to this.
     pub const fn is_notable(self) -> bool {
-        self.verdict().is_failure() || matches!(self, Self::PairForgotten | Self::NotRemembered)
+        self.verdict().is_failure()
+            || matches!(
+                self,
+                Self::PairForgotten | Self::NotRemembered | Self::UnknownClient | Self::AffinityFull
+            )
     }
 
     /// As events, labels and the command line have it.
@@ -137,6 +183,15 @@ impl Reason {
             Self::NotRemembered => "not-remembered",
             Self::NoMemory => "no-memory",
             Self::BrokenTable => "broken-table",
+            Self::UnknownPort => "unknown-port",
+            Self::UnusedAddress => "unused-address",
+            Self::ForeignService => "foreign-service",
+            Self::RemoteNodePort => "remote-node-port",
+            Self::SourceRange => "source-range",
+            Self::UnknownClient => "unknown-client",
+            Self::Affinity => "affinity",
+            Self::AffinityFull => "affinity-full",
+            Self::Excluded => "excluded",
         }
     }
 }

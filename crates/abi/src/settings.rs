@@ -15,7 +15,16 @@ pub struct Settings {
     /// Events that the ring buffer had no room for and that the log has reported, modulo 2^32: the agent's own note, so
     /// that what was lost while none ran is reported too.
     pub reported_lost: u32,
+    /// Which element of `spaces` counts: the other one is written before it does.
+    pub space: u32,
+    /// Not 0: some cgroup is in `excluded`.
+    pub excluded: u32,
+    /// Cookie of the host's network namespace: its sockets reach node ports by loopback addresses (R14).
+    pub host_netns: u64,
 }
+
+/// Deepest level of a cgroup that can be excluded; the root's is 0.
+pub const DEEPEST_EXCLUDED: u32 = 31;
 
 /// Values of [`Settings::events`].
 pub mod level {
@@ -29,4 +38,4 @@ pub mod level {
     pub const ALL: u32 = 3;
 }
 
-const _: () = assert!(size_of::<Settings>() == 16);
+const _: () = assert!(size_of::<Settings>() == 32);

@@ -18,6 +18,12 @@ mod inner {
     pub struct Word(AtomicU64);
 
     impl Word {
+        /// A word with this in it.
+        #[inline(always)]
+        pub const fn new(value: u64) -> Self {
+            Self(AtomicU64::new(value))
+        }
+
         /// Reads it.
         #[inline(always)]
         pub fn load(&self) -> u64 {
@@ -79,6 +85,11 @@ mod inner {
     unsafe impl Sync for Word {}
 
     impl Word {
+        #[inline(always)]
+        pub const fn new(value: u64) -> Self {
+            Self(UnsafeCell::new(value))
+        }
+
         #[inline(always)]
         pub fn load(&self) -> u64 {
             // SAFETY: valid and aligned by construction; one instruction.

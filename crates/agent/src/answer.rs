@@ -1,8 +1,9 @@
 //! Serving the unix socket: who asks, what is asked of the task that owns the tables, what comes back.
 
-use std::{net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use abi::Name;
+use ipnet::IpNet;
 use kernel::TableStore;
 use model::{Backend, Cluster, Family, ObjectName, Protocol, Service, ServicePortName, Traffic, standings};
 use observe::log::Memory;
@@ -251,32 +252,14 @@ pub(crate) fn conflicts(desired: &Desired) -> Vec<String> {
     desired.conflicts().map(conflict).collect()
 }
 
-/// What services ask for that this version does not do yet: said, not passed over.
-pub(crate) fn unsupported(cluster: &Cluster) -> Vec<String> {
-    let mut notices = Vec::new();
-    for service in cluster.services().filter(|service| cluster.is_ours(service)) {
-        let mut missing = Vec::new();
-        if service.affinity_seconds.is_some() {
-            missing.push("sessionAffinity");
-        }
-        if service.ports.iter().any(|port| port.node_port != 0) {
-            missing.push("node ports");
-        }
-        if !service.external_ips.is_empty() {
-            missing.push("external IPs");
-        }
-        if !service.load_balancer_ips.is_empty() {
-            missing.push("load balancer VIPs");
-        }
-        if !missing.is_empty() {
-            notices.push(format!(
-                "Service {}: {} not served by this version; its cluster IPs are",
-                service.name,
-                missing.join(", ")
-            ));
-        }
-    }
-    notices
+/// R12: of more ServiceCIDRs than there is room for the rest is left alone.
+pub(crate) fn crowded(cluster: &Cluster) -> Option<String> {
+    let all: BTreeSet<IpNet> = cluster.cidrs().flat_map(|it| &it.cidrs).copied().collect();
+    let most = plan::space::MOST_CIDRS;
+    let v4 = all.iter().filter(|net| net.addr().is_ipv4()).count();
+    (v4 > most || all.len() - v4 > most).then(|| {
+        format!("there are more than {most} ServiceCIDRs of one family: unused addresses of the rest are left alone")
+    })
 }
 
 /// What had no room, and which setting would give it some.

@@ -190,6 +190,8 @@ fn settings_of(maps: &Maps) -> Result<String, String> {
         "paused": settings.paused != 0,
         "events": EventLevel::from_settings(&settings).to_string(),
         "reportedLost": settings.reported_lost,
+        "excludedCgroups": maps.excluded().map_err(text_of)?,
+        "hostNetnsCookie": settings.host_netns,
     }))
 }
 
@@ -202,7 +204,7 @@ fn counters_of(maps: &Maps) -> Result<String, String> {
 
 /// In the words of plans.
 fn tables_of(contents: Contents) -> String {
-    let Contents { frontends, records, lists, backends, names } = contents;
+    let Contents { frontends, records, lists, backends, names, addresses, sources, space } = contents;
     let lists = (0u32..).zip(lists).collect();
     let tables = [
         Phase::Names(names),
@@ -210,6 +212,9 @@ fn tables_of(contents: Contents) -> String {
         Phase::Lists(lists),
         Phase::Records(records),
         Phase::Frontends(frontends),
+        Phase::Addresses(addresses),
+        Phase::Sources(sources),
+        Phase::Space(Box::new(space)),
     ];
     let mut text = String::new();
     for table in tables {

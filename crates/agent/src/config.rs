@@ -22,6 +22,7 @@ mod value;
 use std::{path::PathBuf, time::Duration};
 
 use kernel::{Pins, Sizes, pins};
+use model::NodePortAddresses;
 
 pub use file::FileError;
 pub use level::EventLevel;
@@ -42,6 +43,13 @@ settings! {
 
     /// Serve only services whose label service.kubernetes.io/service-proxy-name has this value
     service_proxy_name: Option<String> = None, "NAME", default "only services without that label";
+
+    /// Addresses of this node that serve node ports: primary (the node's own), all, localhost, or ranges like
+    /// 10.0.0.0/8
+    node_port_addresses: Vec<NodePortAddresses> = vec![NodePortAddresses::Primary], "ADDRESSES";
+
+    /// A cgroup whose processes are left alone, with all below it: a path below the cgroup2 mount
+    exclude_cgroup: Vec<PathBuf> = Vec::new(), "DIR", default "none";
 
     /// Which decisions become events: off, failures, sampled=N (one in N) or all
     events: EventLevel = EventLevel::Failures, "LEVEL";

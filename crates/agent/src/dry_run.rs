@@ -8,6 +8,7 @@ mod services;
 
 use std::{thread, time::Duration};
 
+use host::Addresses;
 use kernel::{Maps, Pins, Sizes, TableStore};
 use model::View;
 use plan::{Capacity, Deletes, Phase, Plan};
@@ -92,6 +93,9 @@ pub fn dry_run(config: &Config) -> Result<DryRun, Error> {
     let before = reconciler.table().image();
     let usage = reconciler.table().usage();
 
+    let own = Addresses::own()?;
+    let interfaces = own.v4.into_iter().map(Into::into).chain(own.v6.into_iter().map(Into::into));
+    reconciler.set_own_addresses(&config.node_port_addresses, interfaces.collect());
     let batch = look(config);
     reconciler.apply(batch.changes);
     if batch.whole {
@@ -122,14 +126,10 @@ pub fn dry_run(config: &Config) -> Result<DryRun, Error> {
         },
         objects: answer::objects(reconciler.cluster()),
         problems,
-        notices: valid
-            .iter()
-            .map(ToString::to_string)
-            .chain(answer::unsupported(reconciler.cluster()))
-            .collect(),
+        notices: valid.iter().map(ToString::to_string).chain(answer::crowded(reconciler.cluster())).collect(),
         services,
         phases: phases.iter().map(writes).collect(),
-        summary: Plan { phases, refused: round.refused }.to_string(),
+        summary: Plan { phases, refused: round.refused, ends_affinity: round.ends_affinity }.to_string(),
     })
 }
 
@@ -190,5 +190,8 @@ fn capacity_of(sizes: &Sizes) -> Capacity {
         records: of("records"),
         frontends4: of("frontends4"),
         frontends6: of("frontends6"),
+        addresses4: of("addresses4"),
+        addresses6: of("addresses6"),
+        sources: of("sources"),
     }
 }

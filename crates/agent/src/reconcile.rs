@@ -3,14 +3,14 @@
 //! Level-triggered (R6): what is desired is compared with what the store really holds, so that whatever went
 //! wrong is made good by the next round, and nothing is ever lost on an error.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use abi::frontend::backend_flag;
 use kernel::{Contents, TableStore};
-use model::{Change, Cluster, Dirty, ObjectName, View};
+use model::{Change, Cluster, Dirty, NodePortAddresses, ObjectName, View};
 use plan::{
     Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, ServiceTables,
-    Table, Touched, compile, diff,
+    Table, Touched, compile, diff, node_addresses,
 };
 
 /// What one round did.
@@ -24,6 +24,8 @@ pub struct Round {
     pub summary: String,
     /// What the tables had no room for.
     pub refused: Vec<Refusal>,
+    /// What is remembered of clients of some service port is to be forgotten.
+    pub ends_affinity: bool,
 }
 
 /// A grace period that has begun.
@@ -44,8 +46,12 @@ pub struct Reconciler<S> {
     touched: Touched,
     /// The sources are sure of what is not there.
     complete: bool,
-    /// Services that what is known so far would leave without an endpoint, though the table has some.
+    /// Services that would be left without an endpoint, and keep those that the table has.
     held: BTreeSet<ObjectName>,
+    /// R14: which addresses of this node serve node ports.
+    node_ports: Vec<NodePortAddresses>,
+    /// Addresses of this node's interfaces.
+    interfaces: Vec<IpAddr>,
     /// The table may not be what the store holds: read it again before the next plan.
     doubtful: bool,
     /// Goes up when the table is read again: graces of the table before mean nothing to it.
@@ -69,6 +75,8 @@ impl<S: TableStore> Reconciler<S> {
             touched: Touched::default(),
             complete: false,
             held: BTreeSet::new(),
+            node_ports: vec![NodePortAddresses::Primary],
+            interfaces: Vec::new(),
             doubtful: false,
             reading: 0,
             inconsistencies,
@@ -87,6 +95,37 @@ impl<S: TableStore> Reconciler<S> {
         for name in services {
             self.desire(name);
         }
+        if dirty.nodes {
+            self.desire_nodes();
+        }
+        if dirty.cidrs {
+            self.desire_cidrs();
+        }
+    }
+
+    /// Which addresses of this node serve node ports (R14), and those that its interfaces have, as
+    /// [`NodePortAddresses::select`] wants them.
+    pub fn set_own_addresses(&mut self, node_ports: &[NodePortAddresses], interfaces: Vec<IpAddr>) {
+        self.node_ports = node_ports.to_vec();
+        self.interfaces = interfaces;
+        self.desire_nodes();
+    }
+
+    fn desire_nodes(&mut self) {
+        let addresses = node_addresses(&self.cluster, &self.node_ports, &self.interfaces);
+        self.touched.merge(self.desired.set_nodes(addresses));
+    }
+
+    /// R12: where a proxy name is adopted, others serve the rest of the ServiceCIDRs.
+    fn desire_cidrs(&mut self) {
+        let all = self.cluster.cidrs().flat_map(|it| &it.cidrs).copied();
+        let is_all_ours = self.cluster.view().proxy_name.is_none();
+        self.desired.set_cidrs(if is_all_ours { all.collect() } else { Vec::new() });
+    }
+
+    /// Addresses of this node's interfaces, as they were last given.
+    pub fn interfaces(&self) -> &[IpAddr] {
+        &self.interfaces
     }
 
     /// From now on what the sources have not given is known not to be there: what was held back is done.
@@ -98,19 +137,23 @@ impl<S: TableStore> Reconciler<S> {
         self.look_at_everything();
     }
 
-    /// Services that are held back: see [`Reconciler::complete`].
+    /// Services that keep the endpoints that they had: until the sources are complete those of which none is known, and
+    /// always the API server's (R27).
     pub fn held(&self) -> &BTreeSet<ObjectName> {
         &self.held
     }
 
     fn desire(&mut self, name: ObjectName) {
-        let tables = compile(&self.cluster, &name);
-        // Its endpoints may be in what could not be read yet: better those of before than none (R27).
-        if !self.complete && self.would_be_emptied(&tables) {
-            self.held.insert(name);
-            return;
+        let mut tables = compile(&self.cluster, &name);
+        // Its endpoints may be in what could not be read yet: better those of before than none. And without those of the
+        // API server nobody would ever learn of new ones (R27, pitfall 20).
+        let is_vital = (name.namespace.as_str(), name.name.as_str()) == ("default", "kubernetes");
+        if (!self.complete || is_vital) && self.would_be_emptied(&tables) {
+            tables = self.table.recall(&name);
+            self.held.insert(name.clone());
+        } else {
+            self.held.remove(&name);
         }
-        self.held.remove(&name);
         let created = self.cluster.service(&name).and_then(|service| service.created);
         self.touched.merge(self.desired.set(&name, tables, created));
     }
@@ -143,8 +186,9 @@ impl<S: TableStore> Reconciler<S> {
         self.touched = Touched::default();
         Ok(Round {
             writes: plan.len(),
-            lost_backends: loses_backends(&plan),
             summary: plan.to_string(),
+            ends_affinity: plan.ends_affinity,
+            lost_backends: loses_backends(&plan),
             refused: plan.refused,
         })
     }
@@ -197,6 +241,11 @@ impl<S: TableStore> Reconciler<S> {
         &self.store
     }
 
+    /// The store, for what is kept in it besides the tables.
+    pub fn store_mut(&mut self) -> &mut S {
+        &mut self.store
+    }
+
     /// What was wrong with the tables when they were last taken over.
     pub fn inconsistencies(&self) -> &[Inconsistency] {
         &self.inconsistencies
@@ -223,13 +272,18 @@ fn write<S: TableStore>(store: &mut S, plan: &Plan) -> Result<(), kernel::Error>
             Phase::Frontends(writes) => store.put_frontends(writes)?,
             Phase::DeleteFrontends(keys) => store.delete_frontends(keys)?,
             Phase::DeleteNames(ids) => store.delete_names(ids)?,
+            Phase::Sources(keys) => store.put_sources(keys)?,
+            Phase::DeleteSources(keys) => store.delete_sources(keys)?,
+            Phase::Addresses(writes) => store.put_addresses(writes)?,
+            Phase::DeleteAddresses(ips) => store.delete_addresses(ips)?,
+            Phase::Space(space) => store.put_space(space)?,
         }
     }
     Ok(())
 }
 
 fn image(contents: Contents) -> Image {
-    let Contents { frontends, records, lists, backends, names } = contents;
+    let Contents { frontends, records, lists, backends, names, addresses, sources, space } = contents;
     let backends = backends.into_iter().filter(|(_, backend)| backend.generation != 0).collect();
-    Image { frontends, records, lists, backends, names }
+    Image { frontends, records, lists, backends, names, addresses, sources, space }
 }

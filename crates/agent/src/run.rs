@@ -4,20 +4,21 @@
 //! When all have synced: write what is missing, put the new programs in force, and only then delete. Until then
 //! the previous agent's programs go on with the previous tables. Stop: nothing; programs and maps stay.
 
+mod clients;
 mod look;
 mod report;
 mod search;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     pin::pin,
     time::{Duration, Instant},
 };
 
-use host::{Capabilities, Capability, CgroupRoot, bpffs, bpffs::Mounted, limit};
+use host::{Capabilities, Capability, CgroupRoot, NetworkNamespace, bpffs, bpffs::Mounted, limit};
 use jiff::Timestamp;
-use kernel::{Events, LiveTables, Loaded, Maps, Pins, Sizes, Stranger};
+use kernel::{Events, LiveTables, Loaded, Maps, Sizes, Stranger};
 use model::View;
 use observe::{
     event::{Clock, Decision, Names},
@@ -94,6 +95,7 @@ pub async fn run(config: Effective, log: Memory, stop: impl Future<Output = ()>)
             () = sleep_until(retry), if retry.is_some() => agent.round(),
             Some(question) = inputs.questions.recv() => agent.answer(question),
             Some(()) = inputs.graces.recv() => agent.grace_passed(),
+            Some(found) = inputs.clients.recv() => agent.clients_found(found),
             Some(done) = inputs.sockets.recv() => agent.searched(done),
             () = sleep_until(sockets), if sockets.is_some() => agent.search(),
             _ = audit_due.tick() => agent.audit(),
@@ -114,6 +116,7 @@ struct Inputs {
     updates: mpsc::Receiver<Update>,
     questions: mpsc::Receiver<Question>,
     graces: mpsc::Receiver<()>,
+    clients: mpsc::Receiver<Result<clients::Found, host::Error>>,
     sockets: mpsc::Receiver<sockets::Done>,
     events: Events,
 }
@@ -137,6 +140,9 @@ struct Agent {
     retry_pause: Duration,
     grace: Option<GracePeriod>,
     graces: mpsc::Sender<()>,
+    finding: clients::Finding,
+    /// Ids of the cgroups that are left alone.
+    excluded: BTreeSet<u64>,
     sockets: Sockets,
     log: EventLog,
     paused: bool,
@@ -188,7 +194,10 @@ impl Agent {
             tracing::warn!("pins of maps had been removed; put back: {}", loaded.put_back().join(", "));
         }
         let maps = Maps::open(&config.bpffs)?;
-        set_level(&maps, &config.bpffs, config.events)?;
+        set_level(&maps, config.events)?;
+        // The agent is in the host's network namespace.
+        let host_netns = NetworkNamespace::own()?.cookie.unwrap_or_default();
+        maps.change_settings(|settings| settings.host_netns = host_netns)?;
         let settings = maps.settings()?;
         let paused = settings.paused != 0;
         let log = EventLog::new(&config.node_name, root, settings.reported_lost);
@@ -210,6 +219,7 @@ impl Agent {
         tokio::spawn(manifests.run(to_updates));
         let questions = answer::serve(&config.socket, still)?;
         let (graces, passed) = mpsc::channel(1);
+        let (finding, found) = clients::Finding::new();
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         tracing::info!(
             node = config.node_name,
@@ -218,7 +228,7 @@ impl Agent {
             pins = %config.bpffs.directory().display(),
             "started"
         );
-        let agent = Self {
+        let mut agent = Self {
             config,
             cgroup,
             reconciler,
@@ -232,6 +242,9 @@ impl Agent {
             retry_pause: RETRY.0,
             grace: None,
             graces,
+            finding,
+            // What an agent before has left there is replaced.
+            excluded: BTreeSet::from([0]),
             sockets,
             log,
             paused,
@@ -245,7 +258,10 @@ impl Agent {
             started: Instant::now(),
             _lock: lock,
         };
-        Ok((agent, Inputs { updates, questions, graces: passed, sockets: searches, events }))
+        agent.look_at_own_addresses();
+        agent.look_at_excluded();
+        let graces = passed;
+        Ok((agent, Inputs { updates, questions, graces, clients: found, sockets: searches, events }))
     }
 
     fn take(&mut self, update: Update) {
@@ -318,6 +334,10 @@ impl Agent {
             tracing::error!("{}", answer::refused(refusal));
         }
         self.refused = round.refused;
+        if round.ends_affinity {
+            self.sweep_affinity();
+        }
+        self.look_for_clients();
         if round.lost_backends {
             self.sockets.backends_lost();
         }
@@ -382,6 +402,7 @@ impl Agent {
         self.sockets.audit();
         match self.reconciler.audit() {
             Ok(differences) => {
+                self.sweep_affinity();
                 self.failures.remove(AUDIT_OF_TABLES);
                 self.audit_differences += differences.len() as u64;
                 for difference in differences.iter().take(20) {
@@ -407,6 +428,9 @@ impl Agent {
         while begun.elapsed() < EVENTS_AT_ONCE {
             let Some(event) = ring.next_event() else { break };
             any = true;
+            if event.reason == abi::Reason::UnknownClient as u8 {
+                self.look_for_clients_now();
+            }
             let cgroup = self.log.cgroup(event.cgroup);
             let tables = LiveTables::new(self.reconciler.store());
             let service = if event.mode == 0 { None } else { tables.name(event.service) };
@@ -438,7 +462,7 @@ impl Agent {
             && self.log.ring_lost(total)
         {
             let store = self.reconciler.store();
-            let noted = store.change_settings(&self.config.bpffs, |it| it.reported_lost = total as u32);
+            let noted = store.change_settings(|it| it.reported_lost = total as u32);
             if let Err(error) = noted {
                 tracing::warn!("noting how many lost events were reported: {error}");
             }
@@ -462,9 +486,9 @@ impl Agent {
 ///
 /// # Errors
 /// The map can't be read or written.
-pub fn set_level(maps: &Maps, pins: &Pins, level: EventLevel) -> Result<(), kernel::Error> {
+pub fn set_level(maps: &Maps, level: EventLevel) -> Result<(), kernel::Error> {
     let (events, sample) = level.words();
-    maps.change_settings(pins, |settings| (settings.events, settings.sample) = (events, sample))
+    maps.change_settings(|settings| (settings.events, settings.sample) = (events, sample))
 }
 
 /// Sizes are fixed when maps are made.
@@ -492,6 +516,9 @@ pub fn capacity(maps: &Maps) -> Capacity {
         records: of("records"),
         frontends4: of("frontends4"),
         frontends6: of("frontends6"),
+        addresses4: of("addresses4"),
+        addresses6: of("addresses6"),
+        sources: of("sources"),
     }
 }
 

@@ -61,7 +61,7 @@ impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let lines = local::ask(&self.place.socket, &local::Request::Events { follow: self.follow })?;
         if let Some(level) = self.level {
-            agent::set_level(&self.place.maps()?, &self.place.pins(), level)?;
+            agent::set_level(&self.place.maps()?, level)?;
             eprintln!(
                 "level {level} from now on, for everyone, until it is set again or the agent is started again"
             );

@@ -42,7 +42,7 @@ impl Resume {
 fn set(place: &Place, paused: bool) -> anyhow::Result<ExitCode> {
     let maps = place.maps()?;
     let mut was = false;
-    maps.change_settings(&place.pins(), |settings| {
+    maps.change_settings(|settings| {
         was = settings.paused != 0;
         settings.paused = paused.into();
     })?;

@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode};
 use abi::Name;
 use agent::{
     client::Client,
-    explain::{Explanation, explain},
+    explain::{Asker, Explanation, explain, live},
     local::{self, PortEndpoints, Request},
 };
 use anyhow::{Context, bail};
 use clap::Args;
-use kernel::{Contents, LiveTables, Maps, TableStore};
+use kernel::{Contents, Maps, TableStore};
 use serde::Serialize;
 
 use crate::{
@@ -50,7 +50,7 @@ impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let maps = self.place.maps()?;
         let contents = maps.read()?;
-        let client = Client::identify(&self.client, &self.place.pins())?;
+        let client = Client::identify(&self.client, &self.place.pins(), &maps)?;
         let destinations = destinations(&self.destination, &contents)?;
         let answers: Vec<Answer> = destinations
             .into_iter()
@@ -76,8 +76,9 @@ impl Options {
         address: SocketAddr,
         protocol: u8,
     ) -> anyhow::Result<Answer> {
-        let tables = LiveTables::new(maps);
-        let mut explanation = explain(&tables, |id| tables.name(id), address, protocol);
+        let tables = live(maps);
+        let asker = Asker { netns: client.netns_cookie.unwrap_or_default(), excluded: client.excluded };
+        let mut explanation = explain(&tables, |id| tables.name(id), &asker, address, protocol);
         if let Some(error) = tables.error() {
             return Err(error.into());
         }

@@ -1,7 +1,7 @@
-//! Looking up a frontend and choosing a backend.
+//! What was decided; choosing a backend.
 
 use crate::Env;
-use abi::{Endpoint, Key, Reason, Record, frontend::record_flag, slot::Ids};
+use abi::{Backend, Endpoint, Reason, Record, Verdict, frontend::record_flag};
 
 /// What was decided, and what events tell of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,63 +35,47 @@ impl Decision {
         decision
     }
 
-    /// A decision for `record` that goes to `choice`.
+    /// A decision for `record` that goes to `backend`.
     #[inline(always)]
-    pub(crate) const fn to(record: &Record, choice: &Choice, reason: Reason) -> Self {
-        Self {
-            reason,
-            backend: choice.endpoint,
-            backend_flags: choice.flags,
-            service: record.service,
-            mode: record.mode,
-        }
+    pub(crate) const fn to(record: &Record, backend: Endpoint, backend_flags: u16, reason: Reason) -> Self {
+        Self { reason, backend, backend_flags, service: record.service, mode: record.mode }
     }
 }
 
-/// A chosen backend, or the reason why there is none.
+/// A chosen backend, or the reason why there is none. Numbers only: what is read of the backend is read once, when all
+/// ways of choosing have met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// [`Reason::Balanced`], or why there is none: the rest is zero then.
+    /// Why it was chosen, or why there is none.
     pub reason: Reason,
-    /// Where it listens.
-    pub endpoint: Endpoint,
-    /// Index and generation.
-    pub ids: Ids,
-    /// [`abi::frontend::backend_flag`]s.
-    pub flags: u16,
+    /// Index of the backend.
+    pub backend: u32,
 }
 
 impl Choice {
     /// None, and why.
     #[inline(always)]
     pub(crate) const fn none(reason: Reason) -> Self {
-        let endpoint = Endpoint { address: abi::Address([0; 4]), port_be: 0 };
-        Self { reason, endpoint, ids: Ids { backend: 0, generation: 0 }, flags: 0 }
+        Self { reason, backend: u32::MAX }
     }
 
     /// Is there one?
     #[inline(always)]
     pub const fn is_some(&self) -> bool {
-        matches!(self.reason, Reason::Balanced)
+        matches!(self.reason.verdict(), Verdict::Translated)
     }
-}
 
-/// How often a reader that met a reused hash element looks again before it gives up.
-const LOOK_UPS: u32 = 4;
-
-/// The record of a frontend; if there is none, [`Reason::NotAService`] or [`Reason::BrokenTable`] says why.
-#[inline(always)]
-pub fn look_up<'a, E: Env>(env: &'a E, key: &Key) -> (Option<E::Ref<'a, Record>>, Reason) {
-    // A bpf hash hands the element of a replaced value to the next update without a grace period, so the
-    // index may be another frontend's; the record repeats its key.
-    for _ in 0..LOOK_UPS {
-        let Some(index) = env.frontend(key) else { return (None, Reason::NotAService) };
-        let Some(record) = env.record(index) else { return (None, Reason::BrokenTable) };
-        if record.key() == *key {
-            return (Some(record), Reason::Balanced);
+    /// The backend; [`Reason::BrokenTable`] if the index points to nothing, or to another service's backend.
+    #[inline(always)]
+    pub fn backend<'a, E: Env>(&self, env: &'a E, record: &Record) -> (Option<E::Ref<'a, Backend>>, Reason) {
+        if !self.is_some() {
+            return (None, self.reason);
+        }
+        match env.backend(self.backend) {
+            Some(backend) if backend.service == record.service => (Some(backend), self.reason),
+            _ => (None, Reason::BrokenTable),
         }
     }
-    (None, Reason::BrokenTable)
 }
 
 /// Chooses one backend of `record` at random; where `avoid` rejects it, the next ones in the list, up to
@@ -107,7 +91,9 @@ pub fn choose<E: Env>(env: &E, record: &Record, tries: u32, avoid: impl Fn(&Endp
     let mut offset = ((u64::from(env.random()) * u64::from(len)) >> 32) as u32;
     let mut choice = at(env, record, offset);
     for _ in 1..tries {
-        if !choice.is_some() || !avoid(&choice.endpoint) {
+        let (backend, _) = choice.backend(env, record);
+        let Some(backend) = backend else { return choice };
+        if !avoid(&backend.endpoint()) {
             return choice;
         }
         offset += 1;
@@ -119,16 +105,11 @@ pub fn choose<E: Env>(env: &E, record: &Record, tries: u32, avoid: impl Fn(&Endp
     choice
 }
 
-/// The backend at one place of a record's list; [`Reason::BrokenTable`] if that points to nothing, or to
-/// another service's backend.
+/// What is at one place of a record's list.
 #[inline(always)]
 pub fn at<E: Env>(env: &E, record: &Record, offset: u32) -> Choice {
-    let position = record.local.start.wrapping_add(offset);
-    let Some(index) = env.listed(position) else { return Choice::none(Reason::BrokenTable) };
-    let Some(backend) = env.backend(index) else { return Choice::none(Reason::BrokenTable) };
-    if backend.service != record.service {
-        return Choice::none(Reason::BrokenTable);
+    match env.listed(record.local.start.wrapping_add(offset)) {
+        Some(backend) => Choice { reason: Reason::Balanced, backend },
+        None => Choice::none(Reason::BrokenTable),
     }
-    let ids = Ids { backend: index, generation: backend.generation };
-    Choice { reason: Reason::Balanced, endpoint: backend.endpoint(), ids, flags: backend.flags }
 }

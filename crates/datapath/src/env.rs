@@ -1,7 +1,15 @@
 //! What a decision looks at.
 
-use abi::{Backend, Endpoint, Key, Pairs, Record, Settings, Slot};
+use abi::{
+    Address, Affinity, Backend, Client, Endpoint, Key, Pairs, Record, Settings, Slot, Space, slot::Ids,
+};
 use core::ops::Deref;
+
+use crate::{
+    affinity,
+    destination::{self, Found},
+    sockets::{self, Kept, PAIR_WORDS},
+};
 
 /// The tables. Three implementations: the bpf maps in the kernel, [`crate::memory`], and the live pinned maps
 /// read from user space.
@@ -23,12 +31,58 @@ pub trait Env {
     fn listed(&self, position: u32) -> Option<u32>;
     /// `backends`.
     fn backend(&self, index: u32) -> Option<Self::Ref<'_, Backend>>;
+    /// `spaces`.
+    fn space(&self, index: u32) -> Option<Self::Ref<'_, Space>>;
+    /// `addresses4` or `addresses6`: what an address is, [`abi::space::address_use`]; 0 = nothing that is known.
+    fn uses(&self, address: &Address) -> u32;
+    /// `clients`: the addresses of a network namespace.
+    fn client(&self, netns: u64) -> Option<Self::Ref<'_, Client>>;
+    /// `sources`: may this address use the load balancer VIPs of a service port?
+    fn admits(&self, service: u32, address: &Address) -> bool;
+    /// `affinity`: what is remembered of a client and a service port.
+    fn affinity(&self, client: u64, service: u32) -> Option<Self::Ref<'_, Affinity>>;
+    /// Puts an entry into `affinity`, unless there is one for this client and service port; is there one now, this or
+    /// another?
+    fn remember(&self, client: u64, service: u32, ids: Ids, now: u64) -> bool;
+    /// Nanoseconds of CLOCK_MONOTONIC, to the kernel's tick.
+    fn now(&self) -> u64;
     /// 32 random bits.
     fn random(&self) -> u32;
+
+    /// [`destination::unusual`] for a client of this network namespace. In the kernel a function that the verifier checks once, by itself: numbers go in, a
+    /// number comes out. Inlined, its ways would multiply with those of all that follows.
+    fn unusual(&self, netns: u64, key: &Key) -> Found
+    where
+        Self: Sized,
+    {
+        destination::unusual(self, netns, key)
+    }
+    /// [`affinity::recall`]; out of line in the kernel, as [`Env::unusual`].
+    fn recall(&self, client: u64, record: u32) -> Ids
+    where
+        Self: Sized,
+    {
+        affinity::recall(self, client, record)
+    }
+    /// [`affinity::keep`]; out of line in the kernel, as [`Env::unusual`].
+    fn keep(&self, client: u64, record: u32, backend: u32) -> Ids
+    where
+        Self: Sized,
+    {
+        affinity::keep(self, client, record, backend)
+    }
+}
+
+/// Who asks.
+pub trait Caller {
+    /// Cookie of the network namespace of its socket: unique for the life of the machine.
+    fn netns(&self) -> u64;
+    /// Is it in an excluded cgroup, or below one?
+    fn is_excluded(&self) -> bool;
 }
 
 /// The socket that asks, and where what is known of it is kept.
-pub trait Socket {
+pub trait Socket: Caller {
     /// Socket cookie: unique for the life of the machine.
     fn cookie(&self) -> u64;
     /// The slot at the cookie's index, whoever owns it.
@@ -39,6 +93,13 @@ pub trait Socket {
     fn stored(&self) -> Option<&Pairs>;
     /// The socket's storage, made if need be; `None` if there is no memory.
     fn store(&self) -> Option<&Pairs>;
+    /// [`sockets::remember_stored`]; out of line in the kernel, as [`Env::unusual`].
+    fn remember_stored(&self, words: &[u64; PAIR_WORDS]) -> Kept
+    where
+        Self: Sized,
+    {
+        sockets::remember_stored(self, words)
+    }
     /// Is it connected now? (`connect()` to AF_UNSPEC undoes that without running a hook.)
     fn is_connected(&self) -> bool;
     /// Is it connected to this IPv4 address and port now, as the kernel sees it (the backend, not the VIP)?

@@ -6,8 +6,10 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod affinity;
 pub mod connect;
 pub mod decision;
+pub mod destination;
 pub mod env;
 #[cfg(feature = "memory")]
 pub mod memory;
@@ -16,8 +18,9 @@ pub mod sendmsg;
 pub mod sockets;
 
 pub use connect::connect;
-pub use decision::{Decision, choose, look_up};
-pub use env::{Env, Socket};
+pub use decision::{Decision, choose};
+pub use destination::{Found, look_up, resolve};
+pub use env::{Caller, Env, Socket};
 pub use reply::{peer, release, source};
 pub use sendmsg::sendmsg;
 

@@ -2,10 +2,28 @@
 
 extern crate std;
 
-use crate::{Env, Socket};
-use abi::{Backend, Endpoint, Key, Name, Pairs, Record, Settings, Slot};
-use core::{cell::Cell, sync::atomic::AtomicU32};
-use std::{boxed::Box, collections::BTreeMap, sync::OnceLock, vec::Vec};
+use crate::{Caller, Env, Socket};
+use abi::{
+    Address, Affinity, Backend, Client, Endpoint, Key, Name, Pairs, Record, Settings, Slot, Space,
+    client::SourceKey, slot::Ids,
+};
+use core::{
+    cell::Cell,
+    ops::Deref,
+    sync::atomic::{
+        AtomicU32, AtomicU64,
+        Ordering::{Relaxed, SeqCst},
+    },
+};
+use std::{
+    boxed::Box,
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    vec::Vec,
+};
+
+/// Entries of [`Tables::affinity`]: client and service port.
+pub type Affinities = BTreeMap<(u64, u32), Arc<Affinity>>;
 
 /// The tables, as plain maps.
 #[derive(Debug, Default)]
@@ -22,12 +40,52 @@ pub struct Tables {
     pub backends: BTreeMap<u32, Backend>,
     /// `names`.
     pub names: BTreeMap<u32, Name>,
+    /// The element of `spaces` that counts.
+    pub space: Space,
+    /// `addresses4` and `addresses6`.
+    pub addresses: BTreeMap<Address, u32>,
+    /// `clients`.
+    pub clients: BTreeMap<u64, Client>,
+    /// `sources`.
+    pub sources: BTreeSet<SourceKey>,
+    /// `affinity`: client and service port.
+    pub affinity: Mutex<Affinities>,
+    /// How many entries `affinity` has room for; `None` = any number.
+    pub affinity_room: Option<usize>,
+    /// CLOCK_MONOTONIC.
+    pub now: AtomicU64,
     /// State of the pseudo-random numbers; a given seed gives a given sequence.
     pub seed: AtomicU32,
 }
 
+impl Tables {
+    /// `affinity`, to look at or to change.
+    pub fn affinities(&self) -> std::sync::MutexGuard<'_, Affinities> {
+        self.affinity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Something in a table.
+pub enum Held<'a, T> {
+    /// In its place.
+    There(&'a T),
+    /// Shared with who holds it.
+    Shared(Arc<T>),
+}
+
+impl<T> Deref for Held<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        match self {
+            Self::There(it) => it,
+            Self::Shared(it) => it,
+        }
+    }
+}
+
 impl Env for Tables {
-    type Ref<'a, T: 'a> = &'a T;
+    type Ref<'a, T: 'a> = Held<'a, T>;
 
     fn settings(&self) -> Settings {
         self.settings
@@ -37,20 +95,60 @@ impl Env for Tables {
         self.frontends.get(key).copied()
     }
 
-    fn record(&self, index: u32) -> Option<&Record> {
-        self.records.get(&index)
+    fn record(&self, index: u32) -> Option<Held<'_, Record>> {
+        self.records.get(&index).map(Held::There)
     }
 
     fn listed(&self, position: u32) -> Option<u32> {
         self.lists.get(&position).copied()
     }
 
-    fn backend(&self, index: u32) -> Option<&Backend> {
-        self.backends.get(&index)
+    fn backend(&self, index: u32) -> Option<Held<'_, Backend>> {
+        self.backends.get(&index).map(Held::There)
+    }
+
+    fn space(&self, index: u32) -> Option<Held<'_, Space>> {
+        (index == self.settings.space).then_some(Held::There(&self.space))
+    }
+
+    fn uses(&self, address: &Address) -> u32 {
+        self.addresses.get(address).copied().unwrap_or_default()
+    }
+
+    fn client(&self, netns: u64) -> Option<Held<'_, Client>> {
+        self.clients.get(&netns).map(Held::There)
+    }
+
+    fn admits(&self, service: u32, address: &Address) -> bool {
+        self.sources.iter().any(|source| source.service == service && source.covers(address))
+    }
+
+    fn affinity(&self, client: u64, service: u32) -> Option<Held<'_, Affinity>> {
+        self.affinities().get(&(client, service)).cloned().map(Held::Shared)
+    }
+
+    fn remember(&self, client: u64, service: u32, ids: Ids, now: u64) -> bool {
+        let mut entries = self.affinities();
+        if entries.contains_key(&(client, service)) {
+            return true;
+        }
+        if self.affinity_room.is_some_and(|room| entries.len() >= room) {
+            return false;
+        }
+        let entry = Affinity::default();
+        entry.client.store(client);
+        entry.service.store(service.into());
+        entry.ids.store(ids.pack());
+        entry.used.store(now);
+        entries.insert((client, service), Arc::new(entry));
+        true
+    }
+
+    fn now(&self) -> u64 {
+        self.now.load(SeqCst)
     }
 
     fn random(&self) -> u32 {
-        use core::sync::atomic::Ordering::Relaxed;
         // splitmix32: a good spread for a counter's worth of state.
         let mut x = self.seed.fetch_add(0x9e37_79b9, Relaxed).wrapping_add(0x9e37_79b9);
         x = (x ^ (x >> 16)).wrapping_mul(0x21f0_aaad);
@@ -83,6 +181,10 @@ impl Slots {
 pub struct MemorySocket<'a> {
     /// Its cookie.
     pub cookie: u64,
+    /// Cookie of its network namespace.
+    pub netns: u64,
+    /// Is who calls in an excluded cgroup?
+    pub excluded: bool,
     /// The slots that it shares with others.
     pub slots: &'a Slots,
     /// The previous layout's slots, during a replacement.
@@ -99,6 +201,8 @@ impl<'a> MemorySocket<'a> {
     pub fn new(cookie: u64, slots: &'a Slots) -> Self {
         Self {
             cookie,
+            netns: 1,
+            excluded: false,
             slots,
             previous: None,
             peer: Cell::new(None),
@@ -112,6 +216,16 @@ impl MemorySocket<'_> {
     /// The last close: the release hook runs.
     pub fn release(&self) {
         crate::release(self.cookie, [self.previous_slot(), self.slot()]);
+    }
+}
+
+impl Caller for MemorySocket<'_> {
+    fn netns(&self) -> u64 {
+        self.netns
+    }
+
+    fn is_excluded(&self) -> bool {
+        self.excluded
     }
 }
 

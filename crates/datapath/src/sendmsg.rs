@@ -1,15 +1,15 @@
 //! `sendto()` and `sendmsg()` of UDP.
 
 use crate::{
-    Decision, Env, Socket, choose,
+    Decision, Env, Socket, affinity, choose,
     decision::Choice,
-    look_up,
+    resolve,
     sockets::{self, Kept, Known, PairRef},
 };
 use abi::{
-    Key, Reason, Record,
+    Key, Reason, Record, Verdict,
     frontend::backend_flag,
-    slot::{STORED_PAIRS, pair_flag},
+    slot::{Ids, STORED_PAIRS, pair_flag},
 };
 
 /// Candidates that a second destination of a socket looks at to find a backend that no other destination of
@@ -26,36 +26,39 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         return Decision::none(Reason::Connected);
     }
     let known = Known::of(socket);
-    if env.settings().paused != 0 {
-        // As below: it passes, so that this address is what the application gets.
-        known.mark_direct(&key.endpoint);
-        return Decision::none(Reason::Paused);
-    }
-    let (record, reason) = look_up(env, key);
-    let Some(record) = record else {
+    let (record, found) = resolve(env, socket, key);
+    if matches!(found.reason.verdict(), Verdict::Passed) {
         // The application itself speaks to a backend that it also reaches through a VIP: from now on replies
         // show the address that it used last.
         known.mark_direct(&key.endpoint);
-        return Decision::none(reason);
-    };
+    }
+    let Some(record) = record else { return Decision::none(found.reason) };
+    if !matches!(found.reason, Reason::Balanced) {
+        return Decision::fail(&record, found.reason);
+    }
     if let Some(pair) = sticky(env, socket, &known, &record, key) {
         let (endpoint, ids) = (pair.backend(), pair.ids());
         // Else another thread has just chosen anew for this socket, and so do we.
         if pair.is_unchanged() {
             let flags = env.backend(ids.backend).map_or(0, |backend| backend.flags);
-            let choice = Choice { reason: Reason::Sticky, endpoint, ids, flags };
-            return Decision::to(&record, &choice, Reason::Sticky);
+            return Decision::to(&record, endpoint, flags, Reason::Sticky);
         }
     }
-    let choice = choose_apart(env, &known, &record);
+    let mut choice = affinity::recalled(env, socket, &record, found.record);
     if !choice.is_some() {
-        return Decision::fail(&record, choice.reason);
+        let fresh = choose_apart(env, &known, &record);
+        choice = affinity::kept(env, socket, &record, found.record, fresh);
     }
-    match sockets::remember(socket, key, record.service, &choice, 0) {
-        Kept::Yes => Decision::to(&record, &choice, Reason::Balanced),
-        Kept::Evicting => Decision::to(&record, &choice, Reason::PairForgotten),
-        Kept::No => Decision::fail(&record, Reason::NoMemory),
-    }
+    let (backend, reason) = choice.backend(env, &record);
+    let Some(backend) = backend else { return Decision::fail(&record, reason) };
+    let endpoint = backend.endpoint();
+    let ids = Ids { backend: choice.backend, generation: backend.generation };
+    let reason = match sockets::remember(socket, key, record.service, &endpoint, ids, 0) {
+        Kept::Yes => reason,
+        Kept::Evicting => Reason::PairForgotten,
+        Kept::No => return Decision::fail(&record, Reason::NoMemory),
+    };
+    Decision::to(&record, endpoint, backend.flags, reason)
 }
 
 /// The pair that this socket already has for this destination, while its backend is usable.

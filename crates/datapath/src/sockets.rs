@@ -5,7 +5,7 @@
 //! no longer written (the agent is copying them), what it learns goes to its storage, and forgetting is
 //! giving that slot up.
 
-use crate::{Socket, decision::Choice};
+use crate::Socket;
 use abi::{
     Address, Endpoint, Key, Pair, Pairs, Slot, Word,
     slot::{Ids, Meta, STORED_PAIRS, owner, pair_flag, pair_state},
@@ -26,6 +26,44 @@ pub struct Seen {
     pub service: u32,
     /// When it was used last, counted in sends of this socket.
     pub stamp: u32,
+}
+
+/// Words of a [`Pair`].
+pub const PAIR_WORDS: usize = size_of::<Pair>() / size_of::<u64>();
+
+impl Seen {
+    /// As a [`Pair`] has it.
+    #[inline(always)]
+    fn words(&self) -> [u64; PAIR_WORDS] {
+        let [a, b, c, d] = self.vip.address.0;
+        let [e, f, g, h] = self.backend.address.0;
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [
+            pair(a, b),
+            pair(c, d),
+            pair(e, f),
+            pair(g, h),
+            self.meta.pack(),
+            self.ids.pack(),
+            pair(self.service, self.stamp),
+        ]
+    }
+
+    #[inline(always)]
+    fn of(words: &[u64; PAIR_WORDS]) -> Self {
+        let [a, b, c, d, meta, ids, service] = *words;
+        let meta = Meta::unpack(meta);
+        let address =
+            |high: u64, low: u64| Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]);
+        Self {
+            vip: Endpoint { address: address(a, b), port_be: meta.vip_port_be },
+            backend: Endpoint { address: address(c, d), port_be: meta.backend_port_be },
+            meta,
+            ids: Ids::unpack(ids),
+            service: service as u32,
+            stamp: (service >> 32) as u32,
+        }
+    }
 }
 
 #[inline(always)]
@@ -357,21 +395,28 @@ pub enum Kept {
     No,
 }
 
-/// Remembers that `key` went to `choice`.
+/// Remembers that `key` went to `backend`, which is `ids`.
 #[inline(always)]
-pub fn remember<S: Socket>(socket: &S, key: &Key, service: u32, choice: &Choice, flags: u8) -> Kept {
+pub fn remember<S: Socket>(
+    socket: &S,
+    key: &Key,
+    service: u32,
+    backend: &Endpoint,
+    ids: Ids,
+    flags: u8,
+) -> Kept {
     let mut new = Seen {
         vip: key.endpoint,
-        backend: choice.endpoint,
+        backend: *backend,
         meta: Meta {
             vip_port_be: key.endpoint.port_be,
-            backend_port_be: choice.endpoint.port_be,
+            backend_port_be: backend.port_be,
             protocol: key.protocol,
             flags,
             state: pair_state::VALID,
             version: 0,
         },
-        ids: choice.ids,
+        ids,
         service,
         stamp: 0,
     };
@@ -389,7 +434,7 @@ pub fn remember<S: Socket>(socket: &S, key: &Key, service: u32, choice: &Choice,
             }
         }
     }
-    remember_in_storage(socket, new)
+    socket.remember_stored(&new.words())
 }
 
 /// May `vip` have this pair? It may have an empty one and its own old one; not the one that a connection
@@ -436,9 +481,10 @@ fn take<S: Socket>(socket: &S) -> Option<&Slot> {
     slot.owner.replace(held, new).then_some(slot)
 }
 
-/// The rare part of [`remember`].
+/// The rare part of [`remember`]: `words` are those of a pair.
 #[inline(always)]
-fn remember_in_storage<S: Socket>(socket: &S, mut new: Seen) -> Kept {
+pub fn remember_stored<S: Socket>(socket: &S, words: &[u64; PAIR_WORDS]) -> Kept {
+    let mut new = Seen::of(words);
     let Some(stored) = socket.store() else { return Kept::No };
     announce_storage(socket);
     new.stamp = tick(stored);

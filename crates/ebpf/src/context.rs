@@ -9,6 +9,7 @@ use datapath::Decision;
 pub const ALLOW: i32 = 1;
 const DENY: i32 = 0;
 
+const EACCES: i32 = 13;
 const EHOSTUNREACH: i32 = 113;
 const ECONNREFUSED: i32 = 111;
 const ENOBUFS: i32 = 105;
@@ -85,6 +86,7 @@ pub fn obey(ctx: &SockAddrContext, family: HookFamily, hook: Hook, key: &Key, de
         }
         Verdict::Passed => ALLOW,
         Verdict::Unreachable => fail(EHOSTUNREACH),
+        Verdict::Denied => fail(EACCES),
         Verdict::Refused if decision.reason as u8 == Reason::NoMemory as u8 => fail(ENOBUFS),
         Verdict::Refused => fail(ECONNREFUSED),
     }

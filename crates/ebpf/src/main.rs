@@ -11,6 +11,7 @@ mod context;
 mod event;
 mod getpeername;
 mod maps;
+mod rare;
 mod recvmsg;
 mod release;
 mod sendmsg;

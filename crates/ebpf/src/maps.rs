@@ -1,8 +1,13 @@
 //! The maps. Entries given here are replaced by the agent's configuration when it makes them.
 
-use abi::{Backend, Event, Key4, Key6, Name, Pairs, Record, Settings, Slot, slot};
+use abi::{
+    Affinity, Backend, Client, Event, Key4, Key6, Name, Pairs, Record, Settings, Slot, Space,
+    client::AffinityKey,
+    slot,
+    space::{Use4, Use6},
+};
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 
@@ -25,6 +30,29 @@ pub static BACKENDS: Array<Backend, 65536> = Array::new();
 // what is used (BPF_F_NO_PREALLOC = 1).
 #[btf_map(name = "names")]
 pub static NAMES: HashMap<u32, Name, 65536, 1> = HashMap::new();
+
+#[btf_map(name = "spaces")]
+pub static SPACES: Array<Space, 2> = Array::new();
+
+#[btf_map(name = "addresses4")]
+pub static ADDRESSES4: HashMap<u32, Use4, 65536> = HashMap::new();
+
+#[btf_map(name = "addresses6")]
+pub static ADDRESSES6: HashMap<[u32; 4], Use6, 65536> = HashMap::new();
+
+#[btf_map(name = "clients")]
+pub static CLIENTS: HashMap<u64, Client, 4096> = HashMap::new();
+
+// Of the key's words the first is the service port, the others are the address.
+#[btf_map(name = "sources")]
+pub static SOURCES: LpmTrie<[u32; 5], u32, 65536> = LpmTrie::new();
+
+// Not an LRU: what is evicted unnoticed is a client that is sent elsewhere. The memory is that of what is used.
+#[btf_map(name = "affinity")]
+pub static AFFINITY: HashMap<AffinityKey, Affinity, 65536, 1> = HashMap::new();
+
+#[btf_map(name = "excluded")]
+pub static EXCLUDED: HashMap<u64, u32, 256> = HashMap::new();
 
 #[btf_map(name = "settings")]
 pub static SETTINGS: Array<Settings, 1> = Array::new();

@@ -1,10 +1,18 @@
 //! The socket of a hook, and where what is known of it is kept.
 
-use crate::maps;
-use abi::{Endpoint, Pairs, Slot, slot};
-use aya_ebpf::{EbpfContext, bindings::bpf_sock, helpers::bpf_get_socket_cookie, programs::SockAddrContext};
+use crate::{maps, rare};
+use abi::{Endpoint, Pairs, Slot, feature, slot};
+use aya_ebpf::{
+    EbpfContext,
+    bindings::bpf_sock,
+    helpers::{bpf_get_netns_cookie, bpf_get_socket_cookie},
+    programs::SockAddrContext,
+};
 use core::ptr::read_volatile;
-use datapath::Socket;
+use datapath::{
+    Caller, Socket,
+    sockets::{Kept, PAIR_WORDS},
+};
 
 /// UDP: connected (include/net/tcp_states.h; udp.c sets it in `connect()` and `udp_disconnect` undoes it).
 const TCP_ESTABLISHED: u32 = 1;
@@ -39,6 +47,22 @@ impl<'a> HookSocket<'a> {
     }
 }
 
+impl Caller for HookSocket<'_> {
+    #[inline(always)]
+    fn netns(&self) -> u64 {
+        // SAFETY: the hook's own context.
+        unsafe { bpf_get_netns_cookie(self.ctx.as_ptr()) }
+    }
+
+    #[inline(always)]
+    fn is_excluded(&self) -> bool {
+        if maps::features() & feature::ANCESTOR == 0 {
+            return false;
+        }
+        rare::is_excluded() != 0
+    }
+}
+
 impl Socket for HookSocket<'_> {
     #[inline(always)]
     fn cookie(&self) -> u64 {
@@ -65,6 +89,15 @@ impl Socket for HookSocket<'_> {
     fn store(&self) -> Option<&Pairs> {
         // SAFETY: as in `stored`; a new value is zeroes, which is empty.
         unsafe { maps::PAIRS.get_or_insert_ptr_mut(self.ctx, None).as_ref() }
+    }
+
+    #[inline(always)]
+    fn remember_stored(&self, words: &[u64; PAIR_WORDS]) -> Kept {
+        match rare::remember_stored(self.ctx.sock_addr, words) {
+            rare::YES => Kept::Yes,
+            rare::EVICTING => Kept::Evicting,
+            _ => Kept::No,
+        }
     }
 
     #[inline(always)]

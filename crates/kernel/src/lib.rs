@@ -10,6 +10,7 @@
 
 pub mod attach;
 pub mod carry;
+pub mod clients;
 pub mod connections;
 pub mod error;
 pub mod events;

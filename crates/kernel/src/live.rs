@@ -2,7 +2,12 @@
 
 use std::{cell::RefCell, ops::Deref};
 
-use abi::{Backend, Key, Name, Record, Settings};
+use abi::{
+    Address, Affinity, Backend, Client, Key, Name, Record, Settings, Space, Word,
+    client::{AffinityKey, AffinityWords, SourceKey},
+    slot::Ids,
+    space::{Use4, Use6},
+};
 use bytemuck::Pod;
 use datapath::Env;
 
@@ -13,12 +18,19 @@ use crate::{Error, Maps, maps::PinnedMap, sys};
 pub struct LiveTables<'a> {
     maps: &'a Maps,
     error: RefCell<Option<Error>>,
+    now: u64,
 }
 
 impl<'a> LiveTables<'a> {
     /// Over `maps`.
     pub fn new(maps: &'a Maps) -> Self {
-        Self { maps, error: RefCell::new(None) }
+        Self { maps, error: RefCell::new(None), now: 0 }
+    }
+
+    /// The same, at a time of the programs' clock, CLOCK_MONOTONIC of the machine in nanoseconds: before that is said no
+    /// affinity has expired.
+    pub fn at(self, now: u64) -> Self {
+        Self { now, ..self }
     }
 
     /// The first thing that could not be read, if any: answers since then are not to be trusted.
@@ -81,6 +93,45 @@ impl Env for LiveTables<'_> {
 
     fn backend(&self, index: u32) -> Option<Copied<Backend>> {
         self.get(&self.maps.backends, &index).map(Copied)
+    }
+
+    fn space(&self, index: u32) -> Option<Copied<Space>> {
+        self.get(&self.maps.spaces, &index).map(Copied)
+    }
+
+    fn uses(&self, address: &Address) -> u32 {
+        match address.as_v4() {
+            Some(key) => self.get(&self.maps.addresses4, &key).map_or(0, |it: Use4| it.uses),
+            None => self.get(&self.maps.addresses6, &address.0).map_or(0, |it: Use6| it.uses),
+        }
+    }
+
+    fn client(&self, netns: u64) -> Option<Copied<Client>> {
+        self.get(&self.maps.clients, &netns).map(Copied)
+    }
+
+    fn admits(&self, service: u32, address: &Address) -> bool {
+        let key = SourceKey { bits: SourceKey::WHOLE, service, address: address.0 };
+        self.get::<_, u32>(&self.maps.sources, &key).is_some()
+    }
+
+    fn affinity(&self, client: u64, service: u32) -> Option<Copied<Affinity>> {
+        let words: AffinityWords = self.get(&self.maps.affinity, &AffinityKey { client, service, pad: 0 })?;
+        Some(Copied(Affinity {
+            client: Word::new(words.client),
+            service: Word::new(words.service),
+            ids: Word::new(words.ids),
+            used: Word::new(words.used),
+        }))
+    }
+
+    /// To look changes nothing.
+    fn remember(&self, _client: u64, _service: u32, _ids: Ids, _now: u64) -> bool {
+        true
+    }
+
+    fn now(&self) -> u64 {
+        self.now
     }
 
     /// Nobody here chooses at random: explanations walk the whole list.

@@ -36,7 +36,9 @@ impl Sizes {
     /// Entries of a map that configuration sizes.
     pub fn entries(&self, name: &str) -> Option<u32> {
         match name {
-            "frontends4" | "frontends6" | "names" => Some(self.services),
+            "frontends4" | "frontends6" | "names" | "addresses4" | "addresses6" | "sources" => {
+                Some(self.services)
+            }
             // Each frontend's, and room for those that a change is about to replace.
             "records" => Some(self.services.saturating_mul(3)),
             "lists" => Some(self.backends.saturating_mul(2)),

@@ -3,10 +3,16 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
-    path::Path,
+    path::{Path, PathBuf},
+    time::Instant,
 };
 
-use abi::{Backend, Hook, Key4, Key6, Name, Pairs, Reason, Record, Settings, reason, slot};
+use abi::{
+    Affinity, Backend, Client, Hook, Key4, Key6, Name, Pairs, Reason, Record, Settings, Space,
+    client::{AffinityKey, SourceKey},
+    reason, slot,
+    space::{Use4, Use6},
+};
 
 use crate::{
     Error, Pins,
@@ -27,6 +33,7 @@ struct Shape {
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
 const PERCPU_ARRAY: u32 = 6;
+const LPM_TRIE: u32 = 11;
 const SK_STORAGE: u32 = 24;
 const RINGBUF: u32 = 27;
 
@@ -37,13 +44,20 @@ const fn shape<K, V>(name: &'static str, kind: u32, flags: u32) -> Shape {
     Shape { name, kind, key: size_of::<K>(), value: size_of::<V>(), flags }
 }
 
-const SHAPES: [Shape; 11] = [
+const SHAPES: [Shape; 18] = [
     shape::<Key4, u32>("frontends4", HASH, 0),
     shape::<Key6, u32>("frontends6", HASH, 0),
     shape::<u32, Record>("records", ARRAY, 0),
     shape::<u32, u32>("lists", ARRAY, 0),
     shape::<u32, Backend>("backends", ARRAY, 0),
     shape::<u32, Name>("names", HASH, NO_PREALLOC),
+    shape::<SourceKey, u32>("sources", LPM_TRIE, NO_PREALLOC),
+    shape::<u32, Use4>("addresses4", HASH, 0),
+    shape::<[u32; 4], Use6>("addresses6", HASH, 0),
+    shape::<u32, Space>("spaces", ARRAY, 0),
+    shape::<u64, Client>("clients", HASH, 0),
+    shape::<AffinityKey, Affinity>("affinity", HASH, NO_PREALLOC),
+    shape::<u64, u32>("excluded", HASH, 0),
     shape::<u32, Settings>("settings", ARRAY, 0),
     shape::<u32, slot::Entry>("slots", ARRAY, MMAPABLE),
     shape::<i32, Pairs>("pairs", SK_STORAGE, NO_PREALLOC),
@@ -145,11 +159,22 @@ pub struct Maps {
     pub(crate) lists: PinnedMap,
     pub(crate) backends: PinnedMap,
     pub(crate) names: PinnedMap,
+    pub(crate) sources: PinnedMap,
+    pub(crate) addresses4: PinnedMap,
+    pub(crate) addresses6: PinnedMap,
+    pub(crate) spaces: PinnedMap,
+    pub(crate) clients: PinnedMap,
+    pub(crate) affinity: PinnedMap,
+    pub(crate) excluded: PinnedMap,
     pub(crate) settings: PinnedMap,
     pub(crate) slots: PinnedMap,
     pub(crate) pairs: PinnedMap,
     pub(crate) counters: PinnedMap,
     pub(crate) events: PinnedMap,
+    /// The directory that they are pinned in: who changes the settings locks it.
+    directory: PathBuf,
+    /// When this process last put another space in force.
+    pub(crate) space_changed: Option<Instant>,
 }
 
 impl Maps {
@@ -185,16 +210,25 @@ impl Maps {
             lists: open("lists")?,
             backends: open("backends")?,
             names: open("names")?,
+            sources: open("sources")?,
+            addresses4: open("addresses4")?,
+            addresses6: open("addresses6")?,
+            spaces: open("spaces")?,
+            clients: open("clients")?,
+            affinity: open("affinity")?,
+            excluded: open("excluded")?,
             settings: open("settings")?,
             slots: open("slots")?,
             pairs: open("pairs")?,
             counters: open("counters")?,
             events: open("events")?,
+            directory: pins.directory().join("maps"),
+            space_changed: None,
         })
     }
 
     /// All of them.
-    pub fn all(&self) -> [&PinnedMap; 11] {
+    pub fn all(&self) -> [&PinnedMap; 18] {
         [
             &self.frontends4,
             &self.frontends6,
@@ -202,6 +236,13 @@ impl Maps {
             &self.lists,
             &self.backends,
             &self.names,
+            &self.sources,
+            &self.addresses4,
+            &self.addresses6,
+            &self.spaces,
+            &self.clients,
+            &self.affinity,
+            &self.excluded,
             &self.settings,
             &self.slots,
             &self.pairs,
@@ -224,13 +265,13 @@ impl Maps {
     ///
     /// # Errors
     /// The map can't be read or written.
-    pub fn change_settings(&self, pins: &Pins, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
-        let directory = pins.directory().join("maps");
+    pub fn change_settings(&self, change: impl FnOnce(&mut Settings)) -> Result<(), Error> {
+        let directory = &self.directory;
         let error = |call| {
             let object = directory.display().to_string();
             move |source| Error::syscall(call, object, source)
         };
-        let lock = std::fs::File::open(&directory).map_err(error("open"))?;
+        let lock = std::fs::File::open(directory).map_err(error("open"))?;
         lock.lock().map_err(error("flock"))?;
         let mut settings = self.settings()?;
         change(&mut settings);
@@ -249,6 +290,15 @@ impl Maps {
             Err(Error::NotInstalled(_) | Error::ForeignMap { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    /// The space that counts.
+    ///
+    /// # Errors
+    /// A map can't be read.
+    pub fn space(&self) -> Result<Space, Error> {
+        let read = sys::lookup(self.spaces.fd(), &self.settings()?.space);
+        Ok(read.map_err(self.spaces.error("BPF_MAP_LOOKUP_ELEM"))?.unwrap_or_default())
     }
 
     /// Decisions so far, by hook, IPv6, and reason; what was never decided is left out.

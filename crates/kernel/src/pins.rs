@@ -28,13 +28,20 @@ pub struct MapName {
 }
 
 /// All pinned maps.
-pub const MAPS: [MapName; 11] = [
+pub const MAPS: [MapName; 18] = [
     MapName { name: "frontends4", layout: layout::TABLES },
     MapName { name: "frontends6", layout: layout::TABLES },
     MapName { name: "records", layout: layout::TABLES },
     MapName { name: "lists", layout: layout::TABLES },
     MapName { name: "backends", layout: layout::TABLES },
     MapName { name: "names", layout: layout::TABLES },
+    MapName { name: "sources", layout: layout::TABLES },
+    MapName { name: "addresses4", layout: layout::TABLES },
+    MapName { name: "addresses6", layout: layout::TABLES },
+    MapName { name: "spaces", layout: layout::TABLES },
+    MapName { name: "clients", layout: layout::CLIENTS },
+    MapName { name: "affinity", layout: layout::AFFINITY },
+    MapName { name: "excluded", layout: layout::EXCLUDED },
     MapName { name: "settings", layout: layout::SETTINGS },
     MapName { name: "slots", layout: layout::SLOTS },
     MapName { name: "pairs", layout: layout::PAIRS },

@@ -55,7 +55,7 @@ struct Helper {
 }
 
 /// Helpers that the programs call.
-fn helpers() -> [Helper; 8] {
+fn helpers() -> [Helper; 9] {
     let helper = |name, purpose, optional, code| Helper { name, purpose, optional, code };
     [
         helper("bpf_get_socket_cookie", "peer addresses, sticky UDP", None, vec![call(46)]),
@@ -85,6 +85,12 @@ fn helpers() -> [Helper; 8] {
             "the client's pod in events",
             Some(feature::CGROUP),
             vec![call(80)],
+        ),
+        helper(
+            "bpf_get_current_ancestor_cgroup_id",
+            "leaving cgroups alone (excludeCgroup)",
+            Some(feature::ANCESTOR),
+            vec![set(1, 0), call(123)],
         ),
     ]
 }

@@ -3,7 +3,13 @@
 #[cfg(feature = "memory")]
 mod memory;
 
-use abi::{Backend, Key, Key4, Key6, Name, Record};
+use std::{net::IpAddr, time::Instant};
+
+use abi::{
+    Address, Backend, Key, Key4, Key6, Name, Record, Space,
+    client::SourceKey,
+    space::{Use4, Use6},
+};
 use bytemuck::Pod;
 
 use crate::{Error, Maps, maps::PinnedMap, sys};
@@ -21,6 +27,12 @@ pub struct Contents {
     pub backends: Vec<(u32, Backend)>,
     /// `names`.
     pub names: Vec<(u32, Name)>,
+    /// `addresses4` and `addresses6`.
+    pub addresses: Vec<(IpAddr, u32)>,
+    /// `sources`.
+    pub sources: Vec<SourceKey>,
+    /// The element of `spaces` that counts.
+    pub space: Space,
 }
 
 /// Where tables are written to: the bpf maps, or memory.
@@ -60,6 +72,31 @@ pub trait TableStore {
     /// # Errors
     /// The kernel refuses.
     fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error>;
+    /// Adds sources.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn put_sources(&mut self, sources: &[SourceKey]) -> Result<(), Error>;
+    /// Removes sources; those that are not there are no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn delete_sources(&mut self, sources: &[SourceKey]) -> Result<(), Error>;
+    /// Says what addresses are.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn put_addresses(&mut self, addresses: &[(IpAddr, u32)]) -> Result<(), Error>;
+    /// Removes addresses; those that are not there are no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn delete_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), Error>;
+    /// Puts another space in force, in one step.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn put_space(&mut self, space: &Space) -> Result<(), Error>;
     /// Waits until nobody reads any more what frontends no longer lead to.
     fn wait_for_readers(&self);
     /// Reads everything.
@@ -72,7 +109,10 @@ pub trait TableStore {
 /// Elements of an array or hash that one call reads.
 const STEP: usize = 4096;
 
-fn put<K: Pod, V: Pod>(map: &PinnedMap, entries: impl Iterator<Item = (K, V)>) -> Result<(), Error> {
+pub(crate) fn put<K: Pod, V: Pod>(
+    map: &PinnedMap,
+    entries: impl Iterator<Item = (K, V)>,
+) -> Result<(), Error> {
     let (keys, values): (Vec<K>, Vec<V>) = entries.unzip();
     match (keys.as_slice(), values.as_slice()) {
         ([], _) => Ok(()),
@@ -83,7 +123,7 @@ fn put<K: Pod, V: Pod>(map: &PinnedMap, entries: impl Iterator<Item = (K, V)>) -
     }
 }
 
-fn delete<K: Pod>(map: &PinnedMap, keys: &[K]) -> Result<(), Error> {
+pub(crate) fn delete<K: Pod>(map: &PinnedMap, keys: &[K]) -> Result<(), Error> {
     match keys {
         [] => Ok(()),
         [key] => sys::delete(map.fd(), key).map(drop).map_err(map.error("BPF_MAP_DELETE_ELEM")),
@@ -92,7 +132,7 @@ fn delete<K: Pod>(map: &PinnedMap, keys: &[K]) -> Result<(), Error> {
 }
 
 /// All elements of a hash.
-fn read<K: Pod, V: Pod>(map: &PinnedMap) -> Result<Vec<(K, V)>, Error> {
+pub(crate) fn read<K: Pod, V: Pod>(map: &PinnedMap) -> Result<Vec<(K, V)>, Error> {
     let mut all = Vec::new();
     sys::for_each(map.fd(), STEP, usize::MAX, |key, value| all.push((key, value)))
         .map_err(map.error("BPF_MAP_LOOKUP_BATCH"))?;
@@ -145,6 +185,44 @@ impl TableStore for Maps {
         delete(&self.names, ids)
     }
 
+    fn put_sources(&mut self, sources: &[SourceKey]) -> Result<(), Error> {
+        put(&self.sources, sources.iter().map(|key| (*key, 1u32)))
+    }
+
+    fn delete_sources(&mut self, sources: &[SourceKey]) -> Result<(), Error> {
+        // One by one: the batch of an LPM trie is one only by name, and these are few.
+        sources.iter().try_for_each(|key| delete(&self.sources, &[*key]))
+    }
+
+    fn put_addresses(&mut self, addresses: &[(IpAddr, u32)]) -> Result<(), Error> {
+        let all = || addresses.iter().map(|(ip, uses)| (Address::from(*ip), *uses));
+        put(
+            &self.addresses4,
+            all().filter_map(|(ip, uses)| ip.as_v4().map(|address| (address, Use4 { address, uses }))),
+        )?;
+        let v6 = all().filter(|(ip, _)| ip.as_v4().is_none());
+        put(&self.addresses6, v6.map(|(ip, uses)| (ip.0, Use6 { address: ip.0, uses })))
+    }
+
+    fn delete_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        let all = || addresses.iter().map(|ip| Address::from(*ip));
+        let v4: Vec<u32> = all().filter_map(|ip| ip.as_v4()).collect();
+        let v6: Vec<[u32; 4]> = all().filter(|ip| ip.as_v4().is_none()).map(|ip| ip.0).collect();
+        delete(&self.addresses4, &v4)?;
+        delete(&self.addresses6, &v6)
+    }
+
+    fn put_space(&mut self, space: &Space) -> Result<(), Error> {
+        let other = u32::from(self.settings()?.space == 0);
+        // Who began to read the other one before it was left must be done.
+        if self.space_changed.is_none_or(|at| at.elapsed() < crate::READERS) {
+            crate::wait_for_readers();
+        }
+        self.space_changed = Some(Instant::now());
+        put(&self.spaces, [(other, *space)].into_iter())?;
+        self.change_settings(|settings| settings.space = other)
+    }
+
     fn wait_for_readers(&self) {
         crate::wait_for_readers();
     }
@@ -172,6 +250,15 @@ impl TableStore for Maps {
             lists: positions,
             backends: read_array(&self.backends, self.backends.capacity())?,
             names: read(&self.names)?,
+            addresses: {
+                let v4 = read::<u32, Use4>(&self.addresses4)?.into_iter();
+                let v6 = read::<[u32; 4], Use6>(&self.addresses6)?.into_iter();
+                v4.map(|(ip, it)| (Address::v4(ip).ip(), it.uses))
+                    .chain(v6.map(|(ip, it)| (Address(ip).ip(), it.uses)))
+                    .collect()
+            },
+            sources: read::<SourceKey, u32>(&self.sources)?.into_iter().map(|(key, _)| key).collect(),
+            space: self.space()?,
         })
     }
 }

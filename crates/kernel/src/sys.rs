@@ -25,6 +25,7 @@ mod command {
     pub(super) const MAP_GET_FD_BY_ID: i32 = 14;
     pub(super) const OBJ_GET_INFO_BY_FD: i32 = 15;
     pub(super) const PROG_QUERY: i32 = 16;
+    pub(super) const MAP_LOOKUP_AND_DELETE_ELEM: i32 = 21;
     pub(super) const MAP_LOOKUP_BATCH: i32 = 24;
     pub(super) const MAP_UPDATE_BATCH: i32 = 26;
     pub(super) const MAP_DELETE_BATCH: i32 = 27;
@@ -304,6 +305,26 @@ pub(crate) fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<bool> {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+/// Reads and removes one element in one step (kernel 5.14 for hashes).
+pub(crate) fn take<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    match bpf(command::MAP_LOOKUP_AND_DELETE_ELEM, &mut element(map, key, &raw mut value)) {
+        Ok(_) => Ok(Some(value)),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes one element unless there is one.
+pub(crate) fn insert<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V) -> io::Result<()> {
+    const NO_EXIST: u64 = 1;
+    let mut attribute = ElementAttribute { flags: NO_EXIST, ..element(map, key, value) };
+    match bpf(command::MAP_UPDATE_ELEM, &mut attribute) {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        outcome => outcome.map(drop),
     }
 }
 

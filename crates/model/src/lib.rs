@@ -7,6 +7,7 @@
 
 pub mod cluster;
 pub mod endpoints;
+pub mod node_ports;
 pub mod object;
 pub mod resolve;
 pub mod select;
@@ -14,6 +15,7 @@ mod service;
 
 pub use cluster::{Cluster, Dirty, View};
 pub use endpoints::{Candidate, candidates};
+pub use node_ports::NodePortAddresses;
 pub use object::*;
 pub use resolve::resolve;
 pub use select::{Here, Mode, Selection, Standing, Traffic, select, standings};

@@ -2,16 +2,18 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
 use abi::{
     Key,
-    frontend::{backend_flag, mode},
+    frontend::{backend_flag, mode, record_flag},
+    space::address_use,
 };
+use ipnet::IpNet;
 use model::{
     Candidate, Cluster, Family, Here, ObjectName, Protocol, Selection, Service, ServicePort, ServicePortName,
-    select,
+    ServiceType, TrafficPolicy, select,
 };
 
 /// Everything that one service contributes to the tables.
@@ -21,12 +23,14 @@ pub struct ServiceTables {
     pub ports: BTreeMap<ServicePortName, PortTable>,
     /// Its frontends. Each names a port of `ports`, and lists only backends of that port.
     pub frontends: BTreeMap<Key, FrontendSpec>,
+    /// What its addresses are, with [`address_use`]; also those of a service that is not ours (R12).
+    pub addresses: BTreeMap<IpAddr, u32>,
 }
 
 impl ServiceTables {
     /// Whether the service has no place in the tables.
     pub fn is_empty(&self) -> bool {
-        self.ports.is_empty() && self.frontends.is_empty()
+        self.ports.is_empty() && self.frontends.is_empty() && self.addresses.is_empty()
     }
 }
 
@@ -44,6 +48,8 @@ pub struct PortTable {
     /// Endpoints that are selected for some traffic or usable (R4: sockets may stay on them), each with its
     /// [`backend_flag`]s except LIVE.
     pub backends: BTreeMap<SocketAddr, u16>,
+    /// R22: who may use its load balancer VIPs; empty = everybody.
+    pub sources: BTreeSet<IpNet>,
 }
 
 /// What one frontend should do.
@@ -55,14 +61,21 @@ pub struct FrontendSpec {
     pub port: ServicePortName,
     /// Backends for connections that begin on this node, sorted, each once.
     pub list: Vec<SocketAddr>,
-    /// Some endpoint anywhere could take traffic: an empty `list` then means "none here".
-    pub has_any: bool,
+    /// Bits of [`record_flag`].
+    pub flags: u32,
+    /// R23: for how many seconds a client keeps its backend; 0 = no affinity.
+    pub affinity: u32,
 }
 
 /// What the tables should say for `service`: nothing if it is gone or not ours (R1).
 pub fn compile(cluster: &Cluster, service: &ObjectName) -> ServiceTables {
     let mut tables = ServiceTables::default();
-    let Some(service) = cluster.service(service).filter(|it| cluster.is_ours(it)) else { return tables };
+    let Some(service) = cluster.service(service) else { return tables };
+    let is_ours = cluster.is_ours(service);
+    tables.addresses = addresses(service, is_ours);
+    if !is_ours {
+        return tables;
+    }
     let here = cluster.here();
     // Valid services have no two ports of one name, nor two of one number and protocol. Of invalid ones the
     // least counts, so that the order of the list does not.
@@ -93,12 +106,22 @@ impl ServiceTables {
                 chosen.iter().filter_map(|i| candidates.get(*i)).map(|it| it.address).collect();
             set.into_iter().collect()
         };
-        for (vip, mode, list) in frontends(service, name.family, &selection) {
-            self.frontends.entry(key(vip, port)).or_insert_with(|| FrontendSpec {
+        let sources: BTreeSet<IpNet> = service.source_ranges_in(name.family).map(|net| net.trunc()).collect();
+        let has_any = if selection.has_any { record_flag::HAS_ANY } else { 0 };
+        for (key, mode, list) in frontends(service, port, name.family, &selection) {
+            let flags = match mode {
+                mode::NODE_PORT if service.external_policy == TrafficPolicy::Local => {
+                    record_flag::EXTERNAL_LOCAL
+                }
+                mode::LOAD_BALANCER if !sources.is_empty() => record_flag::RESTRICTED,
+                _ => 0,
+            };
+            self.frontends.entry(key).or_insert_with(|| FrontendSpec {
                 mode,
                 port: name.clone(),
                 list: addresses(list),
-                has_any: selection.has_any,
+                flags: flags | has_any,
+                affinity: service.affinity_seconds.unwrap_or_default(),
             });
         }
         let table = PortTable {
@@ -106,19 +129,55 @@ impl ServiceTables {
             port: port.port,
             has_any: selection.has_any,
             backends: backends(candidates, &selection),
+            sources,
             name: name.clone(),
         };
         self.ports.insert(name, table);
     }
 }
 
-/// The addresses that a service port answers on in a family, each with its mode and the list it uses.
+/// What a service port answers on in a family, each with its mode and the list it uses. Where one address is of two
+/// kinds, the first counts: a VIP that only some may use stays so though it is an external IP as well.
 fn frontends<'a>(
     service: &Service,
+    port: &ServicePort,
     family: Family,
     selection: &'a Selection,
-) -> impl Iterator<Item = (IpAddr, u8, &'a [usize])> {
-    service.cluster_ip(family).map(|ip| (ip, mode::CLUSTER_IP, selection.internal.as_slice())).into_iter()
+) -> Vec<(Key, u8, &'a [usize])> {
+    // R14, R15: traffic that begins inside, to what is meant for the outside.
+    let cluster = selection.cluster.as_slice();
+    let mut all = Vec::new();
+    all.extend(
+        service
+            .cluster_ip(family)
+            .map(|ip| (key(ip, port.port, port), mode::CLUSTER_IP, selection.internal.as_slice())),
+    );
+    if port.node_port != 0 {
+        let any: IpAddr = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        all.push((key(any, port.node_port, port), mode::NODE_PORT, cluster));
+    }
+    let vips = service.load_balancer_ips_in(family);
+    all.extend(vips.map(|ip| (key(ip, port.port, port), mode::LOAD_BALANCER, cluster)));
+    let external = service.external_ips_in(family);
+    all.extend(external.map(|ip| (key(ip, port.port, port), mode::EXTERNAL_IP, cluster)));
+    all
+}
+
+/// R12: what the addresses of a service are, on ports that no frontend has.
+fn addresses(service: &Service, is_ours: bool) -> BTreeMap<IpAddr, u32> {
+    if service.kind == ServiceType::ExternalName || service.cluster_ips.is_empty() {
+        return BTreeMap::new();
+    }
+    let cluster_ip = if is_ours { address_use::CLUSTER_IP } else { address_use::FOREIGN };
+    let outside = service.external_ips.iter().chain(&service.load_balancer_ips);
+    let mut addresses: BTreeMap<IpAddr, u32> = outside.map(|ip| (*ip, address_use::VIP)).collect();
+    for ip in &service.cluster_ips {
+        *addresses.entry(*ip).or_default() |= cluster_ip;
+    }
+    addresses
 }
 
 fn backends(candidates: &[Candidate<'_>], selection: &Selection) -> BTreeMap<SocketAddr, u16> {
@@ -127,6 +186,8 @@ fn backends(candidates: &[Candidate<'_>], selection: &Selection) -> BTreeMap<Soc
         .flatten()
         .copied()
         .collect();
+    let internal: BTreeSet<usize> = selection.internal.iter().copied().collect();
+    let cluster: BTreeSet<usize> = selection.cluster.iter().copied().collect();
     let mut backends = BTreeMap::new();
     for (i, candidate) in candidates.iter().enumerate() {
         let is_selected = selected.contains(&i);
@@ -137,6 +198,12 @@ fn backends(candidates: &[Candidate<'_>], selection: &Selection) -> BTreeMap<Soc
         if is_selected && candidate.is_last_resort() {
             flags |= backend_flag::TERMINATING;
         }
+        if internal.contains(&i) {
+            flags |= backend_flag::INTERNAL;
+        }
+        if cluster.contains(&i) {
+            flags |= backend_flag::CLUSTER;
+        }
         if is_selected || candidate.is_usable() {
             backends.insert(candidate.address, flags);
         }
@@ -144,8 +211,8 @@ fn backends(candidates: &[Candidate<'_>], selection: &Selection) -> BTreeMap<Soc
     backends
 }
 
-fn key(vip: IpAddr, port: &ServicePort) -> Key {
-    Key { endpoint: SocketAddr::new(vip, port.port).into(), protocol: protocol_number(port.protocol) }
+fn key(vip: IpAddr, number: u16, port: &ServicePort) -> Key {
+    Key { endpoint: SocketAddr::new(vip, number).into(), protocol: protocol_number(port.protocol) }
 }
 
 /// The IP protocol number.

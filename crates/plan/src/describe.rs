@@ -1,6 +1,13 @@
 //! Text for keys, records and names, as plans, differences and refusals show them.
 
-use abi::{Backend, Key, Name, Range, Record, frontend::backend_flag, frontend::mode};
+use std::fmt::Write;
+
+use abi::{
+    Address, Backend, Key, Name, Range, Record, Space,
+    client::SourceKey,
+    frontend::{backend_flag, mode},
+    space::{address_use, prefix_flag},
+};
 use model::{Family, Protocol, ServicePortName};
 
 /// `10.0.0.1:80/TCP`.
@@ -16,11 +23,12 @@ pub(crate) fn port(port: &ServicePortName) -> String {
 /// `10.0.0.1:80/TCP ClusterIP of service 3, backends at 5..9`.
 pub(crate) fn record(record: &Record) -> String {
     format!(
-        "{} {} of service {}, flags {:#x}, {}",
+        "{} {} of service {}, flags {:#x}, affinity {} s, {}",
         key(&record.key()),
         mode::name(record.mode),
         record.service,
         record.flags,
+        record.affinity,
         range(record.local)
     )
 }
@@ -39,6 +47,8 @@ pub(crate) fn backend(backend: &Backend) -> String {
         (backend_flag::LIVE, " live"),
         (backend_flag::USABLE, " usable"),
         (backend_flag::TERMINATING, " terminating"),
+        (backend_flag::INTERNAL, " internal"),
+        (backend_flag::CLUSTER, " cluster"),
     ];
     let mut text = format!(
         "{} of service {}, generation {},",
@@ -64,6 +74,44 @@ pub(crate) fn name(name: &Name) -> String {
         u16::from_be(name.port_be),
         Name::text(&name.uid)
     )
+}
+
+/// `10.0.0.0/8 of service 3`.
+pub(crate) fn source(key: &SourceKey) -> String {
+    let ip = Address(key.address).ip();
+    let bits = key.bits.saturating_sub(if ip.is_ipv4() { 32 + 96 } else { 32 });
+    format!("{ip}/{bits} of service {}", key.service)
+}
+
+/// `cluster IP, VIP`.
+pub(crate) fn uses(uses: u32) -> String {
+    let words = [
+        (address_use::CLUSTER_IP, "cluster IP"),
+        (address_use::FOREIGN, "cluster IP of another proxy's service"),
+        (address_use::VIP, "VIP"),
+        (address_use::THIS_NODE, "this node"),
+        (address_use::OTHER_NODE, "another node"),
+        (address_use::LOOPBACK, "loopback of this node"),
+    ];
+    let set: Vec<&str> = words.iter().filter(|(bit, _)| uses & bit != 0).map(|(_, word)| *word).collect();
+    if set.is_empty() { format!("unknown ({uses:#x})") } else { set.join(", ") }
+}
+
+/// `reserved 10.96.0.0/12, services in 10.0.0.0/8, node ports 30080-32767`.
+pub(crate) fn space(space: &Space) -> String {
+    let mut text = String::new();
+    for prefix in space.v4.iter().chain(&space.v6).filter(|prefix| prefix.flags != 0) {
+        let ip = prefix.network.ip();
+        let bits: u32 = prefix.mask.0.iter().map(|word| word.count_ones()).sum();
+        let bits = if ip.is_ipv4() { bits.saturating_sub(96) } else { bits };
+        let is_reserved = prefix.flags & prefix_flag::RESERVED != 0;
+        let _ = write!(text, "{} {ip}/{bits}, ", if is_reserved { "reserved" } else { "services in" });
+    }
+    match (space.first_node_port, space.last_node_port) {
+        (0, 0) => text.push_str("no node ports"),
+        (first, last) => drop(write!(text, "node ports {first}-{last}")),
+    }
+    text
 }
 
 fn protocol(number: u8) -> String {

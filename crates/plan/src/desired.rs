@@ -1,11 +1,22 @@
 //! The whole desired state, kept up to date service by service.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
 
-use abi::Key;
+use abi::{
+    Endpoint, Key, Space,
+    frontend::mode,
+    space::address_use::{CLUSTER_IP, FOREIGN},
+};
+use ipnet::IpNet;
 use model::{ObjectName, ServicePortName};
 
-use crate::compile::{FrontendSpec, PortTable, ServiceTables};
+use crate::{
+    compile::{FrontendSpec, PortTable, ServiceTables},
+    space::space,
+};
 
 /// What every frontend and service port should be.
 #[derive(Clone, Debug, Default)]
@@ -15,6 +26,12 @@ pub struct Desired {
     claims: BTreeMap<Key, Vec<Claim>>,
     /// Frontends that more than one service wants.
     contested: BTreeSet<Key>,
+    /// What services say of each address, with how many of them say it. Never empty.
+    addresses: BTreeMap<IpAddr, BTreeMap<u32, u32>>,
+    /// What nodes make of addresses.
+    nodes: BTreeMap<IpAddr, u32>,
+    cidrs: Vec<IpNet>,
+    space: Space,
 }
 
 #[derive(Clone, Debug)]
@@ -31,9 +48,11 @@ enum Age {
     Unknown,
 }
 
-/// Ordered: the least is the oldest, then the first by name.
+/// Ordered: the least is the one whose cluster IP it is, then the oldest, then the first by name. Nobody gets another
+/// service's cluster IP by calling it an external IP of his own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
+    is_external: bool,
     age: Age,
     service: ObjectName,
 }
@@ -58,6 +77,8 @@ pub struct Touched {
     pub keys: BTreeSet<Key>,
     /// Service ports.
     pub ports: BTreeSet<ServicePortName>,
+    /// Addresses.
+    pub addresses: BTreeSet<IpAddr>,
 }
 
 impl Touched {
@@ -71,16 +92,18 @@ impl Touched {
         self.everything |= other.everything;
         self.keys.extend(other.keys);
         self.ports.extend(other.ports);
+        self.addresses.extend(other.addresses);
     }
 
     /// Whether nothing was touched.
     pub fn is_empty(&self) -> bool {
-        !self.everything && self.keys.is_empty() && self.ports.is_empty()
+        !self.everything && self.keys.is_empty() && self.ports.is_empty() && self.addresses.is_empty()
     }
 
     fn add(&mut self, tables: &ServiceTables) {
         self.keys.extend(tables.frontends.keys());
         self.ports.extend(tables.ports.keys().cloned());
+        self.addresses.extend(tables.addresses.keys());
     }
 }
 
@@ -103,10 +126,11 @@ impl Desired {
         {
             return Touched::default();
         }
-        let mut touched = self.remove(service);
+        let mut touched = self.take_out(service);
         touched.add(&entry.tables);
-        for key in entry.tables.frontends.keys() {
-            let claim = Claim { age: entry.age, service: service.clone() };
+        for (key, frontend) in &entry.tables.frontends {
+            let is_external = frontend.mode != mode::CLUSTER_IP;
+            let claim = Claim { is_external, age: entry.age, service: service.clone() };
             let claims = self.claims.entry(*key).or_default();
             if let Err(place) = claims.binary_search(&claim) {
                 claims.insert(place, claim);
@@ -115,12 +139,22 @@ impl Desired {
                 self.contested.insert(*key);
             }
         }
+        for (ip, uses) in &entry.tables.addresses {
+            *self.addresses.entry(*ip).or_default().entry(*uses).or_default() += 1;
+        }
         self.services.insert(service.clone(), entry);
+        self.survey(&touched);
         touched
     }
 
     /// Nothing is desired of this service any more; those that wait for its frontends get them.
     pub fn remove(&mut self, service: &ObjectName) -> Touched {
+        let touched = self.take_out(service);
+        self.survey(&touched);
+        touched
+    }
+
+    fn take_out(&mut self, service: &ObjectName) -> Touched {
         let mut touched = Touched::default();
         let Some(entry) = self.services.remove(service) else { return touched };
         touched.add(&entry.tables);
@@ -134,7 +168,74 @@ impl Desired {
                 self.claims.remove(key);
             }
         }
+        for (ip, uses) in &entry.tables.addresses {
+            let Some(said) = self.addresses.get_mut(ip) else { continue };
+            if let Some(count) = said.get_mut(uses) {
+                *count -= 1;
+                if *count == 0 {
+                    said.remove(uses);
+                }
+            }
+            if said.is_empty() {
+                self.addresses.remove(ip);
+            }
+        }
         touched
+    }
+
+    /// Says what nodes make of addresses ([`crate::node_addresses`]).
+    pub fn set_nodes(&mut self, nodes: BTreeMap<IpAddr, u32>) -> Touched {
+        let old = std::mem::replace(&mut self.nodes, nodes);
+        let changed = |(a, b): (&BTreeMap<IpAddr, u32>, &BTreeMap<IpAddr, u32>)| -> Vec<IpAddr> {
+            a.iter().filter(|(ip, uses)| b.get(ip) != Some(uses)).map(|(ip, _)| *ip).collect()
+        };
+        let addresses = changed((&old, &self.nodes)).into_iter().chain(changed((&self.nodes, &old)));
+        Touched { addresses: addresses.collect(), ..Touched::default() }
+    }
+
+    /// Says which addresses are kept for cluster IPs (R12); none, where that is nobody's business here.
+    pub fn set_cidrs(&mut self, cidrs: Vec<IpNet>) {
+        self.cidrs = cidrs;
+        self.space = self.space_now();
+    }
+
+    /// Keeps `space` up to date; most changes, those of endpoints, touch nothing of it.
+    fn survey(&mut self, touched: &Touched) {
+        let is_node_port = |key: &Key| key.endpoint.address.ip().is_unspecified();
+        if !touched.addresses.is_empty() || touched.keys.iter().any(is_node_port) {
+            self.space = self.space_now();
+        }
+    }
+
+    fn space_now(&self) -> Space {
+        let is_cluster_ip =
+            |said: &BTreeMap<u32, u32>| said.keys().any(|uses| uses & (CLUSTER_IP | FOREIGN) != 0);
+        let cluster_ips = self.addresses.iter().filter(|(_, said)| is_cluster_ip(said)).map(|(ip, _)| *ip);
+        let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+        let node_ports = any.into_iter().flat_map(|ip| {
+            let at = |port_be, protocol| Key { endpoint: Endpoint { address: ip.into(), port_be }, protocol };
+            self.claims
+                .range(at(0, 0)..=at(u16::MAX, u8::MAX))
+                .map(|(key, _)| u16::from_be(key.endpoint.port_be))
+        });
+        space(&self.cidrs, cluster_ips, node_ports)
+    }
+
+    /// Which addresses and ports may mean something though they are no frontend.
+    pub fn space(&self) -> &Space {
+        &self.space
+    }
+
+    /// What an address is ([`abi::space::address_use`]); 0 = nothing that is known.
+    pub fn uses(&self, ip: IpAddr) -> u32 {
+        let said =
+            self.addresses.get(&ip).into_iter().flat_map(BTreeMap::keys).fold(0, |all, uses| all | uses);
+        said | self.nodes.get(&ip).copied().unwrap_or_default()
+    }
+
+    /// All addresses that are something.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.keys().chain(self.nodes.keys()).copied()
     }
 
     /// What a frontend should do: what the oldest of those that claim it says.

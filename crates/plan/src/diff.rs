@@ -1,6 +1,8 @@
 //! From desired state and table to a plan.
 
-use abi::{Backend, Key, Name, Record, frontend::record_flag};
+use std::{collections::BTreeSet, net::IpAddr};
+
+use abi::{Backend, Key, Name, Record, client::SourceKey, frontend::record_flag};
 use model::{Family, ServicePortName};
 
 use crate::{
@@ -8,7 +10,8 @@ use crate::{
     desired::{Desired, Touched},
     phases::{Phase, Plan},
     refusal::{Refusal, Subject},
-    table::{Room, Table},
+    space::widened,
+    table::{Room, Table, source_key},
 };
 
 /// Whether anything may be deleted: not before every source has synced (R6).
@@ -32,6 +35,7 @@ pub fn diff(desired: &Desired, touched: &Touched, table: &mut Table, deletes: De
     if work.everything {
         work.ports = desired.ports().map(|it| &it.name).chain(table.ports()).cloned().collect();
         work.keys = desired.frontends().map(|(key, _)| key).chain(table.keys()).copied().collect();
+        work.addresses = desired.addresses().chain(table.addresses()).collect();
     }
     let mut differ = Differ { desired, table, writes: Writes::default(), again: Touched::default() };
     for port in &work.ports {
@@ -39,6 +43,9 @@ pub fn diff(desired: &Desired, touched: &Touched, table: &mut Table, deletes: De
     }
     for key in &work.keys {
         differ.frontend(key);
+    }
+    for ip in &work.addresses {
+        differ.address(*ip);
     }
     differ.finish(deletes)
 }
@@ -60,7 +67,14 @@ struct Writes {
     frontends: Vec<(Key, u32)>,
     /// Frontends to delete.
     gone: Vec<Key>,
+    sources: Vec<SourceKey>,
+    /// Sources to delete.
+    gone_sources: Vec<SourceKey>,
+    addresses: Vec<(IpAddr, u32)>,
+    /// Addresses to delete.
+    gone_addresses: Vec<IpAddr>,
     refused: Vec<Refusal>,
+    ends_affinity: bool,
 }
 
 impl Differ<'_> {
@@ -75,6 +89,50 @@ impl Differ<'_> {
         for id in self.table.ids(port) {
             if Some(id) != kept {
                 self.table.bury_service(id);
+            }
+        }
+        if let Some((want, id)) = self.desired.port(port).zip(kept) {
+            self.sources(id, want);
+        }
+    }
+
+    /// Who may use the load balancer VIPs of a service port (R22).
+    fn sources(&mut self, id: u32, want: &PortTable) {
+        let wanted: BTreeSet<SourceKey> = want.sources.iter().map(|range| source_key(id, range)).collect();
+        match self.table.add_sources(id, &wanted) {
+            Ok(new) => self.writes.sources.extend(new),
+            Err(room) => {
+                self.full(room, Subject::Sources(want.name.clone()));
+                self.again.ports.insert(want.name.clone());
+                return;
+            }
+        }
+        let gone = self.table.sources_of(id).filter(|key| !wanted.contains(key));
+        let gone: Vec<SourceKey> = gone.copied().collect();
+        if !gone.is_empty() {
+            // For a diff that may delete.
+            self.again.ports.insert(want.name.clone());
+        }
+        self.writes.gone_sources.extend(gone);
+    }
+
+    /// Whether the ranges that `want` needs are all there.
+    fn has_sources(&self, id: u32, want: &PortTable) -> bool {
+        let have: BTreeSet<&SourceKey> = self.table.sources_of(id).collect();
+        want.sources.iter().all(|range| have.contains(&source_key(id, range)))
+    }
+
+    fn address(&mut self, ip: IpAddr) {
+        let (have, want) = (self.table.uses(ip), self.desired.uses(ip));
+        if want == 0 && have != 0 {
+            self.writes.gone_addresses.push(ip);
+        } else if want != have {
+            match self.table.set_address(ip, want) {
+                Ok(()) => self.writes.addresses.push((ip, want)),
+                Err(room) => {
+                    self.full(room, Subject::Address(ip));
+                    self.again.addresses.insert(ip);
+                }
             }
         }
     }
@@ -160,6 +218,11 @@ impl Differ<'_> {
             .filter(|id| !self.table.is_dead_service(*id));
         // Without an id the service port has been refused.
         let Some(service) = service else { return self.leave(key) };
+        if spec.flags & record_flag::RESTRICTED != 0
+            && !self.desired.port(&spec.port).is_some_and(|want| self.has_sources(service, want))
+        {
+            return self.leave(key);
+        }
 
         let found = spec.list.iter().filter_map(|addr| self.table.find_backend(service, (*addr).into()));
         let content: Vec<u32> = found.collect();
@@ -175,13 +238,15 @@ impl Differ<'_> {
             port_be: key.endpoint.port_be,
             protocol: key.protocol,
             mode: spec.mode,
-            flags: if spec.has_any { record_flag::HAS_ANY } else { 0 },
+            flags: spec.flags,
             service,
+            affinity: spec.affinity,
             ..Record::default()
         };
         if self.table.agrees(&want, &content) {
             return;
         }
+        self.writes.ends_affinity |= want.affinity == 0 && self.has_affinity(key);
         match self.table.switch(want, &content) {
             Ok(switch) => {
                 if let Some(start) = switch.written {
@@ -197,6 +262,10 @@ impl Differ<'_> {
         }
     }
 
+    fn has_affinity(&self, key: &Key) -> bool {
+        self.table.record(key).is_some_and(|record| record.affinity != 0)
+    }
+
     /// Leaves a refused frontend as it is; unless it is still that of a service that is gone, which must stop
     /// answering (R13) and makes room by going.
     fn leave(&mut self, key: &Key) {
@@ -208,30 +277,55 @@ impl Differ<'_> {
 
     fn finish(mut self, deletes: Deletes) -> Plan {
         let (mut gone, mut retired, mut removed) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut gone_addresses, mut gone_sources) = (Vec::new(), Vec::new());
+        let mut space = *self.desired.space();
         match deletes {
-            Deletes::Held => self.again.keys.extend(self.writes.gone),
+            Deletes::Held => {
+                self.again.keys.extend(self.writes.gone);
+                self.again.addresses.extend(self.writes.gone_addresses);
+                space = widened(&space, self.table.space());
+            }
             Deletes::Allowed => {
+                self.writes.ends_affinity |= self.writes.gone.iter().any(|key| self.has_affinity(key));
                 gone = self.writes.gone;
                 for key in &gone {
                     self.table.remove_frontend(key);
                 }
+                gone_addresses = self.writes.gone_addresses;
+                for ip in &gone_addresses {
+                    self.table.remove_address(*ip);
+                }
                 retired = self.table.retire_backends();
                 removed = self.table.remove_services();
+                gone_sources = self.writes.gone_sources;
+                let (table, removed) = (&self.table, &removed);
+                let orphans =
+                    table.sources().filter(|(id, _)| removed.contains(id) || !table.has_service(*id));
+                gone_sources.extend(orphans.flat_map(|(_, keys)| keys));
+                self.table.remove_sources(&gone_sources);
             }
         }
         self.table.set_pending(self.again);
+        let spaces = self.table.set_space(space).then(|| Phase::Space(Box::new(space)));
         let mut phases = vec![
             Phase::Names(self.writes.names),
             Phase::Backends(self.writes.backends),
+            Phase::Sources(self.writes.sources),
             Phase::Lists(self.writes.lists),
             Phase::Records(self.writes.records),
             Phase::Frontends(self.writes.frontends),
+            Phase::Addresses(self.writes.addresses),
+        ];
+        phases.extend(spaces);
+        phases.extend([
             Phase::DeleteFrontends(gone),
+            Phase::DeleteAddresses(gone_addresses),
+            Phase::DeleteSources(gone_sources),
             Phase::RetireBackends(retired),
             Phase::DeleteNames(removed),
-        ];
+        ]);
         phases.retain(|phase| !phase.is_empty());
-        Plan { phases, refused: self.writes.refused }
+        Plan { phases, refused: self.writes.refused, ends_affinity: self.writes.ends_affinity }
     }
 }
 

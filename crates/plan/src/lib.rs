@@ -14,13 +14,16 @@ pub mod compile;
 mod describe;
 pub mod desired;
 pub mod diff;
+pub mod nodes;
 pub mod phases;
 pub mod refusal;
+pub mod space;
 pub mod table;
 
 pub use compile::{FrontendSpec, PortTable, ServiceTables, compile};
 pub use desired::{Conflict, Desired, Touched};
 pub use diff::{Deletes, diff};
+pub use nodes::node_addresses;
 pub use phases::{Phase, Plan};
 pub use refusal::{Refusal, Subject};
 pub use table::{Capacity, Difference, Grace, Image, Inconsistency, Room, Table, Usage};

@@ -1,8 +1,8 @@
 //! Plans: writes in the order in which they have to reach the maps.
 
-use std::fmt;
+use std::{fmt, net::IpAddr};
 
-use abi::{Backend, Key, Name, Record};
+use abi::{Backend, Key, Name, Record, Space, client::SourceKey};
 
 use crate::{describe, refusal::Refusal};
 
@@ -13,14 +13,24 @@ pub enum Phase {
     Names(Vec<(u32, Name)>),
     /// Set `backends`: index, backend. New ones, and changed flags of living ones.
     Backends(Vec<(u32, Backend)>),
+    /// Add to `sources`.
+    Sources(Vec<SourceKey>),
     /// Set `lists`: position, backend index.
     Lists(Vec<(u32, u32)>),
     /// Set `records`: index, record. Never one that a frontend points to.
     Records(Vec<(u32, Record)>),
     /// Set `frontends4` or `frontends6`: key, record index. The switch.
     Frontends(Vec<(Key, u32)>),
+    /// Set `addresses4` or `addresses6`: address, [`abi::space::address_use`].
+    Addresses(Vec<(IpAddr, u32)>),
+    /// Set `spaces`.
+    Space(Box<Space>),
     /// Delete from `frontends4` or `frontends6`.
     DeleteFrontends(Vec<Key>),
+    /// Delete from `addresses4` or `addresses6`.
+    DeleteAddresses(Vec<IpAddr>),
+    /// Delete from `sources`.
+    DeleteSources(Vec<SourceKey>),
     /// Set `backends` to flags 0; the generation stays, so that whoever remembers the index sees that it is
     /// gone.
     RetireBackends(Vec<(u32, Backend)>),
@@ -34,10 +44,15 @@ impl Phase {
         match self {
             Self::Names(_) => "names",
             Self::Backends(_) => "backends",
+            Self::Sources(_) => "sources",
             Self::Lists(_) => "lists",
             Self::Records(_) => "records",
             Self::Frontends(_) => "frontends",
+            Self::Addresses(_) => "addresses",
+            Self::Space(_) => "space",
             Self::DeleteFrontends(_) => "deleted frontends",
+            Self::DeleteAddresses(_) => "deleted addresses",
+            Self::DeleteSources(_) => "deleted sources",
             Self::RetireBackends(_) => "retired backends",
             Self::DeleteNames(_) => "deleted names",
         }
@@ -51,7 +66,11 @@ impl Phase {
             Self::Lists(writes) => writes.len(),
             Self::Records(writes) => writes.len(),
             Self::Frontends(writes) => writes.len(),
+            Self::Sources(keys) | Self::DeleteSources(keys) => keys.len(),
+            Self::Addresses(writes) => writes.len(),
+            Self::Space(_) => 1,
             Self::DeleteFrontends(keys) => keys.len(),
+            Self::DeleteAddresses(ips) => ips.len(),
             Self::DeleteNames(ids) => ids.len(),
         }
     }
@@ -78,6 +97,17 @@ impl Phase {
                 .iter()
                 .map(|(key, at)| format!("frontend {}: record {at}", describe::key(key)))
                 .collect(),
+            Self::Sources(keys) => {
+                keys.iter().map(|key| format!("source {}", describe::source(key))).collect()
+            }
+            Self::DeleteSources(keys) => {
+                keys.iter().map(|key| format!("delete source {}", describe::source(key))).collect()
+            }
+            Self::Addresses(writes) => {
+                writes.iter().map(|(ip, uses)| format!("address {ip}: {}", describe::uses(*uses))).collect()
+            }
+            Self::DeleteAddresses(ips) => ips.iter().map(|ip| format!("delete address {ip}")).collect(),
+            Self::Space(space) => vec![format!("space: {}", describe::space(space))],
             Self::DeleteFrontends(keys) => {
                 keys.iter().map(|key| format!("delete frontend {}", describe::key(key))).collect()
             }
@@ -100,6 +130,8 @@ pub struct Plan {
     pub phases: Vec<Phase>,
     /// What is desired and not planned.
     pub refused: Vec<Refusal>,
+    /// Some service port has no affinity any more: what is remembered for it is to be forgotten (R23).
+    pub ends_affinity: bool,
 }
 
 impl Plan {

@@ -1,6 +1,9 @@
 //! What could not be programmed, and why.
 
-use std::{fmt, net::SocketAddr};
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 use abi::Key;
 use model::ServicePortName;
@@ -50,6 +53,10 @@ pub enum Subject {
     },
     /// A frontend, or a change of it: what it was before stays as it is.
     Frontend(Key),
+    /// Source ranges of a service port: its load balancer VIPs stay as they are.
+    Sources(ServicePortName),
+    /// What an address is.
+    Address(IpAddr),
 }
 
 impl fmt::Display for Subject {
@@ -60,6 +67,8 @@ impl fmt::Display for Subject {
                 write!(f, "{count} backends of {} (first {first})", describe::port(port))
             }
             Self::Frontend(key) => write!(f, "frontend {}", describe::key(key)),
+            Self::Sources(port) => write!(f, "source ranges of {}", describe::port(port)),
+            Self::Address(ip) => write!(f, "address {ip}"),
         }
     }
 }

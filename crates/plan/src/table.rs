@@ -1,18 +1,22 @@
 //! A mirror of what the pinned maps hold, and who has which id, index and range.
 
 mod change;
+mod client;
 mod compare;
+mod recall;
 mod restore;
 mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
+    net::IpAddr,
 };
 
-use abi::{Backend, Endpoint, Key, Name, Range, Record};
+use abi::{Backend, Endpoint, Key, Name, Range, Record, Space, client::SourceKey};
 use model::ServicePortName;
 
+pub(crate) use client::source_key;
 pub use compare::Difference;
 pub use restore::Inconsistency;
 
@@ -34,6 +38,12 @@ pub struct Capacity {
     pub frontends4: u32,
     /// `frontends6`.
     pub frontends6: u32,
+    /// `addresses4`.
+    pub addresses4: u32,
+    /// `addresses6`.
+    pub addresses6: u32,
+    /// `sources`.
+    pub sources: u32,
 }
 
 /// What can be full.
@@ -51,6 +61,12 @@ pub enum Room {
     Frontends4,
     /// `frontends6`.
     Frontends6,
+    /// `addresses4`.
+    Addresses4,
+    /// `addresses6`.
+    Addresses6,
+    /// `sources`.
+    Sources,
 }
 
 impl Room {
@@ -63,6 +79,9 @@ impl Room {
             Self::Records => "records",
             Self::Frontends4 => "frontends4",
             Self::Frontends6 => "frontends6",
+            Self::Addresses4 => "addresses4",
+            Self::Addresses6 => "addresses6",
+            Self::Sources => "sources",
         }
     }
 }
@@ -83,6 +102,9 @@ impl Capacity {
             Room::Records => self.records,
             Room::Frontends4 => self.frontends4,
             Room::Frontends6 => self.frontends6,
+            Room::Addresses4 => self.addresses4,
+            Room::Addresses6 => self.addresses6,
+            Room::Sources => self.sources,
         }
     }
 }
@@ -103,6 +125,12 @@ pub struct Image {
     pub backends: Vec<(u32, Backend)>,
     /// `names`: id, name.
     pub names: Vec<(u32, Name)>,
+    /// `addresses4` and `addresses6`.
+    pub addresses: Vec<(IpAddr, u32)>,
+    /// `sources`.
+    pub sources: Vec<SourceKey>,
+    /// The element of `spaces` that counts.
+    pub space: Space,
 }
 
 /// A grace period that has begun: see [`Table::begin_grace`].
@@ -138,6 +166,11 @@ pub struct Table {
     service_pool: Pool,
     /// How many records in use and live backends bear each service port id.
     service_uses: Uses,
+    addresses: BTreeMap<IpAddr, u32>,
+    /// How many of `addresses` are IPv4.
+    addresses4: u32,
+    sources: BTreeMap<u32, BTreeSet<SourceKey>>,
+    space: Space,
     quarantine: Quarantine,
     /// Live, but no longer desired: retired once no list has them and deletes are allowed.
     dead_backends: BTreeSet<u32>,
@@ -185,6 +218,10 @@ impl Table {
             ids: BTreeMap::new(),
             service_pool: Pool::new(capacity.services, &BTreeSet::new()),
             service_uses: Uses::default(),
+            addresses: BTreeMap::new(),
+            addresses4: 0,
+            sources: BTreeMap::new(),
+            space: Space::default(),
             quarantine: Quarantine::default(),
             dead_backends: BTreeSet::new(),
             dead_services: BTreeSet::new(),
@@ -207,6 +244,9 @@ impl Table {
             records: count(self.records.len()),
             frontends4: self.frontends4,
             frontends6: count(self.frontends.len()) - self.frontends4,
+            addresses4: self.addresses4,
+            addresses6: count(self.addresses.len()) - self.addresses4,
+            sources: count(self.sources.values().map(BTreeSet::len).sum()),
         }
     }
 
@@ -244,6 +284,17 @@ impl Table {
         self.services.iter().map(|(id, service)| (*id, &service.name))
     }
 
+    /// For how many seconds clients keep their backend, by service port id: those that have affinity.
+    pub fn affinities(&self) -> BTreeMap<u32, u32> {
+        let records = self.records.values().map(|it| it.record).filter(|record| record.affinity != 0);
+        records.map(|record| (record.service, record.affinity)).collect()
+    }
+
+    /// Whether some VIP is restricted to source ranges (R22).
+    pub fn has_sources(&self) -> bool {
+        !self.sources.is_empty()
+    }
+
     /// The backend at an index, live or freed.
     pub fn backend(&self, index: u32) -> Option<&Backend> {
         self.backends.get(index as usize).filter(|it| it.generation != 0)
@@ -275,6 +326,9 @@ impl Table {
                 .filter_map(numbered)
                 .collect(),
             names: self.services().map(|(id, name)| (id, *name)).collect(),
+            addresses: self.addresses.iter().map(|(ip, uses)| (*ip, *uses)).collect(),
+            sources: self.sources.values().flatten().copied().collect(),
+            space: self.space,
         }
     }
 }

@@ -5,11 +5,11 @@ use std::{
     net::SocketAddr,
 };
 
-use anyhow::{Context, Result, bail, ensure};
-use model::{Change, Protocol, View};
+use anyhow::{Context, Error, Result, bail, ensure};
+use model::{Change, NodePortAddresses, Protocol, View};
 use testkit::Family;
 
-use super::{Connect, Expect, Listen, Scenario, Step, Use, deletion, upserts};
+use super::{Client, Connect, Expect, Listen, Scenario, Step, Use, deletion, upserts};
 use crate::world::{Outcome, SocketId, World};
 
 /// What sockets with a name talk IPv4 through. What has none is of every kind anyway.
@@ -50,7 +50,11 @@ pub fn play(world: &mut impl World, scenario: &Scenario, form: Form) -> Result<(
     for Listen(protocol, address) in &scenario.listen {
         world.listen(*protocol, *address)?;
     }
-    let mut player = Player { world, form, sockets: BTreeMap::new() };
+    let node_ports: Result<Vec<NodePortAddresses>, String> =
+        scenario.node_ports.iter().map(|text| text.parse()).collect();
+    world.own_addresses(&node_ports.map_err(Error::msg)?, &scenario.interfaces)?;
+    world.client(&Client::default())?;
+    let mut player = Player { world, form, sockets: BTreeMap::new(), kept: BTreeMap::new() };
     player.world.change(upserts(&scenario.manifests)?)?;
     if scenario.synced {
         player.world.sync()?;
@@ -65,6 +69,8 @@ struct Player<'a, W> {
     world: &'a mut W,
     form: Form,
     sockets: BTreeMap<String, Named>,
+    /// What clients keep (R23), by the word that steps have for it.
+    kept: BTreeMap<String, SocketAddr>,
 }
 
 /// A socket that has a name.
@@ -98,12 +104,14 @@ impl<W: World> Player<'_, W> {
                 let changes: Result<Vec<Change>> = names.iter().map(|name| deletion(name)).collect();
                 self.world.change(changes?)
             }
+            Step::Client(client) => self.world.client(client),
+            Step::Wait(seconds) => self.world.wait(*seconds),
             Step::Sync => self.world.sync(),
             Step::Restart => self.world.restart(),
         }
     }
 
-    fn connect(&mut self, Connect { to, protocol, expect }: &Connect) -> Result<()> {
+    fn connect(&mut self, Connect { to, protocol, expect, kept, anew }: &Connect) -> Result<()> {
         let families = if to.is_ipv6() { &[Family::V6][..] } else { &[Family::V4, Family::Mapped] };
         let manners = match protocol {
             Protocol::Tcp => &[Manner::Connect][..],
@@ -112,6 +120,9 @@ impl<W: World> Player<'_, W> {
         let backends = if let Expect::Backends(backends) = expect { backends.as_slice() } else { &[] };
         let mut missing: BTreeSet<SocketAddr> = backends.iter().copied().collect();
         let combined = families.len() * manners.len();
+        if *anew && let Some(word) = kept {
+            self.kept.remove(word);
+        }
         for _ in 0..tries(backends.len(), combined) {
             for family in families {
                 for manner in manners {
@@ -123,8 +134,12 @@ impl<W: World> Player<'_, W> {
                     self.world.close(socket);
                     let about = || format!("{manner:?} from a {family:?} socket");
                     let reached = judge(outcome.with_context(about)?, expect, *to).with_context(about)?;
-                    if let Some(backend) = reached {
-                        missing.remove(&backend);
+                    let Some(backend) = reached else { continue };
+                    missing.remove(&backend);
+                    if let Some(word) = kept {
+                        let now = *self.kept.entry(word.clone()).or_insert(backend);
+                        ensure!(now == backend, "reached {backend}, not {now}, which this client keeps");
+                        missing.clear();
                     }
                 }
             }
@@ -197,6 +212,7 @@ fn judge(outcome: Outcome, expect: &Expect, address: SocketAddr) -> Result<Optio
         }
         (Outcome::Refused, Expect::Refused)
         | (Outcome::Unreachable, Expect::Unreachable)
+        | (Outcome::Denied, Expect::Denied)
         | (Outcome::Nobody, Expect::Passed) => Ok(None),
         (outcome, _) => bail!("{outcome:?}"),
     }

@@ -1,17 +1,26 @@
 //! Programs in the kernel, real sockets, real backends.
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use abi::Key;
+use agent::explain::Asker;
 use anyhow::{Context, Result, bail, ensure};
+use host::NetworkNamespace;
 use kernel::{LiveTables, Maps};
-use model::{Change, Protocol, View};
+use model::{Change, NodePortAddresses, Protocol, View};
 use testkit::Family;
 
-use super::{Candidates, Decisions, Outcome, SocketId, World, candidates, count};
+use super::{Candidates, Decisions, Outcome, SocketId, World, candidates, count, known};
 use crate::{
     control::Control,
     machine::Machine,
+    scenario::Client,
     socket::{Answer, Socket},
 };
 
@@ -20,6 +29,7 @@ pub struct KernelWorld {
     control: Control<Maps>,
     sockets: Vec<Option<Arc<Socket>>>,
     machine: Machine,
+    asker: Asker,
 }
 
 impl KernelWorld {
@@ -30,7 +40,9 @@ impl KernelWorld {
     pub fn new(name: &str, view: View) -> Result<Self> {
         let machine = Machine::new(name)?;
         let control = Control::new(machine.maps()?, view)?;
-        Ok(Self { control, sockets: Vec::new(), machine })
+        let netns = machine.run(NetworkNamespace::own)?.cookie.unwrap_or_default();
+        let asker = Asker { netns, excluded: false };
+        Ok(Self { control, sockets: Vec::new(), machine, asker })
     }
 
     /// The machine that it is on.
@@ -44,6 +56,7 @@ impl KernelWorld {
     /// As for [`World::change`].
     pub fn reset(&mut self, view: View) -> Result<()> {
         self.sockets.clear();
+        self.machine.maps()?.sweep_affinity(&BTreeMap::new(), 0)?;
         self.control = Control::new(self.machine.maps()?, view)?;
         self.control.sync()
     }
@@ -73,6 +86,7 @@ fn outcome(call: &str, result: io::Result<Answer>) -> Result<Outcome> {
     match error.raw_os_error() {
         Some(libc::ECONNREFUSED) => Ok(Outcome::Refused),
         Some(libc::EHOSTUNREACH) => Ok(Outcome::Unreachable),
+        Some(libc::EACCES) => Ok(Outcome::Denied),
         Some(libc::ENOBUFS) => Ok(Outcome::NoMemory),
         Some(libc::ENETUNREACH) => Ok(Outcome::Nobody),
         _ => Err(error).with_context(|| call.to_owned()),
@@ -83,6 +97,28 @@ impl World for KernelWorld {
     fn change(&mut self, changes: Vec<Change>) -> Result<()> {
         self.control.change(changes)?;
         self.listen_at_backends()
+    }
+
+    fn own_addresses(&mut self, node_ports: &[NodePortAddresses], interfaces: &[IpAddr]) -> Result<()> {
+        self.control.own_addresses(node_ports, interfaces)
+    }
+
+    fn client(&mut self, client: &Client) -> Result<()> {
+        let netns = self.asker.netns;
+        let maps = self.machine.maps()?;
+        maps.change_settings(|settings| settings.host_netns = if client.host { netns } else { 0 })?;
+        let known = (!client.addresses.is_empty()).then(|| (netns, known(netns, &client.addresses)));
+        maps.set_clients(&known.into_iter().collect())?;
+        let excluded = client.excluded.then(|| self.machine.cgroup_id()).transpose()?;
+        maps.set_excluded(&excluded.into_iter().collect())?;
+        self.asker.excluded = client.excluded;
+        Ok(())
+    }
+
+    fn wait(&mut self, seconds: u64) -> Result<()> {
+        // Affinity has no finer unit, and is looked at with the kernel's clock.
+        std::thread::sleep(Duration::from_secs(seconds));
+        Ok(())
     }
 
     fn sync(&mut self) -> Result<()> {
@@ -117,17 +153,20 @@ impl World for KernelWorld {
 
     fn connect(&mut self, socket: SocketId, to: SocketAddr) -> Result<Outcome> {
         let socket = self.socket(socket)?;
-        let connected = socket.connect(to);
-        let answer = match socket.protocol() {
-            Protocol::Tcp => connected.and_then(|()| socket.greeting()),
-            Protocol::Udp => connected.and_then(|()| exchange(&socket)),
-        };
+        let answer = self.machine.run(move || {
+            socket.connect(to)?;
+            match socket.protocol() {
+                Protocol::Tcp => socket.greeting(),
+                Protocol::Udp => exchange(&socket),
+            }
+        });
         outcome("connect", answer)
     }
 
     fn ask(&mut self, socket: SocketId, to: Option<SocketAddr>) -> Result<Outcome> {
         let socket = self.socket(socket)?;
-        outcome("ask", if to.is_some() { socket.ask(to) } else { exchange(&socket) })
+        let ask = move || if to.is_some() { socket.ask(to) } else { exchange(&socket) };
+        outcome("ask", self.machine.run(ask))
     }
 
     fn hang_up(&mut self, socket: SocketId) -> Result<()> {
@@ -145,7 +184,7 @@ impl World for KernelWorld {
     fn candidates(&self, key: &Key) -> Result<Candidates> {
         let maps = self.machine.maps()?;
         let live = LiveTables::new(&maps);
-        let candidates = candidates(&live, key);
+        let candidates = candidates(&live, &self.asker, key);
         ensure!(live.error().is_none(), "the maps can't be read");
         Ok(candidates)
     }

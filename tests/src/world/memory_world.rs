@@ -1,19 +1,24 @@
 //! Tables and sockets in memory, and of the kernel what matters here: which hook runs when.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::atomic::Ordering,
+};
 
 use abi::{Hook, Key, Reason, Verdict, frontend::backend_flag};
+use agent::explain::Asker;
 use anyhow::{Result, bail, ensure};
 use datapath::{
     Decision,
     memory::{MemorySocket, Slots, Tables},
 };
 use kernel::TableStore;
-use model::{Change, Protocol, View};
+use model::{Change, NodePortAddresses, Protocol, View};
 use testkit::Family;
 
-use super::{Candidates, Decisions, Outcome, SocketId, World, candidates, count, key};
-use crate::{control::Control, machine::is_local};
+use super::{Candidates, Decisions, Outcome, SocketId, World, candidates, count, key, known};
+use crate::{control::Control, machine::is_local, scenario::Client};
 
 /// See the module.
 pub struct MemoryWorld {
@@ -22,6 +27,7 @@ pub struct MemoryWorld {
     sockets: Vec<Option<Held>>,
     listening: BTreeSet<(Protocol, SocketAddr)>,
     decisions: Decisions,
+    asker: Asker,
 }
 
 struct Held {
@@ -46,13 +52,14 @@ impl MemoryWorld {
             sockets: Vec::new(),
             listening: BTreeSet::new(),
             decisions: Decisions::new(),
+            asker: Asker { netns: 1, excluded: false },
         })
     }
 
     /// May a socket that has this backend keep it (R4)?
     pub fn is_usable(&self, key: &Key, backend: SocketAddr) -> bool {
         let tables = self.tables();
-        let (record, _) = datapath::look_up(tables, key);
+        let (record, _) = datapath::resolve(tables, &self.asker, key);
         record.is_some_and(|record| {
             let usable = backend_flag::LIVE | backend_flag::USABLE;
             let same =
@@ -82,6 +89,7 @@ impl MemoryWorld {
             Verdict::Refused if decision.reason == Reason::NoMemory => return Err(Outcome::NoMemory),
             Verdict::Refused => return Err(Outcome::Refused),
             Verdict::Unreachable => return Err(Outcome::Unreachable),
+            Verdict::Denied => return Err(Outcome::Denied),
         };
         if is_local(real.ip()) { Ok(real) } else { Err(Outcome::Nobody) }
     }
@@ -103,6 +111,28 @@ impl World for MemoryWorld {
         Ok(())
     }
 
+    fn own_addresses(&mut self, node_ports: &[NodePortAddresses], interfaces: &[IpAddr]) -> Result<()> {
+        self.control.own_addresses(node_ports, interfaces)
+    }
+
+    fn client(&mut self, client: &Client) -> Result<()> {
+        self.asker.excluded = client.excluded;
+        let netns = self.asker.netns;
+        let tables = self.control.reconciler.store_mut();
+        tables.settings.host_netns = if client.host { netns } else { 0 };
+        tables.settings.excluded = 1;
+        tables.clients.clear();
+        if !client.addresses.is_empty() {
+            tables.clients.insert(netns, known(netns, &client.addresses));
+        }
+        Ok(())
+    }
+
+    fn wait(&mut self, seconds: u64) -> Result<()> {
+        self.tables().now.fetch_add(seconds * 1_000_000_000, Ordering::SeqCst);
+        Ok(())
+    }
+
     fn sync(&mut self) -> Result<()> {
         self.control.sync()?;
         self.control.grace();
@@ -120,6 +150,13 @@ impl World for MemoryWorld {
             lists: (0..).zip(contents.lists).collect(),
             backends: contents.backends.into_iter().collect(),
             names: contents.names.into_iter().collect(),
+            addresses: contents.addresses.into_iter().map(|(ip, uses)| (ip.into(), uses)).collect(),
+            sources: contents.sources.into_iter().collect(),
+            space: contents.space,
+            clients: old.clients.clone(),
+            affinity: std::mem::take(&mut *old.affinities()).into(),
+            affinity_room: old.affinity_room,
+            now: old.now.load(Ordering::SeqCst).into(),
             seed: datapath::Env::random(old).into(),
         };
         self.control = Control::new(tables, view)?;
@@ -133,7 +170,8 @@ impl World for MemoryWorld {
 
     fn open(&mut self, protocol: Protocol, family: Family) -> Result<SocketId> {
         let cookie = self.sockets.len() as u64 + 1;
-        let socket = MemorySocket::new(cookie, self.slots);
+        let mut socket = MemorySocket::new(cookie, self.slots);
+        (socket.netns, socket.excluded) = (self.asker.netns, self.asker.excluded);
         self.sockets.push(Some(Held { socket, protocol, family, peer: None }));
         Ok(self.sockets.len() - 1)
     }
@@ -216,6 +254,6 @@ impl World for MemoryWorld {
     }
 
     fn candidates(&self, key: &Key) -> Result<Candidates> {
-        Ok(candidates(self.tables(), key))
+        Ok(candidates(self.tables(), &self.asker, key))
     }
 }

@@ -151,7 +151,8 @@ fn values_survive_text() {
         let default = (setting.show)(&Config::default());
         let text = value::text(&default);
         if !default.is_null() {
-            assert_eq!(setting.check(&[&text]), Ok(()), "{setting:?}: its own default");
+            let texts: Vec<&str> = if default == json!([]) { Vec::new() } else { vec![&text] };
+            assert_eq!(setting.check(&texts), Ok(()), "{setting:?}: its own default");
         }
     }
 }

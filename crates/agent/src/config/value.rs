@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use kernel::Pins;
+use model::NodePortAddresses;
 use serde_json::Value as Json;
 
 use super::EventLevel;
@@ -91,6 +92,18 @@ impl Value for Pins {
 }
 
 impl Value for EventLevel {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        single(texts)?.parse()
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
+impl Value for NodePortAddresses {
     const KIND: Kind = Kind::Text;
 
     fn read(texts: &[&str]) -> Result<Self, String> {

@@ -1,6 +1,8 @@
 //! Tables on paper: they can be read as they were, and what would be written to them is taken down.
 
-use abi::{Backend, Key, Name, Record, frontend::backend_flag};
+use std::net::IpAddr;
+
+use abi::{Backend, Key, Name, Record, Space, client::SourceKey, frontend::backend_flag};
 use kernel::{Contents, Error, TableStore};
 use plan::Phase;
 
@@ -57,6 +59,26 @@ impl TableStore for Paper {
 
     fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error> {
         self.take_down(Phase::DeleteNames(ids.to_vec()))
+    }
+
+    fn put_sources(&mut self, sources: &[SourceKey]) -> Result<(), Error> {
+        self.take_down(Phase::Sources(sources.to_vec()))
+    }
+
+    fn delete_sources(&mut self, sources: &[SourceKey]) -> Result<(), Error> {
+        self.take_down(Phase::DeleteSources(sources.to_vec()))
+    }
+
+    fn put_addresses(&mut self, addresses: &[(IpAddr, u32)]) -> Result<(), Error> {
+        self.take_down(Phase::Addresses(addresses.to_vec()))
+    }
+
+    fn delete_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        self.take_down(Phase::DeleteAddresses(addresses.to_vec()))
+    }
+
+    fn put_space(&mut self, space: &Space) -> Result<(), Error> {
+        self.take_down(Phase::Space(Box::new(*space)))
     }
 
     fn wait_for_readers(&self) {}

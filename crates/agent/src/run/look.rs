@@ -17,6 +17,11 @@ impl Agent {
             // They may be there all the same: nothing to end for.
             Err(error) => return self.failed(LOOKING, &error),
         }
+        self.look_at_excluded();
+        if self.look_at_own_addresses() {
+            self.round();
+        }
+        self.look_for_clients();
         // Also what an agent that was killed had no time to tell.
         self.report_lost();
         match self.try_look() {

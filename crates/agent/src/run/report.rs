@@ -51,7 +51,7 @@ impl Agent {
         problems.extend(errors.iter().map(ToString::to_string));
         let mut notices: Vec<String> = notices.iter().map(ToString::to_string).collect();
         notices.extend(unlike.into_iter().map(|stranger| self.about(stranger)));
-        notices.extend(answer::unsupported(cluster));
+        notices.extend(answer::crowded(cluster));
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -83,8 +83,17 @@ impl Agent {
 }
 
 fn uses(usage: &Usage, capacity: &Capacity, maps: &Maps) -> Vec<MapUse> {
-    let rooms =
-        [Room::Frontends4, Room::Frontends6, Room::Records, Room::Lists, Room::Backends, Room::Services];
+    let rooms = [
+        Room::Frontends4,
+        Room::Frontends6,
+        Room::Records,
+        Room::Lists,
+        Room::Backends,
+        Room::Services,
+        Room::Addresses4,
+        Room::Addresses6,
+        Room::Sources,
+    ];
     let mut uses: Vec<MapUse> = rooms
         .into_iter()
         .map(|room| MapUse {
@@ -93,6 +102,11 @@ fn uses(usage: &Usage, capacity: &Capacity, maps: &Maps) -> Vec<MapUse> {
             capacity: capacity.of(room).into(),
         })
         .collect();
+    // Not part of the tables: what the programs and the agent keep besides.
+    for (name, used) in maps.client_uses().unwrap_or_default() {
+        let capacity = maps.all().into_iter().find(|map| map.name() == name).map_or(0, |map| map.capacity());
+        uses.push(MapUse { name: name.into(), used: used as u64, capacity: capacity.into() });
+    }
     uses.push(MapUse {
         name: "slots".into(),
         used: maps.slots_used().unwrap_or_default() as u64,

@@ -3,11 +3,11 @@
 extern crate std;
 
 use super::world::{Application, at, delete, set_list, tables, tcp, udp};
-use abi::{Key, Range, Reason, Settings, frontend::record_flag};
+use abi::{Key, Range, Reason, Settings, frontend::record_flag, slot::Ids};
 use core::cell::Cell;
 use datapath::{
     Env, choose, connect, look_up,
-    memory::{MemorySocket, Slots, Tables},
+    memory::{Held, MemorySocket, Slots, Tables},
     sendmsg,
 };
 use std::{collections::BTreeMap, vec::Vec};
@@ -69,9 +69,9 @@ fn r7_backends_are_chosen_evenly() {
     let mut counts = BTreeMap::new();
     const DRAWS: u32 = 30_000;
     for _ in 0..DRAWS {
-        let choice = choose(&tables, record, 1, |_| false);
-        assert!(choice.is_some());
-        *counts.entry(choice.endpoint).or_insert(0u32) += 1;
+        let choice = choose(&tables, &record, 1, |_| false);
+        let backend = choice.backend(&tables, &record).0.unwrap();
+        *counts.entry(backend.endpoint()).or_insert(0u32) += 1;
     }
     // Five standard deviations (81.6) of a fair draw: the seed is fixed, so that this is no game of chance.
     assert_eq!(counts.len(), 3);
@@ -84,8 +84,9 @@ fn r7_every_candidate_is_tried_before_one_is_taken_that_was_to_be_avoided() {
     let record = look_up(&tables, &tcp(FOUR)).0.unwrap();
     let bad = [at("10.1.0.1:8080"), at("10.1.0.3:8080")];
     for _ in 0..100 {
-        assert_eq!(choose(&tables, record, 3, |it| bad.contains(it)).endpoint, at("10.1.0.2:8080"));
-        assert!(choose(&tables, record, 3, |_| true).is_some());
+        let choice = choose(&tables, &record, 3, |it| bad.contains(it));
+        assert_eq!(choice.backend(&tables, &record).0.unwrap().endpoint(), at("10.1.0.2:8080"));
+        assert!(choose(&tables, &record, 3, |_| true).is_some());
     }
 }
 
@@ -165,7 +166,7 @@ struct Reused<'a> {
 
 impl Env for Reused<'_> {
     type Ref<'b, T: 'b>
-        = &'b T
+        = Held<'b, T>
     where
         Self: 'b;
 
@@ -178,7 +179,7 @@ impl Env for Reused<'_> {
         self.strangers.get(turn).copied().or_else(|| self.tables.frontend(key))
     }
 
-    fn record(&self, index: u32) -> Option<&abi::Record> {
+    fn record(&self, index: u32) -> Option<Held<'_, abi::Record>> {
         self.tables.record(index)
     }
 
@@ -186,8 +187,36 @@ impl Env for Reused<'_> {
         self.tables.listed(position)
     }
 
-    fn backend(&self, index: u32) -> Option<&abi::Backend> {
+    fn backend(&self, index: u32) -> Option<Held<'_, abi::Backend>> {
         self.tables.backend(index)
+    }
+
+    fn space(&self, index: u32) -> Option<Held<'_, abi::Space>> {
+        self.tables.space(index)
+    }
+
+    fn uses(&self, address: &abi::Address) -> u32 {
+        self.tables.uses(address)
+    }
+
+    fn client(&self, netns: u64) -> Option<Held<'_, abi::Client>> {
+        self.tables.client(netns)
+    }
+
+    fn admits(&self, service: u32, address: &abi::Address) -> bool {
+        self.tables.admits(service, address)
+    }
+
+    fn affinity(&self, client: u64, service: u32) -> Option<Held<'_, abi::Affinity>> {
+        self.tables.affinity(client, service)
+    }
+
+    fn remember(&self, client: u64, service: u32, ids: Ids, now: u64) -> bool {
+        self.tables.remember(client, service, ids, now)
+    }
+
+    fn now(&self) -> u64 {
+        self.tables.now()
     }
 
     fn random(&self) -> u32 {
@@ -207,14 +236,14 @@ fn another_frontends_record_is_never_used() {
         assert_eq!(record.unwrap().service, 1, "after {turns} looks at another's record");
     }
     let env = reused(&[stranger; 9]);
-    let (record, reason) = look_up(&env, &tcp(FOUR));
-    assert_eq!((record.is_none(), reason), (true, Reason::BrokenTable));
+    let (record, found) = look_up(&env, &tcp(FOUR));
+    assert_eq!((record.is_none(), found.reason), (true, Reason::BrokenTable));
     let slots = Slots::new(1);
     let env = reused(&[stranger; 9]);
     assert_eq!(connect(&env, &MemorySocket::new(1, &slots), &tcp(FOUR)).reason, Reason::BrokenTable);
     // The other protocol of the same VIP is another key.
     let env = reused(&[tables.frontends[&udp(FOUR)]; 9]);
-    assert_eq!(look_up(&env, &tcp(FOUR)).1, Reason::BrokenTable);
+    assert_eq!(look_up(&env, &tcp(FOUR)).1.reason, Reason::BrokenTable);
 }
 
 #[test]

@@ -316,7 +316,7 @@ impl<'a> World<'a> {
             Reason::NoMemory => assert!(socket.no_storage),
             Reason::BrokenTable => model.lossy = true,
             Reason::NoEndpoints | Reason::NoLocalEndpoint => {}
-            Reason::NotRemembered => panic!("UDP, and not remembered"),
+            other => panic!("UDP, and {other:?}"),
         }
         self.count(&decision, &to);
     }

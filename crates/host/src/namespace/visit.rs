@@ -34,6 +34,12 @@ impl OpenNamespace {
         Ok(Self { file, inode })
     }
 
+    /// The one that process `pid` is in.
+    pub fn of_process(pid: u32) -> Result<Self> {
+        let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
+        File::open(&path).and_then(Self::new).map_err(|source| Error::Read { path, source })
+    }
+
     /// Inode number, as `ip netns` and `lsns` show it.
     pub fn inode(&self) -> u64 {
         self.inode

@@ -1,6 +1,8 @@
 //! Tables in memory.
 
-use abi::{Backend, Key, Name, Record};
+use std::net::IpAddr;
+
+use abi::{Backend, Key, Name, Record, Space, client::SourceKey};
 use datapath::memory::Tables;
 
 use super::{Contents, TableStore};
@@ -42,6 +44,31 @@ impl TableStore for Tables {
         Ok(())
     }
 
+    fn put_sources(&mut self, sources: &[SourceKey]) -> Result<(), Error> {
+        self.sources.extend(sources);
+        Ok(())
+    }
+
+    fn delete_sources(&mut self, sources: &[SourceKey]) -> Result<(), Error> {
+        self.sources.retain(|key| !sources.contains(key));
+        Ok(())
+    }
+
+    fn put_addresses(&mut self, addresses: &[(IpAddr, u32)]) -> Result<(), Error> {
+        self.addresses.extend(addresses.iter().map(|(ip, uses)| ((*ip).into(), *uses)));
+        Ok(())
+    }
+
+    fn delete_addresses(&mut self, addresses: &[IpAddr]) -> Result<(), Error> {
+        self.addresses.retain(|address, _| !addresses.contains(&address.ip()));
+        Ok(())
+    }
+
+    fn put_space(&mut self, space: &Space) -> Result<(), Error> {
+        self.space = *space;
+        Ok(())
+    }
+
     /// Readers borrow the tables: there are none while they are written.
     fn wait_for_readers(&self) {}
 
@@ -53,6 +80,9 @@ impl TableStore for Tables {
             lists: (0..end).map(|position| self.lists.get(&position).copied().unwrap_or_default()).collect(),
             backends: self.backends.iter().map(|(index, backend)| (*index, *backend)).collect(),
             names: self.names.iter().map(|(id, name)| (*id, *name)).collect(),
+            addresses: self.addresses.iter().map(|(address, uses)| (address.ip(), *uses)).collect(),
+            sources: self.sources.iter().copied().collect(),
+            space: self.space,
         })
     }
 }

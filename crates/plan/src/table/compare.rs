@@ -72,6 +72,25 @@ impl Table {
             |id| format!("name {id}"),
             |have, want| vec![format!("is {}, not {}", describe::name(have), describe::name(want))],
         );
+        compare(
+            &mut differences,
+            self.addresses.clone(),
+            image.addresses.iter().copied().collect(),
+            |ip| format!("address {ip}"),
+            |have, want| vec![format!("is {}, not {}", describe::uses(*have), describe::uses(*want))],
+        );
+        compare(
+            &mut differences,
+            self.sources.values().flatten().map(|key| (*key, ())).collect(),
+            image.sources.iter().map(|key| (*key, ())).collect(),
+            |key| format!("source {}", describe::source(key)),
+            |(), ()| Vec::new(),
+        );
+        if self.space != image.space {
+            let (have, want) = (describe::space(&image.space), describe::space(&self.space));
+            differences
+                .push(Difference { object: "space".into(), problem: format!("is {have}, not {want}") });
+        }
         differences
     }
 }
@@ -108,6 +127,7 @@ fn record_fields(have: &Record, want: &Record) -> Vec<String> {
     field(&mut fields, "mode", have.mode, want.mode);
     field(&mut fields, "flags", have.flags, want.flags);
     field(&mut fields, "service", have.service, want.service);
+    field(&mut fields, "affinity", have.affinity, want.affinity);
     field(&mut fields, "list", describe::range(have.local), describe::range(want.local));
     if have.pad != want.pad {
         fields.push("padding is not 0".into());

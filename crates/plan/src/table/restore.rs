@@ -7,7 +7,7 @@ use std::{
 
 use abi::{
     Backend, Key, Name, Range, Record,
-    frontend::backend_flag::{LIVE, TERMINATING, USABLE},
+    frontend::backend_flag::{self, LIVE},
 };
 use model::{Family, ObjectName, Protocol, ServicePortName};
 
@@ -48,6 +48,7 @@ impl Table {
         restore.frontends(&image.frontends, &image.records);
         restore.blocks();
         restore.pools();
+        restore.clients(image);
         restore.table.pending = Touched::everything();
         (restore.table, restore.found)
     }
@@ -119,7 +120,7 @@ impl Restore {
                 }
                 continue;
             }
-            if backend.flags & !(LIVE | USABLE | TERMINATING) != 0 || backend.pad != 0 {
+            if backend.flags & !backend_flag::ALL != 0 || backend.pad != 0 {
                 self.report(object(), "unknown flags or padding");
             }
             let taken = self.table.find_backend(backend.service, backend.endpoint());
@@ -191,7 +192,7 @@ impl Restore {
             let other = describe::key(&record.key());
             return vec![format!("its record {index} is that of {other}")];
         }
-        if record.pad != [0; 7] {
+        if record.pad != [0; 6] {
             problems.push(format!("record {index} has padding"));
         }
         if !self.table.services.contains_key(&record.service) {
@@ -265,6 +266,22 @@ impl Restore {
             }
         }
         self.table.ranges = Ranges::new(self.table.capacity.lists, used);
+    }
+
+    /// Addresses, sources and space: nothing refers to them, so whatever is wrong is simply set right.
+    fn clients(&mut self, image: &Image) {
+        for (ip, uses) in &image.addresses {
+            self.table.addresses.insert(*ip, *uses);
+            self.table.addresses4 += u32::from(ip.is_ipv4());
+        }
+        for key in &image.sources {
+            if !self.table.services.contains_key(&key.service) {
+                let object = format!("source {}", describe::source(key));
+                self.report(object, format!("its service port {} has no name", key.service));
+            }
+            self.table.sources.entry(key.service).or_default().insert(*key);
+        }
+        self.table.space = image.space;
     }
 
     fn pools(&mut self) {

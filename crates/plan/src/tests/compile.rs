@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use abi::frontend::{
-    backend_flag::{TERMINATING, USABLE},
-    mode,
+    backend_flag::{CLUSTER, INTERNAL, TERMINATING, USABLE},
+    mode, record_flag,
 };
 use model::{
     Change, Cluster, Endpoint, EndpointSlice, Family, Kind, Object, ObjectId, ObjectName, Protocol, Service,
@@ -95,7 +95,8 @@ fn text(tables: &ServiceTables) -> Vec<String> {
     let mut lines = Vec::new();
     for (key, spec) in &tables.frontends {
         assert_eq!(spec.mode, mode::CLUSTER_IP);
-        let (key, any) = (crate::describe::key(key), if spec.has_any { "some" } else { "none" });
+        let (key, any) =
+            (crate::describe::key(key), if spec.flags & record_flag::HAS_ANY != 0 { "some" } else { "none" });
         lines.push(format!("{key} {} {any} {:?}", spec.port, spec.list));
         for backend in &spec.list {
             assert!(tables.ports[&spec.port].backends.contains_key(backend));
@@ -117,7 +118,7 @@ fn r7_each_cluster_ip_and_port_is_a_frontend() {
         [
             "10.96.0.1:80/TCP default/web:http/TCP some [10.1.0.1:8080]",
             "10.96.0.1:80/UDP default/web:dns/UDP some [10.1.0.1:53]",
-            &format!("V4 10.1.0.1:8080 {USABLE}"),
+            &format!("V4 10.1.0.1:8080 {}", USABLE | INTERNAL | CLUSTER),
             "[fd00::1]:80/TCP default/web:http/TCP none []",
             "[fd00::1]:80/UDP default/web:dns/UDP none []",
         ]
@@ -135,7 +136,10 @@ fn r4_usable_endpoints_are_backends_even_if_not_selected() {
     ];
     let tables = compiled(Service { cluster_ips: vec![ip("10.96.0.1")], ..web() }, [slice("a", endpoints)]);
     let backends = text(&tables).into_iter().filter(|line| line.starts_with('V')).collect::<Vec<_>>();
-    assert_eq!(backends, [format!("V4 10.1.0.1:8080 {USABLE}"), format!("V4 10.1.0.3:8080 {USABLE}")]);
+    assert_eq!(
+        backends,
+        [format!("V4 10.1.0.1:8080 {}", USABLE | INTERNAL | CLUSTER), format!("V4 10.1.0.3:8080 {USABLE}")]
+    );
     let list = &tables.frontends.values().next().unwrap().list;
     assert_eq!(list.len(), 1);
 }
@@ -143,7 +147,9 @@ fn r4_usable_endpoints_are_backends_even_if_not_selected() {
 #[test]
 fn r5_terminating_backends_are_marked_where_nothing_better_is_left() {
     let tables = compiled(web(), [slice("a", [endpoint("10.1.0.3", "there", DRAINING)])]);
-    assert!(text(&tables).contains(&format!("V4 10.1.0.3:8080 {}", USABLE | TERMINATING)));
+    assert!(
+        text(&tables).contains(&format!("V4 10.1.0.3:8080 {}", USABLE | TERMINATING | INTERNAL | CLUSTER))
+    );
 }
 
 #[test]
@@ -156,11 +162,9 @@ fn r11_local_policy_with_none_local_is_an_empty_list_of_something() {
 #[test]
 fn r1_what_is_not_ours_or_gone_is_nothing() {
     let slices = || [slice("a", [endpoint("10.1.0.1", "there", READY)])];
-    for service in [
-        Service { proxy_name: Some("other".into()), ..web() },
-        Service { cluster_ips: Vec::new(), ..web() },
-        Service { kind: ServiceType::ExternalName, ..web() },
-    ] {
+    for service in
+        [Service { cluster_ips: Vec::new(), ..web() }, Service { kind: ServiceType::ExternalName, ..web() }]
+    {
         assert!(compiled(service, slices()).is_empty());
     }
     assert!(compile(&Cluster::new(View::default()), &name()).is_empty());

@@ -55,18 +55,24 @@ fn simple(backends: impl IntoIterator<Item = u8>) -> Sketch {
 fn phases_come_in_the_order_that_is_safe() {
     let mut world = World::new(ROOMY);
     let plan = world.set(0, simple([1, 2]));
-    assert_eq!(kinds(&plan), ["names", "backends", "lists", "records", "frontends"]);
-    assert_eq!(plan.to_string(), "1 names, 2 backends, 2 lists, 1 records, 1 frontends");
-    assert_eq!(plan.len(), 7);
+    assert_eq!(kinds(&plan), ["names", "backends", "lists", "records", "frontends", "addresses", "space"]);
+    assert_eq!(
+        plan.to_string(),
+        "1 names, 2 backends, 2 lists, 1 records, 1 frontends, 1 addresses, 1 space"
+    );
+    assert_eq!(plan.len(), 9);
     let plan = world.set(0, simple([1]));
     assert_eq!(kinds(&plan), ["lists", "records", "frontends", "retired backends"]);
     let plan = world.with(0, None, Deletes::Allowed);
-    assert_eq!(kinds(&plan), ["deleted frontends", "retired backends", "deleted names"]);
+    let gone = ["space", "deleted frontends", "deleted addresses", "retired backends", "deleted names"];
+    assert_eq!(kinds(&plan), gone);
     let lines: Vec<String> = plan.phases.iter().flat_map(Phase::lines).collect();
     assert_eq!(
         lines,
         [
+            "space: no node ports",
             "delete frontend 10.96.0.1:80/TCP",
+            "delete address 10.96.0.1",
             "retire backend 0: 10.1.0.1:8080 of service 0, generation 1, free",
             "delete name 0"
         ]
@@ -80,13 +86,13 @@ fn frontends_of_a_service_port_share_their_list() {
     let mut port = PortSketch::v4(80, 1, [1, 2]);
     port.vips = [1, 2].into();
     let plan = world.set(0, Sketch::new("", [port.clone()]));
-    assert_eq!(kinds(&plan), ["names", "backends", "lists", "records", "frontends"]);
+    assert_eq!(kinds(&plan), ["names", "backends", "lists", "records", "frontends", "addresses", "space"]);
     let (one, two) = (vip(Family::V4, 1, 80), vip(Family::V4, 2, 80));
     assert_eq!(world.range(&one), world.range(&two));
     assert_eq!(world.table.usage().lists, 2);
     // Another frontend costs a record.
     port.vips = [1, 2, 3].into();
-    assert_eq!(kinds(&world.set(0, Sketch::new("", [port.clone()]))), ["records", "frontends"]);
+    assert_eq!(kinds(&world.set(0, Sketch::new("", [port.clone()]))), ["records", "frontends", "addresses"]);
     // The list stays while one of them is left.
     port.vips = [3].into();
     world.set(0, Sketch::new("", [port]));
@@ -158,7 +164,8 @@ fn r6_deletes_are_held_back() {
     assert!(world.with(1, Some(Sketch::new("", [PortSketch::v4(80, 2, [3])])), Deletes::Held).is_empty());
     assert!(world.with(1, None, Deletes::Held).is_empty());
     let plan = world.again();
-    assert_eq!(kinds(&plan), ["deleted frontends", "retired backends", "deleted names"]);
+    let gone = ["space", "deleted frontends", "deleted addresses", "retired backends", "deleted names"];
+    assert_eq!(kinds(&plan), gone);
     assert_eq!(world.table.usage().backends, 1);
     assert!(world.again().is_empty());
 }
@@ -205,7 +212,8 @@ fn names_that_do_not_fit_are_refused() {
     let mut world = World::new(ROOMY);
     world.set(1, Sketch::new("", [PortSketch::v4(80, 1, [1])]));
     let plan = world.set(0, Sketch::new(&"u".repeat(41), [PortSketch::v4(80, 2, [1])]));
-    assert!(plan.is_empty());
+    // That the address is a service's is known all the same.
+    assert_eq!(kinds(&plan), ["addresses", "space"]);
     let [refusal] = &plan.refused[..] else { panic!("{plan:?}") };
     assert_eq!(refusal.to_string(), "the uid of default/s0:p80/TCP IPv4 is longer than 40 bytes");
     assert!(!world.set(0, Sketch::new("u", [PortSketch::v4(80, 2, [1])])).is_empty());

@@ -1,8 +1,15 @@
 //! The kernel's maps, in memory, and what readers of them may rely on.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use abi::{Backend, Key, Name, Record, frontend::backend_flag::LIVE};
+use abi::{
+    Backend, Key, Name, Record, Space,
+    client::SourceKey,
+    frontend::{backend_flag::LIVE, record_flag},
+};
 
 use crate::{Image, Phase, Plan};
 
@@ -13,6 +20,9 @@ pub(super) struct Maps {
     pub(super) lists: Vec<u32>,
     pub(super) backends: BTreeMap<u32, Backend>,
     pub(super) names: BTreeMap<u32, Name>,
+    pub(super) addresses: BTreeMap<IpAddr, u32>,
+    pub(super) sources: BTreeSet<SourceKey>,
+    pub(super) space: Space,
 }
 
 /// What a reader that has looked up a frontend holds, until a grace period ends.
@@ -31,6 +41,9 @@ impl Maps {
             lists: self.lists.clone(),
             backends: self.backends.iter().map(|(k, v)| (*k, *v)).collect(),
             names: self.names.iter().map(|(k, v)| (*k, *v)).collect(),
+            addresses: self.addresses.iter().map(|(k, v)| (*k, *v)).collect(),
+            sources: self.sources.iter().copied().collect(),
+            space: self.space,
         }
     }
 
@@ -42,6 +55,9 @@ impl Maps {
             lists: image.lists.clone(),
             backends: image.backends.iter().copied().collect(),
             names: image.names.iter().copied().collect(),
+            addresses: image.addresses.iter().copied().collect(),
+            sources: image.sources.iter().copied().collect(),
+            space: image.space,
         }
     }
 
@@ -70,6 +86,23 @@ impl Maps {
             }
             Phase::Records(writes) => self.records.extend(writes),
             Phase::Frontends(writes) => self.frontends.extend(writes),
+            Phase::Sources(keys) => {
+                for key in keys {
+                    assert!(self.sources.insert(key));
+                }
+            }
+            Phase::Addresses(writes) => self.addresses.extend(writes),
+            Phase::Space(space) => self.space = *space,
+            Phase::DeleteAddresses(ips) => {
+                for ip in ips {
+                    assert!(self.addresses.remove(&ip).is_some());
+                }
+            }
+            Phase::DeleteSources(keys) => {
+                for key in keys {
+                    assert!(self.sources.remove(&key));
+                }
+            }
             Phase::DeleteFrontends(keys) => {
                 for key in keys {
                     assert!(self.frontends.remove(&key).is_some());
@@ -95,6 +128,9 @@ impl Maps {
             let record = self.records[index];
             assert_eq!(record.key(), *key);
             assert!(self.names.contains_key(&record.service), "{key:?} belongs to nobody");
+            // One that some may use and nobody is known to may be used by nobody.
+            let is_restricted = record.flags & record_flag::RESTRICTED != 0;
+            assert!(!is_restricted || self.sources.iter().any(|source| source.service == record.service));
             for (_, backend) in self.list(&record) {
                 assert!(backend.flags & LIVE != 0, "{key:?} lists a dead backend");
                 assert_eq!(backend.service, record.service, "{key:?} lists another's backend");
@@ -132,6 +168,11 @@ fn singles(phase: &Phase) -> Vec<Phase> {
         Phase::Lists(it) => each(it, Phase::Lists),
         Phase::Records(it) => each(it, Phase::Records),
         Phase::Frontends(it) => each(it, Phase::Frontends),
+        Phase::Sources(it) => each(it, Phase::Sources),
+        Phase::Addresses(it) => each(it, Phase::Addresses),
+        Phase::Space(it) => vec![Phase::Space(it.clone())],
+        Phase::DeleteAddresses(it) => each(it, Phase::DeleteAddresses),
+        Phase::DeleteSources(it) => each(it, Phase::DeleteSources),
         Phase::DeleteFrontends(it) => each(it, Phase::DeleteFrontends),
         Phase::RetireBackends(it) => each(it, Phase::RetireBackends),
         Phase::DeleteNames(it) => each(it, Phase::DeleteNames),

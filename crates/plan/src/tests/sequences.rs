@@ -72,12 +72,17 @@ proptest! {
             records: room,
             frontends4: room / 2,
             frontends6: room / 2,
+            addresses4: room / 3,
+            addresses6: room / 3,
+            sources: room / 2,
         };
         let (_, table, maps) = run(&edits, capacity);
         let used = table.usage();
         prop_assert!(used.services <= capacity.services && used.backends <= capacity.backends);
         prop_assert!(used.lists <= capacity.lists && used.records <= capacity.records);
         prop_assert!(used.frontends4 <= capacity.frontends4 && used.frontends6 <= capacity.frontends6);
+        prop_assert!(used.addresses4 <= capacity.addresses4 && used.addresses6 <= capacity.addresses6);
+        prop_assert!(used.sources <= capacity.sources);
         let (restored, found) = Table::restore(&maps.image(), capacity);
         prop_assert_eq!(found, []);
         prop_assert_eq!(restored.usage(), used);

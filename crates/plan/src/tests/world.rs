@@ -2,25 +2,40 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use abi::{
-    Endpoint, Key, Name,
+    Endpoint, Key, Name, Space,
+    client::SourceKey,
     frontend::{
         backend_flag::{LIVE, USABLE},
         mode, record_flag,
     },
+    space::address_use,
 };
+use ipnet::IpNet;
 use model::{Family, ObjectName, Protocol, ServicePortName};
 use proptest::prelude::*;
 
 use super::maps::Maps;
-use crate::{Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched, diff};
+use crate::{
+    Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched, diff,
+    table::source_key,
+};
 
 /// Room for everything that the generators make, twice.
-pub(super) const ROOMY: Capacity =
-    Capacity { services: 100, backends: 400, lists: 800, records: 200, frontends4: 60, frontends6: 60 };
+pub(super) const ROOMY: Capacity = Capacity {
+    services: 100,
+    backends: 400,
+    lists: 800,
+    records: 200,
+    frontends4: 60,
+    frontends6: 60,
+    addresses4: 60,
+    addresses6: 60,
+    sources: 200,
+};
 
 /// A service in short.
 #[derive(Clone, Debug)]
@@ -38,6 +53,9 @@ pub(super) struct PortSketch {
     pub(super) vips: BTreeSet<u8>,
     /// Last part of the address, whether it is usable, whether it is in the list.
     pub(super) backends: BTreeMap<u8, (bool, bool)>,
+    /// Second part of the ranges that may use it; none = all.
+    pub(super) sources: BTreeSet<u8>,
+    pub(super) affinity: u32,
 }
 
 pub(super) fn service(n: u8) -> ObjectName {
@@ -62,7 +80,7 @@ fn backend(family: Family, n: u8) -> SocketAddr {
 impl PortSketch {
     pub(super) fn v4(port: u16, vip: u8, backends: impl IntoIterator<Item = u8>) -> Self {
         let backends = backends.into_iter().map(|n| (n, (true, true))).collect();
-        Self { port, family: Family::V4, vips: [vip].into(), backends }
+        Self { port, family: Family::V4, vips: [vip].into(), backends, sources: BTreeSet::new(), affinity: 0 }
     }
 }
 
@@ -84,10 +102,26 @@ impl Sketch {
             let list: Vec<SocketAddr> =
                 sketch.backends.iter().filter(|(_, (_, listed))| *listed).map(|(n, _)| address(n)).collect();
             let has_any = !list.is_empty();
+            let sources: BTreeSet<IpNet> = sketch.sources.iter().map(|n| range(sketch.family, *n)).collect();
+            let any = if has_any { record_flag::HAS_ANY } else { 0 };
             for n in &sketch.vips {
-                let spec =
-                    FrontendSpec { mode: mode::CLUSTER_IP, port: name.clone(), list: list.clone(), has_any };
-                tables.frontends.insert(vip(sketch.family, *n, sketch.port), spec);
+                // The last are what some may use, and node ports.
+                let (mode, flags, mut key) = match n {
+                    3 if !sources.is_empty() => (mode::LOAD_BALANCER, record_flag::RESTRICTED, None),
+                    4 => (
+                        mode::NODE_PORT,
+                        record_flag::EXTERNAL_LOCAL,
+                        Some(node_port(sketch.family, sketch.port)),
+                    ),
+                    _ => (mode::CLUSTER_IP, 0, None),
+                };
+                let key = *key.get_or_insert(vip(sketch.family, *n, sketch.port));
+                let (port, list, affinity) = (name.clone(), list.clone(), sketch.affinity);
+                tables.frontends.insert(key, FrontendSpec { mode, port, list, flags: flags | any, affinity });
+                let uses = if mode == mode::CLUSTER_IP { address_use::CLUSTER_IP } else { address_use::VIP };
+                if mode != mode::NODE_PORT {
+                    *tables.addresses.entry(key.endpoint.address.ip()).or_default() |= uses;
+                }
             }
             let flags = |usable: bool| if usable { USABLE } else { 0 };
             let backends = sketch.backends.iter().map(|(n, (usable, _))| (address(n), flags(*usable)));
@@ -96,6 +130,7 @@ impl Sketch {
                 port: sketch.port,
                 has_any,
                 backends: backends.collect(),
+                sources,
                 name: name.clone(),
             };
             tables.ports.insert(name, table);
@@ -104,11 +139,28 @@ impl Sketch {
     }
 }
 
+fn range(family: Family, n: u8) -> IpNet {
+    match family {
+        Family::V4 => IpNet::new([10, n, 0, 0].into(), 16).unwrap(),
+        Family::V6 => IpNet::new([0xfd00, u16::from(n), 0, 0, 0, 0, 0, 0].into(), 32).unwrap(),
+    }
+}
+
+fn node_port(family: Family, port: u16) -> Key {
+    let ip: IpAddr = match family {
+        Family::V4 => [0; 4].into(),
+        Family::V6 => [0u16; 8].into(),
+    };
+    Key { endpoint: SocketAddr::new(ip, 30_000 + port).into(), protocol: abi::TCP }
+}
+
 pub(super) fn sketch() -> impl Strategy<Value = Sketch> {
     let port = (
         prop_oneof![Just(Family::V4), Just(Family::V6)],
         prop::collection::btree_set(0..5u8, 0..3),
         prop::collection::btree_map(0..8u8, any::<(bool, bool)>(), 0..6),
+        prop::collection::btree_set(0..4u8, 0..3),
+        prop_oneof![Just(0), Just(10_800u32)],
     );
     let ports = prop::collection::btree_map(80..83u16, port, 1..3);
     let uid = prop_oneof![Just(""), Just("uid-a"), Just("uid-b")];
@@ -117,7 +169,14 @@ pub(super) fn sketch() -> impl Strategy<Value = Sketch> {
         created,
         ports: ports
             .into_iter()
-            .map(|(port, (family, vips, backends))| PortSketch { port, family, vips, backends })
+            .map(|(port, (family, vips, backends, sources, affinity))| PortSketch {
+                port,
+                family,
+                vips,
+                backends,
+                sources,
+                affinity,
+            })
             .collect(),
     })
 }
@@ -139,9 +198,20 @@ pub(super) fn edit(desired: &mut Desired, (n, sketch): &Edit) -> Touched {
 
 /// Who a service port is, by name.
 type Who = (String, String, u8);
-/// Frontends with mode, flags, service port and endpoints; live backends with their flags.
-pub(super) type Meaning =
-    (BTreeMap<Key, (u8, u32, Who, BTreeSet<Endpoint>)>, BTreeSet<(Who, Endpoint, u16)>, BTreeSet<Who>);
+/// What a frontend means: mode, flags, affinity, service port and endpoints.
+type Frontend = (u8, u32, u32, Who, BTreeSet<Endpoint>);
+
+/// What all maps mean.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Meaning {
+    frontends: BTreeMap<Key, Frontend>,
+    /// Live ones with their flags.
+    backends: BTreeSet<(Who, Endpoint, u16)>,
+    ports: BTreeSet<Who>,
+    addresses: BTreeMap<IpAddr, u32>,
+    sources: BTreeSet<(Who, SourceKey)>,
+    space: Space,
+}
 
 /// What a reader of the maps understands.
 pub(super) fn meaning(maps: &Maps) -> Meaning {
@@ -152,14 +222,17 @@ pub(super) fn meaning(maps: &Maps) -> Meaning {
     let frontends = maps.frontends.iter().map(|(key, index)| {
         let record = maps.records[index];
         let list = maps.list(&record).iter().map(|(_, it)| it.endpoint()).collect();
-        (*key, (record.mode, record.flags, who(record.service), list))
+        (*key, (record.mode, record.flags, record.affinity, who(record.service), list))
     });
     let live = maps.backends.values().filter(|it| it.flags & LIVE != 0);
-    (
-        frontends.collect(),
-        live.map(|it| (who(it.service), it.endpoint(), it.flags)).collect(),
-        maps.names.keys().map(|id| who(*id)).collect(),
-    )
+    Meaning {
+        frontends: frontends.collect(),
+        backends: live.map(|it| (who(it.service), it.endpoint(), it.flags)).collect(),
+        ports: maps.names.keys().map(|id| who(*id)).collect(),
+        addresses: maps.addresses.clone(),
+        sources: maps.sources.iter().map(|it| (who(it.service), SourceKey { service: 0, ..*it })).collect(),
+        space: maps.space,
+    }
 }
 
 /// What it should understand.
@@ -169,13 +242,23 @@ pub(super) fn intent(desired: &Desired) -> Meaning {
         (port.service.name.clone(), port.port.clone(), family)
     };
     let frontends = desired.frontends().map(|(key, spec)| {
-        let flags = if spec.has_any { record_flag::HAS_ANY } else { 0 };
-        (*key, (spec.mode, flags, who(&spec.port), spec.list.iter().map(|it| (*it).into()).collect()))
+        let list = spec.list.iter().map(|it| (*it).into()).collect();
+        (*key, (spec.mode, spec.flags, spec.affinity, who(&spec.port), list))
     });
     let backends = desired.ports().flat_map(|port| {
         port.backends.iter().map(|(addr, flags)| (who(&port.name), (*addr).into(), flags | LIVE))
     });
-    (frontends.collect(), backends.collect(), desired.ports().map(|port| who(&port.name)).collect())
+    let sources = desired.ports().flat_map(|port| {
+        port.sources.iter().map(|range| (who(&port.name), source_key(0, range))).collect::<Vec<_>>()
+    });
+    Meaning {
+        frontends: frontends.collect(),
+        backends: backends.collect(),
+        ports: desired.ports().map(|port| who(&port.name)).collect(),
+        addresses: desired.addresses().map(|ip| (ip, desired.uses(ip))).collect(),
+        sources: sources.collect(),
+        space: *desired.space(),
+    }
 }
 
 /// Lets a grace period pass.

@@ -1,0 +1,229 @@
+//! Who asks: the network namespaces of the machine and their addresses (R22), what clients keep (R23), and who is left
+//! alone.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
+
+use abi::{Address, Client};
+use host::{Addresses, CgroupRoot, NetworkNamespace};
+use model::{Family, NodePortAddresses};
+use tokio::sync::mpsc;
+
+use super::Agent;
+use crate::Error;
+
+/// What can fail.
+const FINDING: &str = "finding the addresses of network namespaces (R22)";
+const SWEEPING: &str = "sweeping what clients keep (R23)";
+const OWN: &str = "reading this node's own addresses (R14)";
+const EXCLUDING: &str = "leaving cgroups alone (excludeCgroup)";
+
+/// How often namespaces are looked through while some VIP is for some clients only; at once when a program meets one
+/// that is not known.
+const FIND: Duration = Duration::from_secs(2);
+
+/// Addresses of each network namespace, by its cookie.
+pub(super) type Found = BTreeMap<u64, Addresses>;
+
+/// Looking through namespaces.
+pub(super) struct Finding {
+    results: mpsc::Sender<Result<Found, host::Error>>,
+    running: bool,
+    due: Instant,
+}
+
+impl Finding {
+    /// And where results come out.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Result<Found, host::Error>>) {
+        let (results, found) = mpsc::channel(1);
+        (Self { results, running: false, due: Instant::now() }, found)
+    }
+}
+
+/// Addresses and cookie of every network namespace that can be found.
+fn find() -> Result<Found, host::Error> {
+    let mut found = Found::new();
+    let mut failed = None;
+    host::namespace::visit(|namespace| {
+        let inside = namespace.run(|| Ok((NetworkNamespace::own()?.cookie, Addresses::own()?)));
+        match inside.and_then(|it: Result<_, host::Error>| it) {
+            Ok((Some(cookie), addresses)) => drop(found.insert(cookie, addresses)),
+            Ok((None, _)) => {}
+            // One that can't be looked at hides no other.
+            Err(error) => drop(failed.get_or_insert(error)),
+        }
+        ControlFlow::Continue(())
+    })?;
+    match failed {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
+/// The addresses that a client in this namespace is known by: of its own addresses those of a pod of this node, else
+/// the preferred ones.
+fn client(netns: u64, addresses: &Addresses, pods: &BTreeSet<IpAddr>) -> Client {
+    let v4 = addresses.v4.iter().find(|ip| pods.contains(&IpAddr::V4(**ip))).or(addresses.v4.first());
+    let v6 = addresses.v6.iter().find(|ip| pods.contains(&IpAddr::V6(**ip))).or(addresses.v6.first());
+    Client {
+        netns,
+        v4: v4.map_or(0, |ip| Address::from(IpAddr::V4(*ip)).as_v4().unwrap_or_default()),
+        v6: v6.map_or([0; 4], |ip| Address::from(IpAddr::V6(*ip)).0),
+        pad: 0,
+    }
+}
+
+impl Agent {
+    /// Looks through namespaces if that is due and of use.
+    pub(super) fn look_for_clients(&mut self) {
+        if self.finding.running || !self.reconciler.table().has_sources() || Instant::now() < self.finding.due
+        {
+            return;
+        }
+        self.finding.running = true;
+        let results = self.finding.results.clone();
+        tokio::task::spawn_blocking(move || drop(results.blocking_send(find())));
+    }
+
+    /// A program has met a client that is not known.
+    pub(super) fn look_for_clients_now(&mut self) {
+        self.finding.due = Instant::now();
+        self.look_for_clients();
+    }
+
+    pub(super) fn clients_found(&mut self, found: Result<Found, host::Error>) {
+        self.finding.running = false;
+        self.finding.due = Instant::now() + FIND;
+        match found.map_err(Error::from).and_then(|found| self.set_clients(found)) {
+            Ok(0) => drop(self.failures.remove(FINDING)),
+            Ok(left_out) => {
+                let text = format!("{left_out} network namespaces have no room in the map clients");
+                self.failures.insert(FINDING, text);
+            }
+            Err(error) => self.failed(FINDING, &error),
+        }
+    }
+
+    fn set_clients(&mut self, found: Found) -> Result<usize, Error> {
+        let cluster = self.reconciler.cluster();
+        let here = Some(&self.config.node_name);
+        let pods: BTreeSet<IpAddr> = cluster
+            .pods()
+            .filter(|pod| pod.node.as_ref() == here)
+            .flat_map(|pod| &pod.ips)
+            .copied()
+            .collect();
+        let host = self.reconciler.store().settings()?.host_netns;
+        let mut clients: BTreeMap<u64, Client> =
+            found.iter().map(|(netns, addresses)| (*netns, client(*netns, addresses, &pods))).collect();
+        if let Some(found) = clients.get_mut(&host) {
+            // Processes of the host, and pods on its network, have the node's address.
+            let own = NodePortAddresses::select(
+                &[NodePortAddresses::Primary],
+                cluster.node(&self.config.node_name),
+                self.reconciler.interfaces(),
+            );
+            let of = |family| own.iter().copied().find(|ip| Family::of(*ip) == family);
+            let addresses = Addresses {
+                v4: of(Family::V4)
+                    .into_iter()
+                    .filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None })
+                    .collect(),
+                v6: of(Family::V6)
+                    .into_iter()
+                    .filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None })
+                    .collect(),
+            };
+            *found = client(host, &addresses, &BTreeSet::new());
+        }
+        Ok(self.reconciler.store().set_clients(&clients)?)
+    }
+
+    /// Forgets what clients keep no longer.
+    pub(super) fn sweep_affinity(&mut self) {
+        let seconds = self.reconciler.table().affinities();
+        match self.reconciler.store().sweep_affinity(&seconds, host::clock::monotonic()) {
+            Ok(_) => drop(self.failures.remove(SWEEPING)),
+            Err(error) => self.failed(SWEEPING, &error),
+        }
+    }
+
+    /// Follows the addresses of this node's interfaces; have they changed?
+    pub(super) fn look_at_own_addresses(&mut self) -> bool {
+        let own = match Addresses::own() {
+            Ok(own) => own,
+            Err(error) => {
+                self.failed(OWN, &error);
+                return false;
+            }
+        };
+        self.failures.remove(OWN);
+        let interfaces: Vec<IpAddr> =
+            own.v4.into_iter().map(IpAddr::from).chain(own.v6.into_iter().map(IpAddr::from)).collect();
+        if interfaces == self.reconciler.interfaces() {
+            return false;
+        }
+        tracing::info!(addresses = ?interfaces, "addresses of this node");
+        self.reconciler.set_own_addresses(&self.config.node_port_addresses, interfaces);
+        true
+    }
+
+    /// Keeps the list of cgroups that are left alone: one may come, go, and come again with another id.
+    pub(super) fn look_at_excluded(&mut self) {
+        match self.try_exclude() {
+            Ok(()) => drop(self.failures.remove(EXCLUDING)),
+            Err(error) => self.failed(EXCLUDING, &error),
+        }
+    }
+
+    fn try_exclude(&mut self) -> Result<(), Error> {
+        let mut cgroups = BTreeSet::new();
+        if !self.config.exclude_cgroup.is_empty() {
+            let root = CgroupRoot::discover(None)?;
+            for path in &self.config.exclude_cgroup {
+                let absolute = if path.starts_with(root.path()) {
+                    path.clone()
+                } else {
+                    root.path().join(path.strip_prefix("/").unwrap_or(path))
+                };
+                cgroups.extend(root.id(&absolute));
+            }
+        }
+        if cgroups != self.excluded {
+            self.reconciler.store().set_excluded(&cgroups)?;
+            tracing::info!(count = cgroups.len(), "cgroups that are left alone");
+            self.excluded = cgroups;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn r22_a_client_is_known_by_its_pods_addresses_or_the_preferred_ones() {
+        let addresses = Addresses {
+            v4: vec!["10.1.0.5".parse().unwrap(), "192.168.0.5".parse().unwrap()],
+            v6: vec!["fd00::5".parse().unwrap(), "fd00:9::5".parse().unwrap()],
+        };
+        let known = |pods: &[&str]| {
+            let client = client(7, &addresses, &pods.iter().map(|text| ip(text)).collect());
+            assert_eq!(client.netns, 7);
+            (Address::v4(client.v4).ip(), Address(client.v6).ip())
+        };
+        assert_eq!(known(&[]), (ip("10.1.0.5"), ip("fd00::5")));
+        assert_eq!(known(&["192.168.0.5", "fd00:9::5", "10.9.9.9"]), (ip("192.168.0.5"), ip("fd00:9::5")));
+        let none = client(7, &Addresses::default(), &BTreeSet::new());
+        assert_eq!((none.v4, none.v6), (0, [0; 4]), "nothing is known of it");
+    }
+}

@@ -1,0 +1,104 @@
+//! Addresses, sources and space: what [`diff`](crate::diff()) reads and changes of them.
+
+use std::{collections::BTreeSet, net::IpAddr};
+
+use abi::{Address, Space, client::SourceKey};
+use ipnet::IpNet;
+
+use super::{Room, Table};
+
+/// The key of a source range of a service port.
+pub(crate) fn source_key(service: u32, range: &IpNet) -> SourceKey {
+    let mapped = if range.addr().is_ipv4() { 96 } else { 0 };
+    SourceKey {
+        bits: 32 + mapped + u32::from(range.prefix_len()),
+        service,
+        address: Address::from(range.network()).0,
+    }
+}
+
+impl Table {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.addresses.keys().copied()
+    }
+
+    pub(crate) fn uses(&self, ip: IpAddr) -> u32 {
+        self.addresses.get(&ip).copied().unwrap_or_default()
+    }
+
+    /// Says what an address is.
+    pub(crate) fn set_address(&mut self, ip: IpAddr, uses: u32) -> Result<(), Room> {
+        let (room, used) = if ip.is_ipv4() {
+            (Room::Addresses4, self.addresses4 as usize)
+        } else {
+            (Room::Addresses6, self.addresses.len() - self.addresses4 as usize)
+        };
+        if !self.addresses.contains_key(&ip) && used >= self.capacity.of(room) as usize {
+            return Err(room);
+        }
+        if self.addresses.insert(ip, uses).is_none() {
+            self.addresses4 += u32::from(ip.is_ipv4());
+        }
+        Ok(())
+    }
+
+    pub(crate) fn remove_address(&mut self, ip: IpAddr) {
+        if self.addresses.remove(&ip).is_some() {
+            self.addresses4 -= u32::from(ip.is_ipv4());
+        }
+    }
+
+    pub(crate) fn space(&self) -> &Space {
+        &self.space
+    }
+
+    pub(crate) fn has_service(&self, id: u32) -> bool {
+        self.services.contains_key(&id)
+    }
+
+    pub(crate) fn set_space(&mut self, space: Space) -> bool {
+        let is_new = self.space != space;
+        self.space = space;
+        is_new
+    }
+
+    /// Adds the source ranges that a service port has not yet: those added, all or none.
+    pub(crate) fn add_sources(
+        &mut self,
+        service: u32,
+        wanted: &BTreeSet<SourceKey>,
+    ) -> Result<Vec<SourceKey>, Room> {
+        let have = self.sources.get(&service);
+        let new: Vec<SourceKey> =
+            wanted.iter().filter(|key| have.is_none_or(|have| !have.contains(key))).copied().collect();
+        let used: usize = self.sources.values().map(BTreeSet::len).sum();
+        if used + new.len() > self.capacity.sources as usize {
+            return Err(Room::Sources);
+        }
+        if !new.is_empty() {
+            self.sources.entry(service).or_default().extend(&new);
+        }
+        Ok(new)
+    }
+
+    /// The source ranges of all service ports.
+    pub(crate) fn sources(&self) -> impl Iterator<Item = (u32, &BTreeSet<SourceKey>)> {
+        self.sources.iter().map(|(service, keys)| (*service, keys))
+    }
+
+    pub(crate) fn remove_sources(&mut self, keys: &[SourceKey]) {
+        for key in keys {
+            if let Some(of_service) = self.sources.get_mut(&key.service) {
+                of_service.remove(key);
+                if of_service.is_empty() {
+                    self.sources.remove(&key.service);
+                }
+            }
+        }
+    }
+
+    /// The source ranges of one service port.
+    pub(crate) fn sources_of(&self, service: u32) -> impl Iterator<Item = &SourceKey> {
+        self.sources.get(&service).into_iter().flatten()
+    }
+}

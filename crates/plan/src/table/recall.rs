@@ -1,0 +1,75 @@
+//! What the table holds of one service, as if it were desired.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use abi::{
+    Address, Key, Name,
+    client::SourceKey,
+    frontend::{backend_flag::LIVE, mode},
+    space::address_use,
+};
+use ipnet::IpNet;
+use model::{ObjectName, ServicePortName};
+
+use super::Table;
+use crate::compile::{FrontendSpec, PortTable, ServiceTables};
+
+impl Table {
+    /// What is in force for a service. To desire this is to leave the service as it is.
+    pub fn recall(&self, service: &ObjectName) -> ServiceTables {
+        let mut tables = ServiceTables::default();
+        let ids: BTreeMap<u32, &ServicePortName> = self
+            .ids
+            .iter()
+            .filter(|(port, _)| port.service == *service)
+            .flat_map(|(port, ids)| ids.iter().map(move |id| (*id, port)))
+            .collect();
+        for (id, name) in &ids {
+            let Some(known) = self.services.get(id) else { continue };
+            let flags = |index: &u32| self.backend(*index).map_or(0, |backend| backend.flags & !LIVE);
+            let backends = known.backends.iter().map(|(at, index)| (at.socket_addr(), flags(index)));
+            let table = PortTable {
+                name: (*name).clone(),
+                uid: Name::text(&known.name.uid).to_owned(),
+                port: u16::from_be(known.name.port_be),
+                has_any: !known.backends.is_empty(),
+                backends: backends.collect(),
+                sources: self.sources_of(*id).filter_map(range).collect(),
+            };
+            tables.ports.insert((*name).clone(), table);
+        }
+        for (key, index) in &self.frontends {
+            let Some(record) = self.records.get(index).map(|it| it.record) else { continue };
+            let Some(port) = ids.get(&record.service) else { continue };
+            let list: Option<Vec<SocketAddr>> = self.list(record.local).and_then(|list| {
+                list.iter().map(|index| Some(self.backend(*index)?.endpoint().socket_addr())).collect()
+            });
+            // A damaged list is nothing to hold on to.
+            let Some(mut list) = list else { continue };
+            list.sort_unstable();
+            tables.addresses.extend(address(key, record.mode));
+            let (flags, affinity) = (record.flags, record.affinity);
+            let spec = FrontendSpec { mode: record.mode, port: (*port).clone(), list, flags, affinity };
+            tables.frontends.insert(*key, spec);
+        }
+        tables
+    }
+}
+
+fn address(key: &Key, mode: u8) -> Option<(IpAddr, u32)> {
+    let uses = match mode {
+        mode::CLUSTER_IP => address_use::CLUSTER_IP,
+        mode::NODE_PORT => return None,
+        _ => address_use::VIP,
+    };
+    Some((key.endpoint.address.ip(), uses))
+}
+
+fn range(key: &SourceKey) -> Option<IpNet> {
+    let ip = Address(key.address).ip();
+    let bits = key.bits.checked_sub(if ip.is_ipv4() { 32 + 96 } else { 32 })?;
+    IpNet::new(ip, u8::try_from(bits).ok()?).ok()
+}
