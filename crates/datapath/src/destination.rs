@@ -141,11 +141,12 @@ fn elsewhere<E: Env>(env: &E, netns: u64, key: &Key, address: &Address) -> Found
         (record, found) = look_up(env, &node_port(key));
     }
     match &record {
-        Some(record) => {
-            if nodes == address_use::OTHER_NODE && record.flags & record_flag::EXTERNAL_LOCAL != 0 {
-                found.reason = Reason::RemoteNodePort;
-            }
+        Some(record)
+            if nodes == address_use::OTHER_NODE && record.flags & record_flag::EXTERNAL_LOCAL != 0 =>
+        {
+            found.reason = Reason::RemoteNodePort;
         }
+        Some(_) => {}
         None if uses & address_use::FOREIGN != 0 => found.reason = Reason::ForeignService,
         None => {}
     }

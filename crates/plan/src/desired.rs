@@ -143,14 +143,14 @@ impl Desired {
             *self.addresses.entry(*ip).or_default().entry(*uses).or_default() += 1;
         }
         self.services.insert(service.clone(), entry);
-        self.survey(&touched);
+        self.survey(&mut touched);
         touched
     }
 
     /// Nothing is desired of this service any more; those that wait for its frontends get them.
     pub fn remove(&mut self, service: &ObjectName) -> Touched {
-        let touched = self.take_out(service);
-        self.survey(&touched);
+        let mut touched = self.take_out(service);
+        self.survey(&mut touched);
         touched
     }
 
@@ -190,7 +190,8 @@ impl Desired {
             a.iter().filter(|(ip, uses)| b.get(ip) != Some(uses)).map(|(ip, _)| *ip).collect()
         };
         let addresses = changed((&old, &self.nodes)).into_iter().chain(changed((&self.nodes, &old)));
-        Touched { addresses: addresses.collect(), ..Touched::default() }
+        let addresses = if self.has_node_ports() { addresses.collect() } else { BTreeSet::new() };
+        Touched { addresses, ..Touched::default() }
     }
 
     /// Says which addresses are kept for cluster IPs (R12); none, where that is nobody's business here.
@@ -200,11 +201,24 @@ impl Desired {
     }
 
     /// Keeps `space` up to date; most changes, those of endpoints, touch nothing of it.
-    fn survey(&mut self, touched: &Touched) {
+    fn survey(&mut self, touched: &mut Touched) {
         let is_node_port = |key: &Key| key.endpoint.address.ip().is_unspecified();
         if !touched.addresses.is_empty() || touched.keys.iter().any(is_node_port) {
+            let had_node_ports = self.has_node_ports();
             self.space = self.space_now();
+            if had_node_ports != self.has_node_ports() {
+                touched.addresses.extend(self.nodes.keys());
+            }
         }
+    }
+
+    /// Without a node port the addresses of nodes mean nothing: thousands of entries that nobody would look at.
+    fn has_node_ports(&self) -> bool {
+        self.space.last_node_port != 0
+    }
+
+    fn nodes(&self) -> impl Iterator<Item = (&IpAddr, &u32)> {
+        self.nodes.iter().filter(|_| self.has_node_ports())
     }
 
     fn space_now(&self) -> Space {
@@ -230,12 +244,12 @@ impl Desired {
     pub fn uses(&self, ip: IpAddr) -> u32 {
         let said =
             self.addresses.get(&ip).into_iter().flat_map(BTreeMap::keys).fold(0, |all, uses| all | uses);
-        said | self.nodes.get(&ip).copied().unwrap_or_default()
+        said | self.nodes.get(&ip).copied().filter(|_| self.has_node_ports()).unwrap_or_default()
     }
 
     /// All addresses that are something.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.addresses.keys().chain(self.nodes.keys()).copied()
+        self.addresses.keys().chain(self.nodes().map(|(ip, _)| ip)).copied()
     }
 
     /// What a frontend should do: what the oldest of those that claim it says.

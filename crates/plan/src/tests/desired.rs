@@ -1,5 +1,6 @@
 //! R2: who keeps a contested frontend.
 
+use abi::space::address_use;
 use model::Family;
 
 use super::world::{PortSketch, Sketch, edit, service, vip};
@@ -57,4 +58,23 @@ fn setting_the_same_again_touches_nothing() {
     assert!(!edit(&mut desired, &(0, claiming(Some(1)))).is_empty());
     edit(&mut desired, &(0, None));
     assert_eq!(edit(&mut desired, &(0, None)), Touched::default());
+}
+
+#[test]
+fn r14_addresses_of_nodes_are_kept_only_while_there_is_a_node_port() {
+    let node: std::net::IpAddr = [192, 168, 7, 2].into();
+    let mut desired = Desired::new();
+    let nodes = |uses| [(node, uses)].into();
+    assert!(desired.set_nodes(nodes(address_use::OTHER_NODE)).is_empty());
+    assert_eq!((desired.uses(node), desired.addresses().count()), (0, 0));
+    // The sketch's VIP 4 is a node port.
+    let with = Sketch::new("", [PortSketch { vips: [4].into(), ..PortSketch::v4(80, 4, [1]) }]);
+    assert!(edit(&mut desired, &(0, Some(with.clone()))).addresses.contains(&node));
+    assert_eq!(desired.uses(node), address_use::OTHER_NODE);
+    assert!(desired.set_nodes(nodes(address_use::THIS_NODE)).addresses.contains(&node));
+    // A second one, and the first goes: nothing to do.
+    assert!(!edit(&mut desired, &(1, Some(with))).addresses.contains(&node));
+    assert!(!edit(&mut desired, &(0, None)).addresses.contains(&node));
+    assert!(edit(&mut desired, &(1, None)).addresses.contains(&node));
+    assert_eq!((desired.uses(node), desired.addresses().count()), (0, 0));
 }
