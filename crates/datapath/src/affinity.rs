@@ -1,7 +1,7 @@
 //! R23: a client keeps its backend.
 
 use crate::{Caller, Env, decision::Choice};
-use abi::{Reason, Record, frontend::backend_flag::LIVE, slot::Ids};
+use abi::{Affinity, Reason, Record, frontend::backend_flag::LIVE, slot::Ids};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -50,12 +50,18 @@ pub fn recall<E: Env>(env: &E, client: u64, record: u32) -> Ids {
     recall_for(env, client, &record, env.now())
 }
 
+/// Are the words of an entry those of this client and service port?
+#[inline(always)]
+fn is_of(entry: &Affinity, client: u64, service: u32) -> bool {
+    entry.client.load() == client && entry.service.load() == u64::from(service)
+}
+
 #[inline(always)]
 fn recall_for<E: Env>(env: &E, client: u64, record: &Record, now: u64) -> Ids {
     let Some(entry) = env.affinity(client, record.service) else { return NONE };
     let (ids, used) = (Ids::unpack(entry.ids.load()), entry.used.load());
     // After the rest: see `abi::client::Affinity`. Another client's entry is none.
-    if entry.client.load() != client || entry.service.load() != u64::from(record.service) {
+    if !is_of(&entry, client, record.service) {
         return NONE;
     }
     // Strictly after: at the very moment it still counts.
@@ -88,7 +94,8 @@ pub fn keep<E: Env>(env: &E, client: u64, record: u32, backend: u32) -> Ids {
     // From another time: it has expired, or its backend is in the list no more.
     let Some(entry) = env.affinity(client, record.service) else { return ids };
     let old = entry.ids.load();
-    if entry.ids.replace(old, ids.pack()) {
+    // Not into an entry that has become another client's.
+    if is_of(&entry, client, record.service) && entry.ids.replace(old, ids.pack()) {
         entry.used.store(now);
     }
     ids

@@ -1,10 +1,13 @@
 //! The rules, each by its number.
 
+mod affinity;
 mod carrying;
 mod choosing;
 mod connections;
 mod datagrams;
+mod destination;
 mod forgetting;
 mod history;
 mod sequences;
+mod spy;
 mod world;
