@@ -1,6 +1,12 @@
 //! Serving the unix socket: who asks, what is asked of the task that owns the tables, what comes back.
 
-use std::{collections::BTreeSet, net::SocketAddr, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::Path,
+    sync::Arc,
+};
 
 use abi::Name;
 use ipnet::IpNet;
@@ -19,7 +25,7 @@ use crate::{
     Error, Reconciler,
     config::Shown,
     event_log::lost_line,
-    local::{Endpoint, Node, PortEndpoints, Request},
+    local::{self, Endpoint, Holder, HolderService, Node, PortEndpoints, Request},
     status::Status,
 };
 
@@ -36,7 +42,8 @@ pub(crate) type Follow = (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
 /// A request, on its way to the task that can answer it.
 pub(crate) enum Question {
     Status(oneshot::Sender<Box<Status>>),
-    Endpoints(Option<ObjectName>, oneshot::Sender<Vec<PortEndpoints>>),
+    Endpoints(Option<ObjectName>, Traffic, oneshot::Sender<Vec<PortEndpoints>>),
+    Address(IpAddr, oneshot::Sender<Holder>),
     Nodes(oneshot::Sender<Vec<Node>>),
     Events(oneshot::Sender<Follow>),
 }
@@ -94,9 +101,16 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still
     let Some(line) = lines.next_line().await? else { return Ok(()) };
     match serde_json::from_str(&line)? {
         Request::Status => put(&mut write, &fetch(&ask, Question::Status).await?).await,
-        Request::Endpoints { service } => {
+        Request::Endpoints { service, traffic } => {
             let only = service.map(|(namespace, name)| ObjectName::new(namespace, name));
-            put(&mut write, &fetch(&ask, |reply| Question::Endpoints(only, reply)).await?).await
+            let traffic = match traffic {
+                local::Traffic::Internal => Traffic::Internal,
+                local::Traffic::ShortCircuit => Traffic::ShortCircuit,
+            };
+            put(&mut write, &fetch(&ask, |reply| Question::Endpoints(only, traffic, reply)).await?).await
+        }
+        Request::Address { ip } => {
+            put(&mut write, &fetch(&ask, |reply| Question::Address(ip, reply)).await?).await
         }
         Request::Nodes => put(&mut write, &fetch(&ask, Question::Nodes).await?).await,
         Request::Configuration => put(&mut write, &still.settings).await,
@@ -152,9 +166,12 @@ async fn put_line(write: &mut (impl AsyncWriteExt + Unpin), line: &str) -> std::
     write.write_all(b"\n").await
 }
 
-/// All endpoints of the service ports that are ours, or of `only` one service, with their standing for traffic that
-/// begins here.
-pub(crate) fn endpoints(cluster: &Cluster, only: Option<&ObjectName>) -> Vec<PortEndpoints> {
+/// All endpoints of the service ports that are ours, or of `only` one service, with their standing for this traffic.
+pub(crate) fn endpoints(
+    cluster: &Cluster,
+    only: Option<&ObjectName>,
+    traffic: Traffic,
+) -> Vec<PortEndpoints> {
     let here = cluster.here();
     let mut ports = Vec::new();
     let services: Vec<&Service> = match only {
@@ -165,7 +182,7 @@ pub(crate) fn endpoints(cluster: &Cluster, only: Option<&ObjectName>) -> Vec<Por
         for (port, family) in service.ports_by_family() {
             let name = service.port_name(port, family);
             let candidates = cluster.endpoints(&name);
-            let standings = standings(service, Traffic::Internal, &candidates, &here);
+            let standings = standings(service, traffic, &candidates, &here);
             let endpoints = candidates
                 .iter()
                 .zip(standings)
@@ -189,6 +206,44 @@ pub(crate) fn endpoints(cluster: &Cluster, only: Option<&ObjectName>) -> Vec<Por
         }
     }
     ports
+}
+
+/// Services by their cluster IPs, those of others too: made when somebody asks, forgotten when objects change.
+#[derive(Debug, Default)]
+pub(crate) struct ClusterIps(Option<HashMap<IpAddr, ObjectName>>);
+
+impl ClusterIps {
+    /// Objects have changed.
+    pub(crate) fn forget(&mut self) {
+        self.0 = None;
+    }
+
+    /// The service that has this cluster IP.
+    pub(crate) fn service(&mut self, cluster: &Cluster, ip: IpAddr) -> Option<&ObjectName> {
+        let all = self.0.get_or_insert_with(|| {
+            let of = |service: &Service| {
+                let name = service.name.clone();
+                service.cluster_ips.clone().into_iter().map(move |ip| (ip, name.clone()))
+            };
+            cluster.services().flat_map(of).collect()
+        });
+        all.get(&ip)
+    }
+
+    /// Whose an address is.
+    pub(crate) fn holder(&mut self, cluster: &Cluster, ip: IpAddr) -> Holder {
+        let has =
+            |node: &&model::Node| node.internal_ips.iter().chain(&node.external_ips).any(|it| *it == ip);
+        let service = self.service(cluster, ip).and_then(|name| cluster.service(name));
+        Holder {
+            service: service.map(|service| HolderService {
+                namespace: service.name.namespace.clone(),
+                name: service.name.name.clone(),
+                proxy: service.proxy_name.clone(),
+            }),
+            node: cluster.nodes().find(has).map(|node| node.name.clone()),
+        }
+    }
 }
 
 /// All nodes, by name.
@@ -230,11 +285,20 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<(String, usize)> {
     .into()
 }
 
-/// Services that keep what they had, because nobody knows yet what they should have.
+/// Services that keep what they had, because nobody knows yet what they should have; and the API server's (R27).
 pub(crate) fn held<S: TableStore>(reconciler: &Reconciler<S>) -> Vec<String> {
     let held = reconciler.held().iter();
-    held.map(|service| format!("Service {service}: no endpoint is known so far; it keeps those that it had"))
-        .collect()
+    held.map(|service| {
+        if (service.namespace.as_str(), service.name.as_str()) == ("default", "kubernetes") {
+            format!(
+                "Service {service}: an update that would leave it without an endpoint is not applied; it keeps those \
+                 that it had"
+            )
+        } else {
+            format!("Service {service}: no endpoint is known so far; it keeps those that it had")
+        }
+    })
+    .collect()
 }
 
 /// Addresses that several services want.

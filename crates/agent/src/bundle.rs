@@ -68,7 +68,7 @@ pub fn gather(effective: &Effective) -> Vec<Part> {
         part(
             "endpoints.json",
             "endpoints as the agent knows them, and why each is used or not",
-            agent.one(&Request::Endpoints { service: None }),
+            agent.one(&Request::Endpoints { service: None, traffic: local::Traffic::Internal }),
         ),
         part("nodes.json", "nodes as the agent knows them", agent.one(&Request::Nodes)),
         part(

@@ -1,8 +1,8 @@
 //! Who connects, for explanations.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, net::IpAddr, ops::ControlFlow, path::PathBuf};
 
-use host::{CgroupRoot, NetworkNamespace, namespace::OpenNamespace};
+use host::{Addresses, CgroupRoot, NetworkNamespace, namespace::OpenNamespace};
 use kernel::{Maps, Pins};
 use serde::Serialize;
 
@@ -22,6 +22,45 @@ pub struct Client {
     pub netns_cookie: Option<u64>,
     /// It is in a cgroup that is left alone.
     pub excluded: bool,
+    /// Which one that is.
+    pub excluded_cgroup: Option<PathBuf>,
+}
+
+/// Addresses of each network namespace, by its cookie.
+pub(crate) type Found = BTreeMap<u64, Addresses>;
+
+/// Addresses and cookie of every network namespace that can be found.
+pub(crate) fn find() -> Result<Found, host::Error> {
+    let mut found = Found::new();
+    let mut failed = None;
+    host::namespace::visit(|namespace| {
+        let inside = namespace.run(|| Ok((NetworkNamespace::own()?.cookie, Addresses::own()?)));
+        match inside.and_then(|it: Result<_, host::Error>| it) {
+            Ok((Some(cookie), addresses)) => drop(found.insert(cookie, addresses)),
+            Ok((None, _)) => {}
+            // One that can't be looked at hides no other.
+            Err(error) => drop(failed.get_or_insert(error)),
+        }
+        ControlFlow::Continue(())
+    })?;
+    match failed {
+        Some(error) if found.is_empty() => Err(error),
+        _ => Ok(found),
+    }
+}
+
+/// The addresses of every network namespace that can be found, by its cookie, the preferred ones first; empty where
+/// nothing may be looked at.
+pub fn addresses() -> BTreeMap<u64, Vec<IpAddr>> {
+    let all = |it: Addresses| {
+        it.v4.into_iter().map(IpAddr::from).chain(it.v6.into_iter().map(IpAddr::from)).collect()
+    };
+    find().unwrap_or_default().into_iter().map(|(cookie, addresses)| (cookie, all(addresses))).collect()
+}
+
+/// The clock of [`abi::Affinity::used`], now.
+pub fn monotonic() -> u64 {
+    host::clock::monotonic()
 }
 
 impl Client {
@@ -40,13 +79,18 @@ impl Client {
             (format!("process {pid}"), root.of_process(pid)?, own.cookie)
         };
         let excluded = maps.excluded()?;
-        let excluded = cgroup
+        // Where the kernel can't tell who is in one, nobody is left alone.
+        let can_exclude =
+            !excluded.is_empty() && kernel::probe::optional_features() & abi::feature::ANCESTOR != 0;
+        let excluded_cgroup = cgroup
             .ancestors()
-            .take_while(|path| path.starts_with(root.path()))
-            .any(|path| root.id(path).is_ok_and(|id| excluded.contains(&id)));
+            .take_while(|path| can_exclude && path.starts_with(root.path()))
+            .find(|path| root.id(path).is_ok_and(|id| excluded.contains(&id)))
+            .map(Into::into);
         let attached = kernel::attached(pins)?.into_iter().map(|hook| hook.cgroup_id).find(|id| *id != 0);
         let top = attached.map(|id| root.find_by_id(id)).transpose()?.flatten();
         let served = top.is_some_and(|top| cgroup.starts_with(top));
-        Ok(Self { name, cgroup, served, netns_cookie, excluded })
+        let excluded = excluded_cgroup.is_some();
+        Ok(Self { name, cgroup, served, netns_cookie, excluded, excluded_cgroup })
     }
 }

@@ -26,6 +26,14 @@ pub enum Request {
     Endpoints {
         /// Namespace and name of the only service that is asked about; all if none.
         service: Option<(String, String)>,
+        /// Which traffic the standing is for.
+        #[serde(default)]
+        traffic: Traffic,
+    },
+    /// Whose an address is: a [`Holder`].
+    Address {
+        /// The address.
+        ip: IpAddr,
     },
     /// The nodes it knows: a list of [`Node`].
     Nodes,
@@ -38,6 +46,37 @@ pub enum Request {
         /// Go on with new ones.
         follow: bool,
     },
+}
+
+/// Which traffic of this node an endpoint is chosen for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Traffic {
+    /// To cluster IPs.
+    #[default]
+    Internal,
+    /// To node ports, load balancer VIPs and external IPs (R14, R15).
+    ShortCircuit,
+}
+
+/// Whose an address is, as the agent knows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The service whose cluster IP it is.
+    pub service: Option<HolderService>,
+    /// The node that has it.
+    pub node: Option<String>,
+}
+
+/// A service that has a cluster IP, ours or not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HolderService {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Value of its label `service.kubernetes.io/service-proxy-name`.
+    pub proxy: Option<String>,
 }
 
 /// Endpoints of one service port in one family, as the agent knows them.

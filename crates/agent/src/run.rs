@@ -33,7 +33,8 @@ use tokio::{
 
 use crate::{
     Config, Error, GracePeriod, Reconciler,
-    answer::{self, Question, Still},
+    answer::{self, ClusterIps, Question, Still},
+    client,
     config::{Effective, EventLevel},
     event_log::EventLog,
     lock::Lock,
@@ -116,7 +117,7 @@ struct Inputs {
     updates: mpsc::Receiver<Update>,
     questions: mpsc::Receiver<Question>,
     graces: mpsc::Receiver<()>,
-    clients: mpsc::Receiver<Result<clients::Found, host::Error>>,
+    clients: mpsc::Receiver<Result<client::Found, host::Error>>,
     sockets: mpsc::Receiver<sockets::Done>,
     events: Events,
 }
@@ -144,6 +145,10 @@ struct Agent {
     /// Ids of the cgroups that are left alone.
     excluded: BTreeSet<u64>,
     sockets: Sockets,
+    /// Whose cluster IP it is that has no such port.
+    cluster_ips: ClusterIps,
+    /// The kernel can't leave cgroups alone, and should.
+    can_not_exclude: bool,
     log: EventLog,
     paused: bool,
     sources: Vec<Problem>,
@@ -220,6 +225,8 @@ impl Agent {
         let questions = answer::serve(&config.socket, still)?;
         let (graces, passed) = mpsc::channel(1);
         let (finding, found) = clients::Finding::new();
+        let can_not_exclude = !config.exclude_cgroup.is_empty()
+            && kernel::probe::optional_features() & abi::feature::ANCESTOR == 0;
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         tracing::info!(
             node = config.node_name,
@@ -246,6 +253,8 @@ impl Agent {
             // What an agent before has left there is replaced.
             excluded: BTreeSet::from([0]),
             sockets,
+            cluster_ips: ClusterIps::default(),
+            can_not_exclude,
             log,
             paused,
             sources: Vec::new(),
@@ -268,6 +277,7 @@ impl Agent {
         match update {
             Update::Changes(changes) => {
                 tracing::debug!(count = changes.len(), "changes");
+                self.cluster_ips.forget();
                 self.reconciler.apply(changes);
             }
             Update::Synced => self.synced = true,
@@ -449,7 +459,17 @@ impl Agent {
                     candidate.as_ref().and_then(|backend| backend.node.as_deref()),
                 ),
             };
-            self.log.add(Decision::new(&event, &names));
+            let mut decision = Decision::new(&event, &names);
+            if event.reason == abi::Reason::UnknownPort as u8 {
+                // No service port has it; the service whose address it is is known all the same.
+                let owner = self.cluster_ips.service(self.reconciler.cluster(), decision.original.ip);
+                decision.service = owner.map(|it| observe::event::Service {
+                    namespace: it.namespace.clone(),
+                    name: it.name.clone(),
+                    port: String::new(),
+                });
+            }
+            self.log.add(decision);
         }
         // Where there was nothing to read there was room.
         if any {
@@ -473,8 +493,12 @@ impl Agent {
         // Who no longer listens is no error.
         match question {
             Question::Status(reply) => drop(reply.send(Box::new(self.status()))),
-            Question::Endpoints(only, reply) => {
-                drop(reply.send(answer::endpoints(self.reconciler.cluster(), only.as_ref())));
+            Question::Endpoints(only, traffic, reply) => {
+                let endpoints = answer::endpoints(self.reconciler.cluster(), only.as_ref(), traffic);
+                drop(reply.send(endpoints));
+            }
+            Question::Address(ip, reply) => {
+                drop(reply.send(self.cluster_ips.holder(self.reconciler.cluster(), ip)));
             }
             Question::Nodes(reply) => drop(reply.send(answer::nodes(self.reconciler.cluster()))),
             Question::Events(reply) => drop(reply.send(self.log.follow())),

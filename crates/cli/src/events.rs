@@ -29,8 +29,8 @@ pub(crate) struct Options {
     /// First set the level, for everyone: off, failures, sampled=N or all
     #[arg(long, value_name = "LEVEL")]
     level: Option<EventLevel>,
-    /// Only this verdict: translated, refused, unreachable or passed
-    #[arg(long, value_name = "VERDICT", value_parser = ["translated", "refused", "unreachable", "passed"])]
+    /// Only this verdict: translated, refused, unreachable, denied or passed
+    #[arg(long, value_name = "VERDICT", value_parser = ["translated", "refused", "unreachable", "denied", "passed"])]
     verdict: Option<String>,
     /// Only services of this namespace
     #[arg(short, long, value_name = "NAME")]

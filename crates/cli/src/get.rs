@@ -11,7 +11,7 @@ mod services;
 use std::process::ExitCode;
 
 use abi::Name;
-use agent::local::{PortEndpoints, Request};
+use agent::local::{PortEndpoints, Request, Traffic};
 use clap::{Args, ValueEnum};
 use kernel::TableStore;
 
@@ -95,7 +95,8 @@ impl Options {
 
 /// What the agent knows of endpoints: without it there are no pods and nodes, and that is all that is missing.
 fn known(place: &Place) -> anyhow::Result<Vec<PortEndpoints>> {
-    Ok(place.ask_if_running(&Request::Endpoints { service: None })?.unwrap_or_default())
+    let all = Request::Endpoints { service: None, traffic: Traffic::Internal };
+    Ok(place.ask_if_running(&all)?.unwrap_or_default())
 }
 
 /// A name as the kernel's tables have it; `?` where they have none.

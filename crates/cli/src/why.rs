@@ -1,12 +1,16 @@
 //! `balancing why`.
 
-use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    process::ExitCode,
+};
 
-use abi::Name;
+use abi::{Name, Record, frontend::mode, space::address_use};
 use agent::{
     client::Client,
     explain::{Asker, Explanation, explain, live},
-    local::{self, PortEndpoints, Request},
+    local::{self, Holder, PortEndpoints, Request, Traffic},
 };
 use anyhow::{Context, bail};
 use clap::Args;
@@ -21,7 +25,8 @@ use crate::{
 /// Explain where a new connection would go, by replaying the decision on the live tables
 #[derive(Args)]
 #[command(after_help = "Examples:\n  balancing why host 10.96.0.10:53/udp\n  \
-                        balancing why 4711 svc/default/web:http\n  balancing why host '[fd00:96::10]:80/tcp'\n\n\
+                        balancing why 4711 svc/default/web:http\n  balancing why host '[fd00:96::10]:80/tcp'\n  \
+                        balancing why 4711 192.0.2.7:30080/tcp -o json\n\n\
                         Exit codes: 0 explained, whatever the answer, 1 failed, 2 wrong usage.")]
 pub(crate) struct Options {
     /// Who connects: `host`, or a process id
@@ -42,7 +47,10 @@ struct Answer {
     client: Client,
     #[serde(flatten)]
     explanation: Explanation,
-    /// Endpoints that the agent knows, with their standing; null if it does not run.
+    /// Does the agent run? Without it there are no endpoints that are not chosen, no pods, no nodes, and no services of
+    /// others.
+    agent: bool,
+    /// Endpoints that the agent knows, with their standing for this traffic; null if it does not run.
     endpoints: Option<Vec<local::Endpoint>>,
 }
 
@@ -54,7 +62,7 @@ impl Options {
         let destinations = destinations(&self.destination, &contents)?;
         let answers: Vec<Answer> = destinations
             .into_iter()
-            .map(|(address, protocol)| self.answer(&maps, &client, address, protocol))
+            .map(|(address, protocol)| self.answer(&maps, &contents, &client, address, protocol))
             .collect::<anyhow::Result<_>>()?;
         match answers.as_slice() {
             // An address has one answer, a service a list of them.
@@ -72,6 +80,7 @@ impl Options {
     fn answer(
         &self,
         maps: &Maps,
+        contents: &Contents,
         client: &Client,
         address: SocketAddr,
         protocol: u8,
@@ -82,14 +91,37 @@ impl Options {
         if let Some(error) = tables.error() {
             return Err(error.into());
         }
-        if !client.served {
+        if client.served {
+            explanation.look_around(contents);
+        } else {
             explanation = explanation.unseen();
         }
-        let service = explanation.service.clone().map(|it| (it.namespace, it.name));
-        let known: Option<Vec<PortEndpoints>> = self.place.ask_if_running(&Request::Endpoints { service })?;
-        let endpoints = known.map(|ports| standing(&ports, &explanation));
-        Ok(Answer { client: client.clone(), explanation, endpoints })
+        let ip = address.ip().to_canonical();
+        let holder: Option<Holder> = self.place.ask_if_running(&Request::Address { ip })?;
+        let agent = holder.is_some();
+        if let Some(Holder { service, node }) = holder.filter(|_| client.served) {
+            explanation.node = node;
+            if matches!(explanation.reason, "unknown-port" | "foreign-service") && explanation.owner.is_none()
+            {
+                explanation.owner = service.map(|it| format!("{}/{}", it.namespace, it.name));
+            }
+        }
+        let mut endpoints = agent.then(Vec::new);
+        if let Some(service) = explanation.service.as_ref().filter(|_| agent && chooses(&explanation)) {
+            let service = Some((service.namespace.clone(), service.name.clone()));
+            let is_internal = explanation.mode == Some(mode::name(mode::CLUSTER_IP));
+            let traffic = if is_internal { Traffic::Internal } else { Traffic::ShortCircuit };
+            let known: Option<Vec<PortEndpoints>> =
+                self.place.ask_if_running(&Request::Endpoints { service, traffic })?;
+            endpoints = known.map(|ports| standing(&ports, &explanation));
+        }
+        Ok(Answer { client: client.clone(), explanation, agent, endpoints })
     }
+}
+
+/// Has it come to choosing among endpoints?
+fn chooses(explanation: &Explanation) -> bool {
+    !matches!(explanation.reason, "source-range" | "unknown-client" | "remote-node-port")
 }
 
 /// How a destination begins that is a service.
@@ -132,11 +164,25 @@ fn destinations(text: &str, contents: &Contents) -> anyhow::Result<Vec<(SocketAd
         .filter(|(_, record)| ids.contains(&record.service))
         .map(|(index, _)| *index)
         .collect();
+    let by_index: HashMap<u32, &Record> = contents.records.iter().map(|(index, it)| (*index, it)).collect();
     let mut found: Vec<(SocketAddr, u8)> = contents
         .frontends
         .iter()
         .filter(|(_, index)| records.contains(index))
-        .map(|(key, _)| (key.endpoint.socket_addr(), key.protocol))
+        .filter_map(|(key, index)| {
+            let mut address = key.endpoint.socket_addr();
+            // A node port has no address of its own: take one of this node, else of another.
+            if by_index.get(index).is_some_and(|record| record.mode == mode::NODE_PORT) {
+                let of = |wanted: u32| {
+                    let fits = |uses: u32| uses & wanted != 0;
+                    let mut ips =
+                        contents.addresses.iter().filter(|(_, uses)| fits(*uses)).map(|(ip, _)| *ip);
+                    ips.find(|ip| ip.is_ipv4() == address.is_ipv4())
+                };
+                address.set_ip(of(address_use::THIS_NODE).or_else(|| of(address_use::OTHER_NODE))?);
+            }
+            Some((address, key.protocol))
+        })
         .collect();
     found.sort();
     if found.is_empty() {
@@ -150,7 +196,7 @@ fn destinations(text: &str, contents: &Contents) -> anyhow::Result<Vec<(SocketAd
 /// The endpoints of the explained service port.
 fn standing(ports: &[PortEndpoints], explanation: &Explanation) -> Vec<local::Endpoint> {
     let Some(service) = &explanation.service else { return Vec::new() };
-    let family = if explanation.destination.is_ipv4() { 4 } else { 6 };
+    let family = if explanation.destination.ip().to_canonical().is_ipv4() { 4 } else { 6 };
     ports
         .iter()
         .filter(|port| {
@@ -165,7 +211,7 @@ fn standing(ports: &[PortEndpoints], explanation: &Explanation) -> Vec<local::En
 }
 
 fn text(answer: &Answer) -> String {
-    let Answer { client, explanation, endpoints } = answer;
+    let Answer { client, explanation, endpoints, .. } = answer;
     let mut lines = vec![format!("{} -> {}/{}", client.name, explanation.destination, explanation.protocol)];
     lines.push(format!("cgroup    {}", client.cgroup.display()));
     if !client.served {
@@ -184,56 +230,144 @@ fn text(answer: &Answer) -> String {
             explanation.mode.unwrap_or("?")
         ));
     }
-    lines.push(format!("result    {}: {}", explanation.verdict, meaning(explanation)));
-    match endpoints {
-        Some(endpoints) if !endpoints.is_empty() => {
-            lines.push(String::new());
-            let rows = endpoints.iter().map(|endpoint| {
-                let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
-                let listed = explanation.backends.contains(&endpoint.address);
-                vec![
-                    endpoint.address.to_string(),
-                    share(listed, explanation.backends.len()),
-                    endpoint.standing.clone(),
-                    or_dash(&endpoint.pod),
-                    or_dash(&endpoint.node),
-                ]
-            });
-            lines.push(columns_of(["ENDPOINT", "SHARE", "WHY", "POD", "NODE"].iter(), rows));
-        }
-        Some(_) => {}
-        None => {
-            if !explanation.backends.is_empty() {
-                lines.push(String::new());
-                let rows = explanation
-                    .backends
-                    .iter()
-                    .map(|address| vec![address.to_string(), share(true, explanation.backends.len())]);
-                lines.push(columns_of(["ENDPOINT", "SHARE"].iter(), rows));
-            }
-            lines.push("\nThe agent is not running: this is the tables' answer alone.".into());
-        }
+    lines.push(format!("result    {}: {}", explanation.verdict, meaning(client, explanation)));
+    lines.extend(details(explanation).into_iter().map(|(what, text)| format!("{what:<8}  {text}")));
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    let of = explanation.backends.len();
+    for endpoint in endpoints.iter().flatten() {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        rows.push(vec![
+            endpoint.address.to_string(),
+            share(explanation, endpoint.address),
+            endpoint.standing.clone(),
+            or_dash(&endpoint.pod),
+            or_dash(&endpoint.node),
+        ]);
+    }
+    if endpoints.is_none() && of > 0 {
+        rows.extend(explanation.backends.iter().map(|it| vec![it.to_string(), share(explanation, *it)]));
+    }
+    if !rows.is_empty() {
+        let heads = ["ENDPOINT", "SHARE", "WHY", "POD", "NODE"];
+        let columns = if endpoints.is_some() { heads.len() } else { 2 };
+        lines.push(String::new());
+        lines.push(columns_of(heads.iter().take(columns), rows.into_iter()));
+    }
+    if !answer.agent {
+        lines.push("\nThe agent is not running: this is the tables' answer alone.".into());
     }
     lines.join("\n")
 }
 
-fn share(listed: bool, of: usize) -> String {
-    if listed { format!("1/{of}") } else { "0".into() }
+fn share(explanation: &Explanation, address: SocketAddr) -> String {
+    match explanation.kept {
+        Some(kept) if kept == address => "kept".into(),
+        None if explanation.backends.contains(&address) => format!("1/{}", explanation.backends.len()),
+        _ => "0".into(),
+    }
+}
+
+/// What else there is to be said, each with its head.
+fn details(explanation: &Explanation) -> Vec<(&'static str, String)> {
+    let mut details = Vec::new();
+    if !explanation.source_ranges.is_empty() {
+        let address = explanation.client_address.map_or("not known".into(), |address| address.to_string());
+        details.push(("from", address));
+        details.push(("ranges", explanation.source_ranges.join(", ")));
+    }
+    if let Some(seconds) = explanation.affinity_seconds.filter(|_| chooses(explanation)) {
+        let text = match (explanation.kept, explanation.kept_seconds) {
+            (Some(kept), Some(left)) => {
+                format!("{kept}, for {left} s more; each new connection makes it {seconds} s again")
+            }
+            _ => format!(
+                "a client keeps its backend for {seconds} s after its last connection; this one has none"
+            ),
+        };
+        details.push(("affinity", text));
+    }
+    details
 }
 
 /// A reason, as a sentence.
-fn meaning(explanation: &Explanation) -> String {
+fn meaning(client: &Client, explanation: &Explanation) -> String {
+    let count = explanation.backends.len();
+    let owner = explanation.owner.as_deref();
     match explanation.reason {
-        "balanced" => match explanation.backends.len() {
-            1 => "there is one backend".into(),
-            count => format!("one of {count} backends, each as likely"),
-        },
-        "not-a-service" => "no frontend has this address, port and protocol".into(),
+        "balanced" if count == 1 => "there is one backend".into(),
+        "balanced" => format!("one of {count} backends, each as likely"),
+        "affinity" => "the backend that this client has had lately (sessionAffinity ClientIP)".into(),
+        "not-a-service" => not_a_service(explanation),
         "no-endpoints" => "the service has no ready endpoint anywhere (ECONNREFUSED)".into(),
         "no-local-endpoint" => {
             "the traffic policy is Local, and no endpoint on this node is ready (EHOSTUNREACH)".into()
         }
+        "unknown-port" => {
+            let ports = explanation.ports.join(", ");
+            let whose = owner.map_or("a service".into(), |owner| format!("service {owner}"));
+            let has = if ports.is_empty() { String::new() } else { format!(", which has {ports}") };
+            format!("this is the cluster IP of {whose}{has}; it has no such port (ECONNREFUSED)")
+        }
+        "unused-address" => {
+            let cidr = explanation.service_cidr.as_deref().unwrap_or("a ServiceCIDR");
+            format!("the address is in the service CIDR {cidr}, and no service has it (EHOSTUNREACH)")
+        }
+        "foreign-service" => {
+            let whose = owner.map_or("a service".into(), |owner| format!("service {owner}"));
+            format!("this is the cluster IP of {whose}, which another proxy serves (label service-proxy-name)")
+        }
+        "remote-node-port" => {
+            let node = explanation.node.as_ref().map_or("another node".into(), |node| format!("node {node}"));
+            format!(
+                "a node port of {node}, and the external traffic policy is Local: that node chooses among its own \
+                 endpoints"
+            )
+        }
+        "source-range" => {
+            let who = explanation.client_address.map_or("the client".into(), |ip| format!("the client's address {ip}"));
+            format!("{who} is in none of the service's loadBalancerSourceRanges (EACCES)")
+        }
+        "unknown-client" => {
+            "only clients of some addresses may use it (loadBalancerSourceRanges), and this client's is not known: \
+             whoever has the address decides"
+                .into()
+        }
+        "excluded" => {
+            let cgroup = client.excluded_cgroup.as_ref();
+            let cgroup = cgroup.map_or("its cgroup".into(), |path| path.display().to_string());
+            format!("{cgroup} is left alone with all below it (excludeCgroup)")
+        }
         "paused" => "`balancing pause` is in force".into(),
+        "broken-table" => {
+            "the tables contradict themselves, which the next audit repairs; see `balancing status`".into()
+        }
         reason => reason.to_owned(),
     }
+}
+
+/// No frontend, and nothing else of ours.
+fn not_a_service(explanation: &Explanation) -> String {
+    let is = |what: &str| explanation.address.contains(&what);
+    let port = explanation.destination.port();
+    if is("vip") {
+        return format!(
+            "port {port} of an external IP or load balancer VIP is no service's, and may be a real machine's"
+        );
+    }
+    if is("this-node") || is("other-node") {
+        let whose = match (&explanation.node, is("this-node")) {
+            (Some(node), _) => format!("node {node}"),
+            (None, true) => "this node".into(),
+            (None, false) => "another node".into(),
+        };
+        return format!("this is an address of {whose}, and {port}/{} is no node port", explanation.protocol);
+    }
+    if is("loopback") {
+        return format!(
+            "{port}/{} is no node port, or the client is not in the host's network namespace, the only one in which node \
+             ports are on loopback",
+            explanation.protocol
+        );
+    }
+    "no frontend has this address, port and protocol".into()
 }

@@ -185,6 +185,7 @@ impl Decision {
         let known = |bit| event.known & bit != 0;
         let (pod, node) = names.backend;
         let terminating = event.backend_flags & u32::from(backend_flag::TERMINATING) != 0;
+        let kept = event.reason == Reason::Affinity as u8;
         Self {
             schema: SCHEMA,
             time: names.clock.at(event.time),
@@ -219,7 +220,10 @@ impl Decision {
                 port: Name::text(&name.port).into(),
             }),
             mode: (event.mode != 0).then(|| mode::name(event.mode).into()),
-            flags: if terminating { vec!["terminating".into()] } else { Vec::new() },
+            flags: [(kept, "affinity"), (terminating, "terminating")]
+                .into_iter()
+                .filter_map(|(is, flag)| is.then(|| flag.into()))
+                .collect(),
         }
     }
 }
@@ -289,6 +293,26 @@ mod tests {
         assert_eq!(serde_json::to_string(&Line::Decision(Box::new(line.clone()))).unwrap(), expected);
         let back: Line = serde_json::from_str(expected).unwrap();
         assert_eq!(back, Line::Decision(Box::new(line)));
+    }
+
+    #[test]
+    fn flags_tell_how_a_backend_was_chosen() {
+        let names = Names {
+            node: "n1",
+            clock: Clock { monotonic: 0, world: Timestamp::UNIX_EPOCH },
+            service: None,
+            cgroup: None,
+            backend: (None, None),
+        };
+        let flags = |reason: Reason, backend_flags: u16| {
+            let event =
+                Event { reason: reason as u8, backend_flags: u32::from(backend_flags), ..Event::default() };
+            Decision::new(&event, &names).flags
+        };
+        assert_eq!(flags(Reason::Balanced, 0), Vec::<String>::new());
+        assert_eq!(flags(Reason::Affinity, 0), ["affinity"]);
+        assert_eq!(flags(Reason::Affinity, backend_flag::TERMINATING), ["affinity", "terminating"]);
+        assert_eq!(flags(Reason::AffinityFull, backend_flag::TERMINATING), ["terminating"]);
     }
 
     #[test]

@@ -4,17 +4,19 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    ops::ControlFlow,
     time::{Duration, Instant},
 };
 
 use abi::{Address, Client};
-use host::{Addresses, CgroupRoot, NetworkNamespace};
+use host::{Addresses, CgroupRoot};
 use model::{Family, NodePortAddresses};
 use tokio::sync::mpsc;
 
 use super::Agent;
-use crate::Error;
+use crate::{
+    Error,
+    client::{Found, find},
+};
 
 /// What can fail.
 const FINDING: &str = "finding the addresses of network namespaces (R22)";
@@ -25,9 +27,6 @@ const EXCLUDING: &str = "leaving cgroups alone (excludeCgroup)";
 /// How often namespaces are looked through while some VIP is for some clients only; at once when a program meets one
 /// that is not known.
 const FIND: Duration = Duration::from_secs(2);
-
-/// Addresses of each network namespace, by its cookie.
-pub(super) type Found = BTreeMap<u64, Addresses>;
 
 /// Looking through namespaces.
 pub(super) struct Finding {
@@ -41,26 +40,6 @@ impl Finding {
     pub(super) fn new() -> (Self, mpsc::Receiver<Result<Found, host::Error>>) {
         let (results, found) = mpsc::channel(1);
         (Self { results, running: false, due: Instant::now() }, found)
-    }
-}
-
-/// Addresses and cookie of every network namespace that can be found.
-fn find() -> Result<Found, host::Error> {
-    let mut found = Found::new();
-    let mut failed = None;
-    host::namespace::visit(|namespace| {
-        let inside = namespace.run(|| Ok((NetworkNamespace::own()?.cookie, Addresses::own()?)));
-        match inside.and_then(|it: Result<_, host::Error>| it) {
-            Ok((Some(cookie), addresses)) => drop(found.insert(cookie, addresses)),
-            Ok((None, _)) => {}
-            // One that can't be looked at hides no other.
-            Err(error) => drop(failed.get_or_insert(error)),
-        }
-        ControlFlow::Continue(())
-    })?;
-    match failed {
-        Some(error) if found.is_empty() => Err(error),
-        _ => Ok(found),
     }
 }
 

@@ -27,7 +27,16 @@ impl Agent {
         }
         if self.synced && self.deletes == Deletes::Held {
             problems.push("nothing is deleted until every file has been read well once".into());
+        }
+        if self.synced {
             problems.extend(answer::held(&self.reconciler));
+        }
+        if self.can_not_exclude {
+            problems.push(
+                "excludeCgroup has no effect, its clients are balanced like all others: this kernel lacks \
+                 bpf_get_current_ancestor_cgroup_id"
+                    .into(),
+            );
         }
         let off = hooks.iter().filter(|hook| hook.program.is_none()).count();
         if self.synced && off > 0 {
