@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use host::{Capabilities, Capability, CgroupRoot, NetworkNamespace, bpffs, bpffs::Mounted, limit};
+use host::{Addresses, Capabilities, Capability, CgroupRoot, NetworkNamespace, bpffs, bpffs::Mounted, limit};
 use jiff::Timestamp;
 use kernel::{Events, LiveTables, Loaded, Maps, Sizes, Stranger};
 use model::View;
@@ -34,7 +34,6 @@ use tokio::{
 use crate::{
     Config, Error, GracePeriod, Reconciler,
     answer::{self, ClusterIps, Question, Still},
-    client,
     config::{Effective, EventLevel},
     event_log::EventLog,
     lock::Lock,
@@ -117,7 +116,7 @@ struct Inputs {
     updates: mpsc::Receiver<Update>,
     questions: mpsc::Receiver<Question>,
     graces: mpsc::Receiver<()>,
-    clients: mpsc::Receiver<Result<client::Found, host::Error>>,
+    clients: mpsc::Receiver<clients::Seen>,
     sockets: mpsc::Receiver<sockets::Done>,
     events: Events,
 }
@@ -267,7 +266,7 @@ impl Agent {
             started: Instant::now(),
             _lock: lock,
         };
-        agent.look_at_own_addresses();
+        agent.set_own_addresses(Addresses::own());
         agent.look_at_excluded();
         let graces = passed;
         Ok((agent, Inputs { updates, questions, graces, clients: found, sockets: searches, events }))

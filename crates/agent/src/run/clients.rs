@@ -26,20 +26,31 @@ const EXCLUDING: &str = "leaving cgroups alone (excludeCgroup)";
 
 /// How often namespaces are looked through while some VIP is for some clients only; at once when a program meets one
 /// that is not known.
-const FIND: Duration = Duration::from_secs(2);
+const FIND_EVERY: Duration = Duration::from_secs(2);
+/// How often this node's own addresses are looked at.
+const OWN_EVERY: Duration = Duration::from_secs(5);
 
-/// Looking through namespaces.
+/// What a look at addresses has seen.
+pub(super) struct Seen {
+    own: Result<Addresses, host::Error>,
+    /// `None`: not looked at.
+    namespaces: Option<Result<Found, host::Error>>,
+}
+
+/// Looking at addresses: on another thread, since namespaces may be many, and routing tables long.
 pub(super) struct Finding {
-    results: mpsc::Sender<Result<Found, host::Error>>,
+    results: mpsc::Sender<Seen>,
     running: bool,
     due: Instant,
+    /// The last look was at namespaces too.
+    all: bool,
 }
 
 impl Finding {
     /// And where results come out.
-    pub(super) fn new() -> (Self, mpsc::Receiver<Result<Found, host::Error>>) {
-        let (results, found) = mpsc::channel(1);
-        (Self { results, running: false, due: Instant::now() }, found)
+    pub(super) fn new() -> (Self, mpsc::Receiver<Seen>) {
+        let (results, seen) = mpsc::channel(1);
+        (Self { results, running: false, due: Instant::now() + OWN_EVERY, all: false }, seen)
     }
 }
 
@@ -57,15 +68,17 @@ fn client(netns: u64, addresses: &Addresses, pods: &BTreeSet<IpAddr>) -> Client 
 }
 
 impl Agent {
-    /// Looks through namespaces if that is due and of use.
+    /// Looks at addresses if that is due; at those of namespaces only while some VIP is for some clients only.
     pub(super) fn look_for_clients(&mut self) {
-        if self.finding.running || !self.reconciler.table().has_sources() || Instant::now() < self.finding.due
-        {
+        let all = self.reconciler.table().has_sources();
+        let is_due = Instant::now() >= self.finding.due || all && !self.finding.all;
+        if self.finding.running || !is_due {
             return;
         }
-        self.finding.running = true;
+        (self.finding.running, self.finding.all) = (true, all);
         let results = self.finding.results.clone();
-        tokio::task::spawn_blocking(move || drop(results.blocking_send(find())));
+        let look = move || Seen { own: Addresses::own(), namespaces: all.then(find) };
+        tokio::task::spawn_blocking(move || drop(results.blocking_send(look())));
     }
 
     /// A program has met a client that is not known.
@@ -74,10 +87,17 @@ impl Agent {
         self.look_for_clients();
     }
 
-    pub(super) fn clients_found(&mut self, found: Result<Found, host::Error>) {
+    pub(super) fn clients_found(&mut self, seen: Seen) {
         self.finding.running = false;
-        self.finding.due = Instant::now() + FIND;
-        match found.map_err(Error::from).and_then(|found| self.set_clients(found)) {
+        self.finding.due = Instant::now() + if self.finding.all { FIND_EVERY } else { OWN_EVERY };
+        if self.set_own_addresses(seen.own) {
+            self.round();
+        }
+        let Some(namespaces) = seen.namespaces else {
+            self.failures.remove(FINDING);
+            return;
+        };
+        match namespaces.map_err(Error::from).and_then(|found| self.set_clients(found)) {
             Ok(0) => drop(self.failures.remove(FINDING)),
             Ok(left_out) => {
                 let text = format!("{left_out} network namespaces have no room in the map clients");
@@ -132,8 +152,8 @@ impl Agent {
     }
 
     /// Follows the addresses of this node's interfaces; have they changed?
-    pub(super) fn look_at_own_addresses(&mut self) -> bool {
-        let own = match Addresses::own() {
+    pub(super) fn set_own_addresses(&mut self, own: Result<Addresses, host::Error>) -> bool {
+        let own = match own {
             Ok(own) => own,
             Err(error) => {
                 self.failed(OWN, &error);

@@ -18,9 +18,6 @@ impl Agent {
             Err(error) => return self.failed(LOOKING, &error),
         }
         self.look_at_excluded();
-        if self.look_at_own_addresses() {
-            self.round();
-        }
         self.look_for_clients();
         // Also what an agent that was killed had no time to tell.
         self.report_lost();
