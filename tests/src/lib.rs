@@ -7,6 +7,8 @@
 //! random     numbers that a seed repeats
 //! socket     sockets of all kinds, used as applications use them
 //! control    from objects to tables, as the agent does it
+//! process    the built program, run as operators run it
+//! soak       everything at once for a long time, and whether anything is left of it
 //! ```
 
 pub mod control;
@@ -14,5 +16,6 @@ pub mod machine;
 pub mod process;
 pub mod random;
 pub mod scenario;
+pub mod soak;
 pub mod socket;
 pub mod world;

@@ -9,6 +9,7 @@ mod lint;
 mod mutants;
 mod run;
 mod setup;
+mod soak;
 mod test;
 
 use std::process::ExitCode;
@@ -39,6 +40,8 @@ enum Verb {
     Test(test::Arguments),
     /// Fuzz one target, or each in turn (needs a nightly toolchain)
     Fuzz(fuzz::Arguments),
+    /// Everything at once for an hour, then: has anything failed, is anything left, has anything grown? (as root)
+    Soak(soak::Arguments),
     /// Change the pure crates' code place by place: does a test notice? (half an hour)
     Mutants(mutants::Arguments),
 }
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
         Verb::CheckLayers => check_layers::run(),
         Verb::Test(arguments) => test::run(&arguments),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
+        Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Mutants(arguments) => mutants::run(&arguments),
     };
     match outcome {

@@ -212,7 +212,7 @@ fn check(
 }
 
 /// A thread inside of the host's cgroup and namespace.
-pub(super) fn inside(host: &Host, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+pub(crate) fn inside(host: &Host, work: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
     let (cgroup, namespace) = (host.cgroup().clone(), host.namespace().clone());
     thread::Builder::new().name("client".into()).spawn(move || {
         let entered = cgroup.enter_thread().and_then(|()| namespace.enter_thread());
