@@ -5,9 +5,9 @@
 pub struct Random(u64);
 
 impl Random {
-    /// From a seed.
+    /// From a seed. Numbers of one seed are not those of the next one, a place later.
     pub fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        Self(Self(seed).bits())
     }
 
     /// A seed that is another each time.
@@ -33,5 +33,10 @@ impl Random {
     /// True once in so many times.
     pub fn one_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
+    }
+
+    /// One of `choices`, of which there is at least one.
+    pub fn one_of<T: Copy>(&mut self, choices: &[T]) -> T {
+        choices[self.below(choices.len() as u64) as usize]
     }
 }

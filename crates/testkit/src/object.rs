@@ -24,6 +24,7 @@ pub fn documents(objects: &[&dyn Display]) -> String {
 struct Metadata {
     namespace: Option<String>,
     name: String,
+    created: Option<String>,
     labels: Vec<(String, String)>,
     annotations: Vec<(String, String)>,
 }
@@ -35,13 +36,17 @@ impl Metadata {
     }
 
     fn cluster(name: &str) -> Self {
-        Self { namespace: None, name: name.to_owned(), labels: Vec::new(), annotations: Vec::new() }
+        let (labels, annotations) = (Vec::new(), Vec::new());
+        Self { namespace: None, name: name.to_owned(), created: None, labels, annotations }
     }
 
     fn write(&self, text: &mut String, api_version: &str, kind: &str) -> fmt::Result {
         writeln!(text, "apiVersion: {api_version}\nkind: {kind}\nmetadata:\n  name: {}", self.name)?;
         if let Some(namespace) = &self.namespace {
             writeln!(text, "  namespace: {namespace}")?;
+        }
+        if let Some(created) = &self.created {
+            writeln!(text, "  creationTimestamp: {created:?}")?;
         }
         pairs(text, "  ", "labels", &self.labels)?;
         pairs(text, "  ", "annotations", &self.annotations)
@@ -91,6 +96,12 @@ macro_rules! object {
                 self
             }
 
+            /// Sets its `creationTimestamp`: `2026-01-01T00:00:00Z`.
+            pub fn created(mut self, time: &str) -> Self {
+                self.metadata.created = Some(time.to_owned());
+                self
+            }
+
             /// Adds an annotation.
             pub fn annotation(mut self, name: &str, value: &str) -> Self {
                 self.metadata.annotations.push(pair(name, value));
@@ -118,7 +129,8 @@ pub struct Service {
     fields: Vec<(String, String)>,
     cluster_ips: Vec<String>,
     external_ips: Vec<String>,
-    load_balancer_ips: Vec<String>,
+    /// With the mode, where it is said.
+    load_balancer_ips: Vec<(String, Option<&'static str>)>,
     source_ranges: Vec<String>,
     selector: Vec<(String, String)>,
     ports: Vec<String>,
@@ -157,7 +169,13 @@ impl Service {
 
     /// Adds an address to the status, as a cloud's controller does.
     pub fn load_balancer_ip(mut self, ip: impl Display) -> Self {
-        self.load_balancer_ips.push(ip.to_string());
+        self.load_balancer_ips.push((ip.to_string(), None));
+        self
+    }
+
+    /// The same for an address whose traffic the cloud's proxy delivers.
+    pub fn proxied_ip(mut self, ip: impl Display) -> Self {
+        self.load_balancer_ips.push((ip.to_string(), Some("Proxy")));
         self
     }
 
@@ -223,7 +241,10 @@ impl Service {
         }
         if !self.load_balancer_ips.is_empty() {
             writeln!(text, "status:\n  loadBalancer:\n    ingress:")?;
-            self.load_balancer_ips.iter().try_for_each(|ip| writeln!(text, "    - ip: {ip:?}"))?;
+            for (ip, mode) in &self.load_balancer_ips {
+                writeln!(text, "    - ip: {ip:?}")?;
+                mode.map_or(Ok(()), |mode| writeln!(text, "      ipMode: {mode}"))?;
+            }
         }
         Ok(())
     }
