@@ -268,6 +268,12 @@ impl Desired {
         self.claims.keys().filter_map(|key| Some((key, self.frontend(key)?)))
     }
 
+    /// The frontends that a service port claims.
+    pub(crate) fn frontends_of(&self, port: &ServicePortName) -> impl Iterator<Item = &Key> {
+        let frontends = self.services.get(&port.service).into_iter().flat_map(|it| &it.tables.frontends);
+        frontends.filter(move |(_, spec)| spec.port == *port).map(|(key, _)| key)
+    }
+
     /// All service ports, by name.
     pub fn ports(&self) -> impl Iterator<Item = &PortTable> {
         self.services.values().flat_map(|entry| entry.tables.ports.values())

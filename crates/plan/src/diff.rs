@@ -1,6 +1,6 @@
 //! From desired state and table to a plan.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
 use abi::{Backend, Key, Name, Record, client::SourceKey, frontend::record_flag};
 use model::{Family, ServicePortName};
@@ -85,6 +85,7 @@ impl Differ<'_> {
 
     /// A service port: its name and its backends.
     fn port(&mut self, port: &ServicePortName) {
+        self.part_twins(port);
         let kept = self.desired.port(port).and_then(|want| self.keep(want));
         for id in self.table.ids(port) {
             if Some(id) != kept {
@@ -93,6 +94,23 @@ impl Differ<'_> {
         }
         if let Some((want, id)) = self.desired.port(port).zip(kept) {
             self.sources(id, want);
+        }
+    }
+
+    /// A damaged image may have another service port's id, or none's, under the same name: the one that the frontends
+    /// use is right, and what sockets are on (R8) is of it.
+    fn part_twins(&mut self, port: &ServicePortName) {
+        let mut twins = self.table.ids(port);
+        twins.retain(|id| !self.table.is_dead_service(*id));
+        if twins.len() < 2 {
+            return;
+        }
+        let used = self.desired.frontends_of(port).filter_map(|key| self.table.record(key));
+        let used: Vec<u32> = used.map(|record| record.service).collect();
+        let uses = |id: u32| used.iter().filter(|it| **it == id).count();
+        twins.sort_by_key(|id| (Reverse(uses(*id)), *id));
+        for id in twins.into_iter().skip(1) {
+            self.table.bury_service(id);
         }
     }
 

@@ -1,11 +1,14 @@
 //! Tests of the whole crate, against maps in memory that take one write at a time.
 
 mod compile;
+mod compile_outside;
 mod damage;
 mod desired;
 mod diff;
 mod history;
 mod maps;
+mod nodes;
+mod recall;
 mod room;
 mod sequences;
 mod world;

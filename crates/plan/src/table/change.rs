@@ -42,7 +42,8 @@ impl Table {
         self.ids.get(port).into_iter().flatten().copied().collect()
     }
 
-    /// The id of a service port. One with another uid is another service; an empty uid says nothing.
+    /// The id of a service port. One with another uid is another service; an empty uid says nothing. Of several the one
+    /// that is not buried.
     pub(crate) fn find_service(&self, port: &ServicePortName, uid: &str) -> Option<u32> {
         let known = |id: u32| self.services.get(&id).map_or("", |it| Name::text(&it.name.uid));
         self.ids

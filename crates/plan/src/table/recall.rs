@@ -50,7 +50,9 @@ impl Table {
             // A damaged list is nothing to hold on to.
             let Some(mut list) = list else { continue };
             list.sort_unstable();
-            tables.addresses.extend(address(key, record.mode));
+            if let Some((ip, uses)) = address(key, record.mode) {
+                *tables.addresses.entry(ip).or_default() |= uses;
+            }
             let (flags, affinity) = (record.flags, record.affinity);
             let spec = FrontendSpec { mode: record.mode, port: (*port).clone(), list, flags, affinity };
             tables.frontends.insert(*key, spec);

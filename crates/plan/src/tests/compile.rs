@@ -14,11 +14,11 @@ use proptest::prelude::*;
 
 use crate::{ServiceTables, compile};
 
-fn name() -> ObjectName {
+pub(super) fn name() -> ObjectName {
     ObjectName::new("default", "web")
 }
 
-fn web() -> Service {
+pub(super) fn web() -> Service {
     let port = |name: &str, protocol, port| ServicePort {
         name: name.into(),
         protocol,
@@ -47,11 +47,15 @@ fn web() -> Service {
     }
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn endpoint(address: &str, node: &str, (ready, serving, terminating): (bool, bool, bool)) -> Endpoint {
+pub(super) fn endpoint(
+    address: &str,
+    node: &str,
+    (ready, serving, terminating): (bool, bool, bool),
+) -> Endpoint {
     Endpoint {
         address: ip(address),
         ready,
@@ -65,11 +69,11 @@ fn endpoint(address: &str, node: &str, (ready, serving, terminating): (bool, boo
     }
 }
 
-const READY: (bool, bool, bool) = (true, true, false);
+pub(super) const READY: (bool, bool, bool) = (true, true, false);
 const UNREADY: (bool, bool, bool) = (false, false, false);
-const DRAINING: (bool, bool, bool) = (false, true, true);
+pub(super) const DRAINING: (bool, bool, bool) = (false, true, true);
 
-fn slice(n: &str, endpoints: impl IntoIterator<Item = Endpoint>) -> EndpointSlice {
+pub(super) fn slice(n: &str, endpoints: impl IntoIterator<Item = Endpoint>) -> EndpointSlice {
     let port = |name: &str, protocol, port| SlicePort { name: name.into(), protocol, port: Some(port) };
     EndpointSlice {
         name: ObjectName::new("default", n),
@@ -81,7 +85,7 @@ fn slice(n: &str, endpoints: impl IntoIterator<Item = Endpoint>) -> EndpointSlic
     }
 }
 
-fn compiled(service: Service, slices: impl IntoIterator<Item = EndpointSlice>) -> ServiceTables {
+pub(super) fn compiled(service: Service, slices: impl IntoIterator<Item = EndpointSlice>) -> ServiceTables {
     let mut cluster = Cluster::new(View { node: "here".into(), ..View::default() });
     cluster.apply(Change::Upsert(Object::Service(service)));
     for slice in slices {

@@ -212,3 +212,59 @@ fn differences_name_object_and_field() {
         told(&|image| image.names[0].1.port_be = 0).starts_with("name 0: is default/s0:p80/TCP IPv4, port 0")
     );
 }
+
+/// Two services; their tables from what is left of the maps after this change; the maps, and as they were before.
+fn renamed(uid: &str, change: impl Fn(&mut Image)) -> (Desired, Table, Maps, Maps) {
+    use super::world::{PortSketch, Sketch};
+    let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
+    edit(&mut desired, &(0, Some(Sketch::new(uid, [PortSketch::v4(80, 0, [1])]))));
+    edit(&mut desired, &(1, Some(Sketch::new(uid, [PortSketch::v4(80, 1, [2, 3])]))));
+    maps.apply(&diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed), |_| {});
+    let before = maps.clone();
+    let mut image = maps.image();
+    change(&mut image);
+    let (table, found) = Table::restore(&image, ROOMY);
+    assert_eq!(found.len(), 1, "{found:?}");
+    (desired, table, Maps::of(&image), before)
+}
+
+/// Sockets stay on a backend of their service port's id: it must be the one that its frontends use.
+#[test]
+fn r8_another_services_name_over_a_name_leaves_that_service_its_id() {
+    use super::world::vip;
+    for (uid, first) in [("", Deletes::Held), ("uid", Deletes::Held), ("", Deletes::Allowed)] {
+        for wrong in 0..2usize {
+            let (desired, mut table, mut maps, before) =
+                renamed(uid, |image| image.names[wrong].1 = image.names[1 - wrong].1);
+            maps.apply(&diff(&desired, &Touched::default(), &mut table, first), |_| {});
+            settle(&desired, &mut table, &mut maps);
+            let right = vip(model::Family::V4, 1 - wrong as u8, 80);
+            let of = |maps: &Maps| {
+                let record = maps.records[&maps.frontends[&right]];
+                let live =
+                    maps.backends.iter().filter(|(_, it)| it.service == record.service && it.flags != 0);
+                (record.service, live.map(|(index, it)| (*index, *it)).collect::<Vec<_>>())
+            };
+            assert_eq!(of(&maps), of(&before), "{uid:?}, name {wrong} damaged");
+        }
+    }
+}
+
+#[test]
+fn r8_a_second_name_of_a_service_port_takes_nothing_from_the_first() {
+    // Its id is the least, its place in the map the first.
+    let (desired, mut table, mut maps, before) = renamed("uid", |image| {
+        let backend = |it: &mut (u32, abi::Backend)| it.1.service += 5;
+        image.backends.iter_mut().for_each(backend);
+        image.records.iter_mut().for_each(|it| it.1.service += 5);
+        image.names.iter_mut().for_each(|it| it.0 += 5);
+        let twin = image.names[1].1;
+        image.names.insert(0, (0, twin));
+    });
+    let plan = diff(&desired, &Touched::default(), &mut table, Deletes::Allowed);
+    assert_eq!(plan.phases, [crate::Phase::DeleteNames(vec![0])]);
+    maps.apply(&plan, |_| {});
+    assert_eq!(maps.names.keys().copied().collect::<Vec<_>>(), [5, 6]);
+    assert_eq!(maps.frontends, before.frontends);
+    settle(&desired, &mut table, &mut maps);
+}

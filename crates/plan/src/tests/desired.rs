@@ -1,6 +1,8 @@
-//! R2: who keeps a contested frontend.
+//! R2, R12, R14: who keeps a contested frontend, and what addresses are.
 
-use abi::space::address_use;
+use std::{collections::BTreeMap, net::IpAddr};
+
+use abi::{frontend::mode, space::address_use};
 use model::Family;
 
 use super::world::{PortSketch, Sketch, edit, service, vip};
@@ -77,4 +79,112 @@ fn r14_addresses_of_nodes_are_kept_only_while_there_is_a_node_port() {
     assert!(!edit(&mut desired, &(0, None)).addresses.contains(&node));
     assert!(edit(&mut desired, &(1, None)).addresses.contains(&node));
     assert_eq!((desired.uses(node), desired.addresses().count()), (0, 0));
+}
+
+/// A service whose frontends are of one kind, all on the same address and port.
+fn set_as(desired: &mut Desired, n: u8, mode: u8, created: Option<i64>) -> Touched {
+    let mut tables = claiming(created).unwrap().tables(&service(n));
+    tables.frontends.values_mut().for_each(|spec| spec.mode = mode);
+    let uses = if mode == mode::CLUSTER_IP { address_use::CLUSTER_IP } else { address_use::VIP };
+    tables.addresses.values_mut().for_each(|it| *it = uses);
+    desired.set(&service(n), tables, created)
+}
+
+#[test]
+fn r2_a_cluster_ip_is_never_taken_by_an_older_services_vip_or_external_ip() {
+    for outside in [mode::EXTERNAL_IP, mode::LOAD_BALANCER] {
+        for (old, young) in [(Some(1), Some(2)), (Some(1), None)] {
+            let mut desired = Desired::new();
+            set_as(&mut desired, 1, outside, old);
+            assert_eq!(holder(&desired).as_deref(), Some("s1"));
+            let touched = set_as(&mut desired, 2, mode::CLUSTER_IP, young);
+            assert!(touched.keys.contains(&vip(Family::V4, 1, 80)));
+            assert_eq!(holder(&desired).as_deref(), Some("s2"));
+            let conflict = desired.conflicts().next().unwrap();
+            assert_eq!((conflict.holder, conflict.waiting), (service(2), vec![service(1)]));
+            // Its other ports are refused (R12).
+            let both = address_use::CLUSTER_IP | address_use::VIP;
+            assert_eq!(desired.uses(IpAddr::from([10, 96, 0, 1])), both);
+            edit(&mut desired, &(2, None));
+            assert_eq!(holder(&desired).as_deref(), Some("s1"));
+            assert_eq!(desired.uses(IpAddr::from([10, 96, 0, 1])), address_use::VIP);
+        }
+    }
+}
+
+#[test]
+fn r2_of_vips_and_external_ips_the_oldest_services_counts() {
+    let mut desired = Desired::new();
+    set_as(&mut desired, 1, mode::LOAD_BALANCER, Some(2));
+    set_as(&mut desired, 2, mode::EXTERNAL_IP, Some(1));
+    assert_eq!(holder(&desired).as_deref(), Some("s2"));
+    // What was an external IP becomes a cluster IP: it changes hands at once.
+    set_as(&mut desired, 3, mode::EXTERNAL_IP, Some(3));
+    assert_eq!(holder(&desired).as_deref(), Some("s2"));
+    set_as(&mut desired, 3, mode::CLUSTER_IP, Some(3));
+    assert_eq!(holder(&desired).as_deref(), Some("s3"));
+}
+
+#[test]
+fn r12_what_several_services_say_of_an_address_counts_until_the_last_is_gone() {
+    let ip = IpAddr::from([10, 96, 0, 1]);
+    let mut desired = Desired::new();
+    set_as(&mut desired, 1, mode::EXTERNAL_IP, Some(1));
+    set_as(&mut desired, 2, mode::EXTERNAL_IP, Some(1));
+    let touched = edit(&mut desired, &(1, None));
+    assert!(touched.addresses.contains(&ip));
+    assert_eq!(desired.uses(ip), address_use::VIP);
+    edit(&mut desired, &(2, None));
+    assert_eq!(desired.uses(ip), 0);
+    assert_eq!(desired.addresses().count(), 0);
+}
+
+fn with_node_port(n: u8) -> Option<Sketch> {
+    Some(Sketch::new("", [PortSketch { vips: [n, 4].into(), ..PortSketch::v4(80, n, [1]) }]))
+}
+
+#[test]
+fn r14_addresses_of_nodes_are_something_only_while_there_is_a_node_port() {
+    let (own, other) = (IpAddr::from([172, 18, 0, 1]), IpAddr::from([172, 18, 0, 2]));
+    let mut desired = Desired::new();
+    let nodes: BTreeMap<_, _> = [(own, address_use::THIS_NODE), (other, address_use::OTHER_NODE)].into();
+    assert!(desired.set_nodes(nodes.clone()).is_empty());
+    edit(&mut desired, &(0, claiming(None)));
+    assert_eq!((desired.uses(own), desired.uses(other)), (0, 0));
+    assert_eq!(desired.space().last_node_port, 0);
+
+    let touched = edit(&mut desired, &(1, with_node_port(1)));
+    assert!(touched.addresses.is_superset(&[own, other].into()));
+    assert_eq!((desired.uses(own), desired.uses(other)), (address_use::THIS_NODE, address_use::OTHER_NODE));
+    assert_eq!((desired.space().first_node_port, desired.space().last_node_port), (30_080, 30_080));
+    // A second one changes nothing of it.
+    assert!(!edit(&mut desired, &(2, with_node_port(2))).addresses.contains(&own));
+
+    // What changes, appears or goes is touched, the rest is not.
+    let third = IpAddr::from([172, 18, 0, 3]);
+    let nodes: BTreeMap<_, _> = [(own, address_use::THIS_NODE), (third, address_use::OTHER_NODE)].into();
+    assert_eq!(desired.set_nodes(nodes.clone()).addresses, [other, third].into());
+    assert!(desired.set_nodes(nodes).is_empty());
+    assert_eq!((desired.uses(other), desired.uses(third)), (0, address_use::OTHER_NODE));
+
+    edit(&mut desired, &(2, None));
+    let touched = edit(&mut desired, &(1, None));
+    assert!(touched.addresses.is_superset(&[own, third].into()));
+    assert_eq!((desired.uses(own), desired.uses(third)), (0, 0));
+    assert!(!desired.addresses().any(|ip| ip == own));
+}
+
+#[test]
+fn r14_what_a_service_and_a_node_say_of_an_address_counts_both() {
+    let ip = IpAddr::from([10, 96, 0, 2]);
+    let mut desired = Desired::new();
+    edit(&mut desired, &(1, with_node_port(1)));
+    set_as(&mut desired, 2, mode::EXTERNAL_IP, None);
+    desired
+        .set_nodes([(ip, address_use::OTHER_NODE), ([10, 96, 0, 1].into(), address_use::THIS_NODE)].into());
+    assert_eq!(desired.uses(ip), address_use::OTHER_NODE);
+    let all = address_use::THIS_NODE | address_use::CLUSTER_IP | address_use::VIP;
+    assert_eq!(desired.uses([10, 96, 0, 1].into()), all);
+    edit(&mut desired, &(2, None));
+    assert_eq!(desired.uses([10, 96, 0, 1].into()), address_use::THIS_NODE | address_use::CLUSTER_IP);
 }

@@ -1,0 +1,84 @@
+//! R14: what the addresses of nodes are for.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use abi::space::address_use::{LOOPBACK, OTHER_NODE, THIS_NODE};
+use model::{Change, Cluster, Node, NodePortAddresses, Object, View};
+
+use super::compile::ip;
+use crate::node_addresses;
+
+fn node(name: &str, internal: &[&str], external: &[&str]) -> Node {
+    let ips = |texts: &[&str]| texts.iter().map(|text| ip(text)).collect();
+    Node {
+        name: name.into(),
+        labels: BTreeMap::new(),
+        internal_ips: ips(internal),
+        external_ips: ips(external),
+    }
+}
+
+fn addresses(nodes: &[Node], chosen: &[&str], interfaces: &[&str]) -> BTreeMap<IpAddr, u32> {
+    let mut cluster = Cluster::new(View { node: "here".into(), ..View::default() });
+    for node in nodes {
+        cluster.apply(Change::Upsert(Object::Node(node.clone())));
+    }
+    let chosen: Vec<NodePortAddresses> = chosen.iter().map(|text| text.parse().unwrap()).collect();
+    let interfaces: Vec<IpAddr> = interfaces.iter().map(|text| ip(text)).collect();
+    node_addresses(&cluster, &chosen, &interfaces)
+}
+
+fn all(expected: &[(&str, u32)]) -> BTreeMap<IpAddr, u32> {
+    expected.iter().map(|(text, uses)| (ip(text), *uses)).collect()
+}
+
+#[test]
+fn r14_this_nodes_chosen_addresses_and_all_of_the_others() {
+    let nodes = [
+        node("here", &["172.18.0.1", "2001:db8:1::1"], &["203.0.113.1"]),
+        node("there", &["172.18.0.2", "2001:db8:1::2"], &["203.0.113.2"]),
+        node("far", &["172.18.0.3"], &[]),
+    ];
+    let others = [
+        ("172.18.0.2", OTHER_NODE),
+        ("2001:db8:1::2", OTHER_NODE),
+        ("203.0.113.2", OTHER_NODE),
+        ("172.18.0.3", OTHER_NODE),
+    ];
+    let interfaces = ["127.0.0.1", "172.18.0.1", "10.0.0.1", "::1", "2001:db8:1::1"];
+    for (chosen, own) in [
+        (&["primary"][..], &[("172.18.0.1", THIS_NODE), ("2001:db8:1::1", THIS_NODE)][..]),
+        (&["10.0.0.0/8"], &[("10.0.0.1", THIS_NODE)]),
+        (&["localhost"], &[("127.0.0.1", LOOPBACK), ("::1", LOOPBACK)]),
+        (
+            &["10.0.0.0/8", "localhost"],
+            &[("10.0.0.1", THIS_NODE), ("127.0.0.1", LOOPBACK), ("::1", LOOPBACK)],
+        ),
+        (&["all"], &[("172.18.0.1", THIS_NODE), ("10.0.0.1", THIS_NODE), ("2001:db8:1::1", THIS_NODE)]),
+        (&[], &[]),
+    ] {
+        let expected = all(&[&others[..], own].concat());
+        assert_eq!(addresses(&nodes, chosen, &interfaces), expected, "{chosen:?}");
+    }
+}
+
+#[test]
+fn r14_what_this_node_has_is_its_own_whoever_claims_it() {
+    let nodes = [
+        node("here", &["172.18.0.1"], &["203.0.113.1"]),
+        node("there", &["172.18.0.1", "172.18.0.2", "10.0.0.1"], &["203.0.113.1"]),
+    ];
+    // By the node, and by an interface that serves no node ports.
+    let expected = all(&[("172.18.0.1", THIS_NODE), ("172.18.0.2", OTHER_NODE)]);
+    assert_eq!(addresses(&nodes, &["primary"], &["172.18.0.1", "10.0.0.1"]), expected);
+    let expected = all(&[("172.18.0.2", OTHER_NODE)]);
+    assert_eq!(addresses(&nodes, &["192.168.0.0/16"], &["172.18.0.1", "10.0.0.1"]), expected);
+}
+
+#[test]
+fn r14_a_host_that_is_no_node_has_its_first_addresses() {
+    let nodes = [node("there", &["172.18.0.2"], &[])];
+    let expected = all(&[("172.18.0.9", THIS_NODE), ("172.18.0.2", OTHER_NODE)]);
+    assert_eq!(addresses(&nodes, &["primary"], &["127.0.0.1", "172.18.0.9", "10.0.0.1"]), expected);
+    assert_eq!(addresses(&[], &["primary"], &[]), all(&[]));
+}
