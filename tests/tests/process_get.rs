@@ -113,6 +113,107 @@ fn nodes_are_what_the_agent_knows() {
     answer(&host, "get nodes").fails(1, &["the agent is not running"]);
 }
 
+const STICKY: &str = r#"
+apiVersion: v1
+kind: Service
+metadata: {name: sticky, namespace: shop}
+spec:
+  type: LoadBalancer
+  clusterIPs: [10.96.0.20, "fd00:96::14"]
+  ipFamilies: [IPv4, IPv6]
+  sessionAffinity: ClientIP
+  sessionAffinityConfig: {clientIP: {timeoutSeconds: 600}}
+  loadBalancerSourceRanges: [10.2.0.0/16, 10.1.9.0/24]
+  ports: [{name: http, port: 80, nodePort: 30080}]
+status: {loadBalancer: {ingress: [{ip: 198.51.100.20}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: sticky-1, namespace: shop, labels: {kubernetes.io/service-name: sticky}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.1.0.3], nodeName: n2, targetRef: {kind: Pod, name: sticky-3, namespace: shop}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: plain, namespace: shop}
+spec: {clusterIP: 10.96.0.21, ports: [{port: 80}]}
+"#;
+
+#[test]
+fn what_clients_keep_is_listed_and_node_ports_are_on_every_node() {
+    let host = Host::new("affinity").unwrap();
+    host.namespace().add_address("10.1.9.9".parse().unwrap()).unwrap();
+    host.write("sticky.yaml", STICKY).unwrap();
+    // A namespace that no process is in is found by nobody.
+    let mut command = std::process::Command::new("sleep");
+    host.namespace().contain(command.arg("1000")).unwrap();
+    let mut inside = command.spawn().unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    assert_eq!(answer(&host, "get affinity").err, "no affinities\n");
+    // Nobody listens there; to be sent there is enough.
+    let _ = host.run(|| std::net::TcpStream::connect("10.96.0.20:80"));
+    for with_agent in [true, false] {
+        if !with_agent {
+            agent.kill().unwrap();
+        }
+        let pod = if with_agent { "shop/sticky-3 n2" } else { "null null" };
+        let fields =
+            ["namespace", "service", "port", "protocol", "client", "host", "backend", "state", "pod", "node"];
+        let kept = format!("shop sticky http TCP 10.1.9.9 false 10.1.0.3:8080 in use {pod}");
+        assert_eq!(rows(&host, "get affinity", &fields), [kept.clone()]);
+        for line in [
+            "get affinity sticky",
+            "get affinities shop/sticky",
+            "get affinity -n shop --family 4 --protocol tcp --state in-use",
+        ] {
+            assert_eq!(rows(&host, line, &fields), [kept.clone()], "{line}");
+        }
+        for line in ["-n other", "--family 6", "--protocol udp", "--state stale"] {
+            assert_eq!(rows(&host, &format!("get affinity {line}"), &fields), Vec::<String>::new(), "{line}");
+        }
+        answer(&host, "get affinity plain").fails(1, &["no affinity plain"]);
+        let times = rows(&host, "get affinity", &["ageSeconds", "expiresInSeconds"]);
+        let times: Vec<u64> = times[0].split(' ').map(|it| it.parse().unwrap()).collect();
+        assert!(times[0] < 200 && (590..=600).contains(&(times[0] + times[1])), "{times:?}");
+        let [table, wide, yaml] = ["table", "wide", "yaml"]
+            .map(|form| answer(&host, &format!("get affinity -o {form}")).succeeds().to_owned());
+        for text in [&table, &wide] {
+            assert_eq!(text.lines().count(), 2, "{text}");
+            assert!(text.contains("10.1.9.9") && text.contains("10.1.0.3:8080"), "{text}");
+        }
+        assert!(table.lines().all(|line| line.len() <= 100), "{table}");
+        assert_eq!(wide.contains("shop/sticky-3"), with_agent, "{wide}");
+        assert_eq!(serde_saphyr::from_str::<Vec<Value>>(&yaml).unwrap()[0]["client"], json!("10.1.9.9"));
+
+        let services = rows(&host, "get services", &["frontend", "mode", "affinitySeconds", "sourceRanges"]);
+        assert_eq!(
+            services,
+            [
+                "10.96.0.21:80 ClusterIP null []",
+                "*:30080 NodePort 600 []",
+                "10.96.0.20:80 ClusterIP 600 []",
+                r#"198.51.100.20:80 LoadBalancer 600 ["10.1.9.0/24","10.2.0.0/16"]"#,
+                "[*]:30080 NodePort 600 []",
+                "[fd00:96::14]:80 ClusterIP 600 []",
+            ]
+        );
+        let wide = answer(&host, "get services -o wide").succeeds().to_owned();
+        assert!(wide.contains("600 s") && wide.contains("10.1.9.0/24,10.2.0.0/16"), "{wide}");
+
+        let maps = rows(&host, "get maps", &["name", "used"]);
+        for line in ["sources 2", "affinity 1", "excluded 0", "frontends4 4", "frontends6 2"] {
+            assert!(maps.iter().any(|it| it == line), "{line} is missing: {maps:?}");
+        }
+        for name in ["addresses4", "addresses6", "clients"] {
+            let used = maps.iter().find_map(|it| it.strip_prefix(name)).unwrap();
+            assert!(used.trim().parse::<u32>().is_ok(), "{name}: {maps:?}");
+        }
+    }
+    inside.kill().unwrap();
+    inside.wait().unwrap();
+}
+
 #[test]
 fn every_listing_has_every_form() {
     let host = Host::new("forms").unwrap();

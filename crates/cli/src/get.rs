@@ -1,5 +1,6 @@
 //! `balancing get`: what the kernel holds, joined with names.
 
+mod affinity;
 mod connections;
 mod endpoints;
 mod filter;
@@ -25,7 +26,7 @@ use filter::{Filter, Kept, Subject};
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  balancing get services -n default\n  balancing get services web shop/cart --family 4\n  \
-                  balancing get endpoints web --state not-selected -o wide\n  balancing get connections web --state stale\n  balancing get maps -o json\n\n\
+                  balancing get endpoints web --state not-selected -o wide\n  balancing get connections web --state stale\n  balancing get affinity -n shop\n  balancing get maps -o json\n\n\
                   Exit codes: 0 done (also if nothing fits), 1 failed, or a name that was asked for is not there, \
                   2 wrong usage."
 )]
@@ -53,6 +54,9 @@ enum What {
     /// Living sockets that were translated, each with its first destination
     #[value(alias = "connection", alias = "conn")]
     Connections,
+    /// Backends that clients keep (sessionAffinity), each for a client and a service port
+    #[value(alias = "affinities")]
+    Affinity,
     /// Nodes that the agent knows, and which of them is this one
     #[value(alias = "node")]
     Nodes,
@@ -67,6 +71,7 @@ impl Options {
             What::Services => self.show(|it| Ok(services::rows(&it.maps()?.read()?))),
             What::Endpoints => self.show(|it| Ok(endpoints::rows(&it.maps()?.read()?, known(it)?))),
             What::Connections => self.show(|it| connections::rows(&it.maps()?, known(it)?)),
+            What::Affinity => self.show(|it| affinity::rows(&it.maps()?, known(it)?)),
             What::Nodes => self.show(nodes::rows),
             What::Maps => self.show(|it| maps::rows(&it.maps()?)),
         }

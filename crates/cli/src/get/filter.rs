@@ -58,7 +58,7 @@ pub(super) struct Filter {
     /// Only this family of addresses
     #[arg(long, value_name = "FAMILY")]
     pub(super) family: Option<Family>,
-    /// Only endpoints, or connections, that are so
+    /// Only endpoints, connections or affinities that are so
     #[arg(long, value_name = "STATE", ignore_case = true)]
     pub(super) state: Option<State>,
 }
@@ -85,7 +85,7 @@ pub(super) enum State {
     LastResort,
     /// Known, and no new connections go there
     NotSelected,
-    /// Of a connection: its backend is no longer usable
+    /// Of a connection: its backend is no longer usable; of an affinity: the next connection chooses anew
     Stale,
 }
 

@@ -56,7 +56,8 @@ pub(super) fn rows(maps: &Maps) -> anyhow::Result<Vec<Map>> {
         .map(|(_, record)| (record.local.start, record.local.len))
         .collect();
     let live = contents.backends.iter().filter(|(_, backend)| backend.flags & backend_flag::LIVE != 0);
-    let used: HashMap<&str, usize> = HashMap::from([
+    let addresses4 = contents.addresses.iter().filter(|(ip, _)| ip.is_ipv4()).count();
+    let mut used: HashMap<&str, usize> = HashMap::from([
         ("frontends4", v4),
         ("frontends6", contents.frontends.len() - v4),
         ("records", reached.len()),
@@ -64,7 +65,11 @@ pub(super) fn rows(maps: &Maps) -> anyhow::Result<Vec<Map>> {
         ("backends", live.count()),
         ("names", contents.names.len()),
         ("slots", maps.slots_used()?),
+        ("addresses4", addresses4),
+        ("addresses6", contents.addresses.len() - addresses4),
+        ("sources", contents.sources.len()),
     ]);
+    used.extend(maps.client_uses()?);
     Ok(maps
         .all()
         .iter()

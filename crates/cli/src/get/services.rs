@@ -5,7 +5,11 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use abi::{Name, frontend::mode};
+use abi::{
+    Name,
+    frontend::{mode, record_flag},
+};
+use agent::explain::source_ranges;
 use kernel::Contents;
 use observe::event::protocol;
 use serde::Serialize;
@@ -15,16 +19,24 @@ use crate::output::Row;
 
 /// A frontend of a service.
 #[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct Service {
     namespace: String,
     service: String,
     port: String,
     protocol: &'static str,
-    frontend: SocketAddr,
+    /// `*` in place of an address: a node port, which is on every node.
+    frontend: String,
     mode: &'static str,
     backends: u32,
+    /// For how many seconds a client keeps its backend; null = it does not.
+    affinity_seconds: Option<u32>,
+    /// Addresses that clients must have; empty = whoever likes may use it.
+    source_ranges: Vec<String>,
     id: u32,
     record: u32,
+    #[serde(skip)]
+    address: SocketAddr,
 }
 
 impl Subject for Service {
@@ -44,13 +56,24 @@ impl Subject for Service {
     }
 
     fn addresses(&self) -> Vec<IpAddr> {
-        vec![self.frontend.ip()]
+        vec![self.address.ip()]
     }
 }
 
 impl Row for Service {
-    const HEADS: &'static [&'static str] =
-        &["NAMESPACE", "SERVICE", "PORT", "FRONTEND", "PROTOCOL", "MODE", "BACKENDS", "ID", "RECORD"];
+    const HEADS: &'static [&'static str] = &[
+        "NAMESPACE",
+        "SERVICE",
+        "PORT",
+        "FRONTEND",
+        "PROTOCOL",
+        "MODE",
+        "BACKENDS",
+        "AFFINITY",
+        "SOURCE RANGES",
+        "ID",
+        "RECORD",
+    ];
     const NARROW: usize = 7;
 
     fn cells(&self) -> Vec<String> {
@@ -58,13 +81,24 @@ impl Row for Service {
             self.namespace.clone(),
             self.service.clone(),
             if self.port.is_empty() { "-".into() } else { self.port.clone() },
-            self.frontend.to_string(),
+            self.frontend.clone(),
             self.protocol.into(),
             self.mode.into(),
             self.backends.to_string(),
+            self.affinity_seconds.map_or("-".into(), |seconds| format!("{seconds} s")),
+            if self.source_ranges.is_empty() { "-".into() } else { self.source_ranges.join(",") },
             self.id.to_string(),
             self.record.to_string(),
         ]
+    }
+}
+
+/// `10.96.0.1:80`; a node port is on every node: `*:30080`, in IPv6 `[*]:30080`.
+fn frontend(address: SocketAddr, kind: u8) -> String {
+    match address {
+        SocketAddr::V4(_) if kind == mode::NODE_PORT => format!("*:{}", address.port()),
+        SocketAddr::V6(_) if kind == mode::NODE_PORT => format!("[*]:{}", address.port()),
+        address => address.to_string(),
     }
 }
 
@@ -72,31 +106,44 @@ impl Row for Service {
 pub(super) fn rows(contents: &Contents) -> Vec<Service> {
     let names: HashMap<u32, &Name> = contents.names.iter().map(|(id, name)| (*id, name)).collect();
     let records: HashMap<u32, _> = contents.records.iter().map(|(index, record)| (*index, record)).collect();
+    let mut ranges: HashMap<u32, Vec<String>> = HashMap::new();
     let mut rows: Vec<Service> = contents
         .frontends
         .iter()
         .filter_map(|(key, index)| {
             let record = records.get(index)?;
             let name = names.get(&record.service);
+            let is_restricted = record.flags & record_flag::RESTRICTED != 0;
+            let address = key.endpoint.socket_addr();
             Some(Service {
                 namespace: text(name.map(|name| &name.namespace[..])),
                 service: text(name.map(|name| &name.service[..])),
                 port: text(name.map(|name| &name.port[..])),
                 protocol: protocol(key.protocol),
-                frontend: key.endpoint.socket_addr(),
+                frontend: frontend(address, record.mode),
                 mode: mode::name(record.mode),
                 backends: record.local.len,
+                affinity_seconds: Some(record.affinity).filter(|seconds| *seconds != 0),
+                source_ranges: if is_restricted {
+                    ranges
+                        .entry(record.service)
+                        .or_insert_with(|| source_ranges(contents, record.service))
+                        .clone()
+                } else {
+                    Vec::new()
+                },
                 id: record.service,
                 record: *index,
+                address,
             })
         })
         .collect();
     rows.sort_by(|a, b| {
-        (&a.namespace, &a.service, &a.port, a.frontend, a.protocol).cmp(&(
+        (&a.namespace, &a.service, &a.port, a.address, a.protocol).cmp(&(
             &b.namespace,
             &b.service,
             &b.port,
-            b.frontend,
+            b.address,
             b.protocol,
         ))
     });
