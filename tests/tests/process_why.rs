@@ -238,3 +238,47 @@ fn every_reason_is_said_in_words() {
         assert!(!all.contains("0.0.0.0"), "{all}");
     }
 }
+
+#[test]
+fn a_refused_port_is_an_event_of_the_service_whose_address_it_is() {
+    let host = Host::new("whyevent").unwrap();
+    host.write("all.yaml", MANIFESTS).unwrap();
+    let _agent = host.agent(&[]).unwrap();
+    let error = host.run(|| std::net::TcpStream::connect("10.96.0.10:81")).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+    let begun = Instant::now();
+    let event = loop {
+        let answer = host.balancing(&["events", "--service", "shop/web", "-o", "json"]).unwrap();
+        if let Some(line) = answer.succeeds().lines().next() {
+            break serde_json::from_str::<Value>(line).unwrap();
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "no event comes");
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    assert_eq!((&event["reason"], &event["verdict"]), (&json!("unknown-port"), &json!("refused")), "{event}");
+    assert_eq!(event["service"], json!({"namespace": "shop", "name": "web", "port": ""}));
+    assert_eq!(host.balancing(&["events", "--verdict", "denied"]).unwrap().succeeds(), "");
+}
+
+#[test]
+fn r27_status_says_that_the_api_server_keeps_its_endpoints() {
+    let host = Host::new("whyheld").unwrap();
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {name: kubernetes}\nspec: {clusterIP: 10.96.0.1, ports: [{port: 443}]}\n";
+    let slice = |endpoints: &str| {
+        format!(
+            "{service}---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: kubernetes, labels: \
+             {{kubernetes.io/service-name: kubernetes}}}}\naddressType: IPv4\nports: [{{port: 6443}}]\nendpoints: \
+             {endpoints}\n"
+        )
+    };
+    host.write("api.yaml", slice("[{addresses: [10.1.0.1]}]")).unwrap();
+    let agent = host.agent(&[]).unwrap();
+    assert_eq!(agent.status().unwrap().problems, Vec::<String>::new());
+    host.write("api.yaml", slice("[]")).unwrap();
+    let words =
+        "Service default/kubernetes: an update that would leave it without an endpoint is not applied";
+    let is_held = |problems: &[String]| problems.iter().any(|it| it.starts_with(words));
+    agent.wait_status("what is held", |status| is_held(&status.problems)).unwrap();
+    host.write("api.yaml", slice("[{addresses: [10.1.0.2]}]")).unwrap();
+    agent.wait_status("no problem", |status| status.problems.is_empty()).unwrap();
+}

@@ -114,7 +114,7 @@ impl Explanation {
         if self.reason == Reason::UnknownPort.name() {
             for (key, index) in contents.frontends.iter().filter(|(key, _)| key.endpoint.address == asked) {
                 let record = contents.records.iter().find(|(it, _)| it == index).map(|(_, record)| record);
-                if !record.is_some_and(|record| record.mode == mode::CLUSTER_IP) {
+                if record.is_none_or(|record| record.mode != mode::CLUSTER_IP) {
                     continue;
                 }
                 let protocol = observe::event::protocol(key.protocol);

@@ -222,7 +222,8 @@ impl Decision {
             mode: (event.mode != 0).then(|| mode::name(event.mode).into()),
             flags: [(kept, "affinity"), (terminating, "terminating")]
                 .into_iter()
-                .filter_map(|(is, flag)| is.then(|| flag.into()))
+                .filter(|(is, _)| *is)
+                .map(|(_, flag)| flag.into())
                 .collect(),
         }
     }
@@ -313,6 +314,18 @@ mod tests {
         assert_eq!(flags(Reason::Affinity, 0), ["affinity"]);
         assert_eq!(flags(Reason::Affinity, backend_flag::TERMINATING), ["affinity", "terminating"]);
         assert_eq!(flags(Reason::AffinityFull, backend_flag::TERMINATING), ["terminating"]);
+    }
+
+    #[test]
+    fn every_reason_and_verdict_is_documented() {
+        let text = include_str!("../../../docs/events.md");
+        for reason in Reason::ALL {
+            let told = if reason.is_notable() { " *" } else { "" };
+            let row = format!("| `{}` | {}{told} |", reason.name(), reason.verdict().name());
+            assert!(text.contains(&row), "docs/events.md has no {row:?}");
+            let verdict = format!("`{}`", reason.verdict().name());
+            assert!(text.contains(&verdict), "docs/events.md has no {verdict}");
+        }
     }
 
     #[test]
