@@ -538,7 +538,9 @@ fn what_changes_between_two_looks_is_decided_by_the_second() {
     let tables = one_backend();
     let index = |to: &str| tables.frontends.get(&tcp(to)).copied();
     // It was none, and is one now: an unrestricted and a restricted VIP.
-    assert_eq!(shown(&tables, POD, "10.96.0.10:80", &[None]), (Reason::Balanced, 1));
+    for netns in [POD, OTHER_POD, STRANGER] {
+        assert_eq!(shown(&tables, netns, "10.96.0.10:80", &[None]), (Reason::Balanced, 1));
+    }
     let restricted = {
         let mut tables = one_backend();
         tables.space.v4[2] = prefix("192.0.2.0", 24, SERVICES);
