@@ -19,7 +19,7 @@ use balancing_tests::{
     world::{Candidates, KernelWorld, MemoryWorld, Outcome, SocketId, World, key},
 };
 use host::NetworkNamespace;
-use model::{NodePortAddresses, Protocol, View};
+use model::{Change, NodePortAddresses, Protocol, View};
 use testkit::{
     Family,
     object::{endpoint, node, service, service_cidr, slice},
@@ -32,7 +32,7 @@ const LOOK_UPS: u64 = 20;
 /// Destinations of each kind that sockets use each time: ports of cluster IPs, what else is for a service, the rest.
 const USED: [usize; 3] = [3, 4, 3];
 /// What scenarios must come to, if there are many.
-const MET: [Reason; 11] = [
+const MET: [Reason; 12] = [
     Reason::Balanced,
     Reason::NotAService,
     Reason::NoEndpoints,
@@ -44,6 +44,7 @@ const MET: [Reason; 11] = [
     Reason::SourceRange,
     Reason::UnknownClient,
     Reason::Excluded,
+    Reason::Affinity,
 ];
 const PORTS: [(Protocol, u16); 2] = [(Protocol::Tcp, 80), (Protocol::Udp, 53)];
 
@@ -526,6 +527,41 @@ impl Both<'_> {
         self.memory.change(changes)
     }
 
+    /// R6, R27: a new agent finds out again what has been `played`, and at no time is anything else served.
+    fn restart(&mut self, played: &[Event], known: &Known, random: &mut Random) -> Result<()> {
+        let mut objects = BTreeMap::new();
+        for event in played {
+            let changes = match event {
+                Event::Apply(manifest) => upserts(manifest)?,
+                Event::Delete(name) => vec![deletion(name)?],
+                Event::Client(_) | Event::Own(..) => continue,
+            };
+            for change in changes {
+                match change {
+                    Change::Upsert(object) => objects.insert(object.id(), object),
+                    Change::Delete(id) => objects.remove(&id),
+                };
+            }
+        }
+        self.kernel.restart()?;
+        self.memory.restart()?;
+        self.compare(known, random).context("after the restart")?;
+        let mut objects: Vec<_> = objects.into_values().map(Change::Upsert).collect();
+        for n in (1..objects.len()).rev() {
+            objects.swap(n, random.below(n as u64 + 1) as usize);
+        }
+        let later = objects.split_off(random.below(objects.len() as u64 + 1) as usize);
+        self.apply(&Event::Own(known.node_ports.clone(), known.interfaces.clone()))?;
+        for some in [objects, later] {
+            self.kernel.change(some.clone())?;
+            self.memory.change(some)?;
+        }
+        self.compare(known, random).context("all is known again, but not synced")?;
+        self.kernel.sync()?;
+        self.memory.sync()?;
+        self.compare(known, random).context("synced again")
+    }
+
     fn apply(&mut self, event: &Event) -> Result<()> {
         let changes = match event {
             Event::Apply(manifest) => upserts(manifest)?,
@@ -631,6 +667,9 @@ impl Both<'_> {
         let old = self.kept[side].insert(key, backend);
         // Another list may lack it.
         let old = old.filter(|old| target.candidates.as_ref().is_ok_and(|it| it.contains(old)));
+        if old.is_some() && target.candidates.as_ref().is_ok_and(|it| it.len() > 1) {
+            *self.met.entry(Reason::Affinity.name()).or_default() += 1;
+        }
         let side = ["kernel", "memory"][side];
         ensure!(old.is_none_or(|old| old == backend), "R23: {backend} in the {side}, not {old:?}");
         Ok(())
@@ -810,6 +849,9 @@ fn random_scenarios() {
                 played.push(event);
                 both.apply(played.last().unwrap())?;
                 both.compare(&known, &mut random)?;
+            }
+            if random.one_in(20) {
+                both.restart(&played, &known, &mut random)?;
             }
             Ok(())
         };
