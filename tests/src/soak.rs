@@ -151,8 +151,9 @@ pub fn run(options: &Options) -> Result<Report> {
     {
         complaints.push(format!("after one more restart: {error:#}"));
     }
-    let kib =
-        |it: Option<Footprint>| it.map_or("-".to_owned(), |it| format!("{} KiB {} files", it.rss, it.files));
+    let kib = |it: Option<Footprint>| {
+        it.map_or("-".to_owned(), |it| format!("{} KiB ({} its own) {} files", it.rss, it.own, it.files))
+    };
     let summary = format!(
         "{} exchanges, {failed} failed; {} found no service, {} sockets closed as their backend left, {} over multipath \
          TCP\n{} edits, {} restarts, slowest start {:?}\nthe agent after a third: {}, after two: {}, at the end: {}",

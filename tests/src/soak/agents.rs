@@ -46,8 +46,10 @@ pub struct Agents<'a> {
 /// What an agent takes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Footprint {
-    /// Memory, in KiB.
+    /// Resident memory, in KiB: also what it has mapped of the program, and of maps.
     pub rss: u64,
+    /// Of that, its own, in KiB.
+    pub own: u64,
     /// Open file descriptors.
     pub files: usize,
 }
@@ -193,10 +195,13 @@ impl<'a> Agents<'a> {
         let process = format!("/proc/{}", self.agent.pid());
         let status =
             fs::read_to_string(format!("{process}/status")).context("read the agent's status file")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let rss = line.and_then(|line| line.split_whitespace().next()).and_then(|kib| kib.parse().ok());
+        let kib = |name: &str| -> Option<u64> {
+            let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+            value.split_whitespace().next()?.parse().ok()
+        };
         let files = fs::read_dir(format!("{process}/fd")).context("list the agent's files")?.count();
-        Ok(Footprint { rss: rss.context("no VmRSS")?, files })
+        let (rss, own) = (kib("VmRSS:").context("no VmRSS")?, kib("RssAnon:").context("no RssAnon")?);
+        Ok(Footprint { rss, own, files })
     }
 
     /// The least that it takes within `time`.
@@ -209,7 +214,11 @@ impl<'a> Agents<'a> {
         while Instant::now() < end {
             thread::sleep(Duration::from_millis(20));
             let now = self.footprint()?;
-            least = Footprint { rss: least.rss.min(now.rss), files: least.files.min(now.files) };
+            least = Footprint {
+                rss: least.rss.min(now.rss),
+                own: least.own.min(now.own),
+                files: least.files.min(now.files),
+            };
         }
         Ok(least)
     }

@@ -237,7 +237,7 @@ fn medium(ledger: &Ledger, mut dice: Dice) {
         if open.len() < MEDIUM && dice.below(8) == 0 {
             let (kind, family) = (Kind::ALL[dice.below(3)], Family::ALL[dice.below(3)]);
             // Its backends keep what connections they had until the end, so there are not many.
-            let target = if kind == Kind::Tcp && dice.below(20) == 0 {
+            let target = if kind == Kind::Tcp && dice.below(60) == 0 {
                 Target { number: LASTING, via: Via::Cluster }
             } else if kind == Kind::Tcp {
                 continue;
