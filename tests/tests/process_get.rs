@@ -160,14 +160,14 @@ fn what_clients_keep_is_listed_and_node_ports_are_on_every_node() {
         let pod = if with_agent { "shop/sticky-3 n2" } else { "null null" };
         let fields =
             ["namespace", "service", "port", "protocol", "client", "host", "backend", "state", "pod", "node"];
-        let kept = format!("shop sticky http TCP 10.1.9.9 false 10.1.0.3:8080 in use {pod}");
-        assert_eq!(rows(&host, "get affinity", &fields), [kept.clone()]);
+        let kept = [format!("shop sticky http TCP 10.1.9.9 false 10.1.0.3:8080 in use {pod}")];
+        assert_eq!(rows(&host, "get affinity", &fields), kept);
         for line in [
             "get affinity sticky",
             "get affinities shop/sticky",
             "get affinity -n shop --family 4 --protocol tcp --state in-use",
         ] {
-            assert_eq!(rows(&host, line, &fields), [kept.clone()], "{line}");
+            assert_eq!(rows(&host, line, &fields), kept, "{line}");
         }
         for line in ["-n other", "--family 6", "--protocol udp", "--state stale"] {
             assert_eq!(rows(&host, &format!("get affinity {line}"), &fields), Vec::<String>::new(), "{line}");

@@ -125,7 +125,7 @@ fn cells(service: &ServiceChange, frontend: &Frontend, wide: bool) -> Vec<String
     vec![
         sign.into(),
         format!("{}/{}", service.namespace, service.name),
-        frontend.address.to_string(),
+        crate::get::frontend(frontend.address),
         frontend.protocol.into(),
         backends,
     ]

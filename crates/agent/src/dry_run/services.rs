@@ -63,6 +63,7 @@ struct Does {
     port: String,
     mode: u8,
     flags: u32,
+    affinity: u32,
     backends: BTreeSet<SocketAddr>,
 }
 
@@ -139,6 +140,7 @@ fn frontends(image: &Image) -> BTreeMap<Key, Does> {
             port: text(name.map(|it| &it.port[..])),
             mode: record.mode,
             flags: record.flags,
+            affinity: record.affinity,
             backends: list
                 .iter()
                 .filter_map(|index| backends.get(index))

@@ -93,11 +93,11 @@ impl Row for Service {
     }
 }
 
-/// `10.96.0.1:80`; a node port is on every node: `*:30080`, in IPv6 `[*]:30080`.
-fn frontend(address: SocketAddr, kind: u8) -> String {
+/// `10.96.0.1:80`; a node port, whose address is the unspecified one, is on every node: `*:30080`, in IPv6 `[*]:30080`.
+pub(crate) fn frontend(address: SocketAddr) -> String {
     match address {
-        SocketAddr::V4(_) if kind == mode::NODE_PORT => format!("*:{}", address.port()),
-        SocketAddr::V6(_) if kind == mode::NODE_PORT => format!("[*]:{}", address.port()),
+        SocketAddr::V4(it) if it.ip().is_unspecified() => format!("*:{}", it.port()),
+        SocketAddr::V6(it) if it.ip().is_unspecified() => format!("[*]:{}", it.port()),
         address => address.to_string(),
     }
 }
@@ -120,7 +120,7 @@ pub(super) fn rows(contents: &Contents) -> Vec<Service> {
                 service: text(name.map(|name| &name.service[..])),
                 port: text(name.map(|name| &name.port[..])),
                 protocol: protocol(key.protocol),
-                frontend: frontend(address, record.mode),
+                frontend: frontend(address),
                 mode: mode::name(record.mode),
                 backends: record.local.len,
                 affinity_seconds: Some(record.affinity).filter(|seconds| *seconds != 0),
