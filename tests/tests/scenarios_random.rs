@@ -120,8 +120,6 @@ enum Expected {
     Is(Reason),
     /// It is this service's; by the internal traffic policy or by none.
     Of(u64, bool),
-    /// Scenario `r12_an_external_ip_never_takes_a_cluster_ip_that_somebody_else_serves` fails: nothing is looked at.
-    Unsure,
 }
 
 /// What is known of the cluster: the rules R1, R2, R12, R14, R15 and R22 are told here once more, the simple way.
@@ -171,7 +169,7 @@ impl Known {
         let is_foreign = || self.services.iter().any(|(n, it)| !it.is_ours && it.is_cluster_ip(*n, ip));
         if let Some((is_external, _, n, said)) = holder {
             if is_external && is_foreign() {
-                return Expected::Unsure;
+                return Is(Reason::ForeignService);
             }
             if is_external && said.balanced.contains(&ip) {
                 return self.admit(n, said, ip);
@@ -614,20 +612,17 @@ impl Both<'_> {
             let found = explain::explain(&live, |id| live.name(id), &asker, to, key.protocol);
             let candidates = self.memory.candidates(&key)?;
             let expected = known.expected(protocol, to);
-            if matches!(expected, Expected::Unsure) {
-                continue;
-            }
             check(known, &found, &candidates, &expected).with_context(about)?;
             let is_cluster_ip = known.services.keys().any(|n| vip(*n, to.is_ipv6()) == to.ip());
             let kind = match expected {
                 _ if is_cluster_ip && PORTS.contains(&(protocol, to.port())) => 0,
                 Expected::Of(..) => 1,
                 Expected::Is(Reason::RemoteNodePort | Reason::SourceRange | Reason::UnknownClient) => 1,
-                Expected::Is(_) | Expected::Unsure => 2,
+                Expected::Is(_) => 2,
             };
             let affinity = match expected {
                 Expected::Of(n, _) => known.services.get(&n).filter(|it| it.has_affinity).map(|_| n),
-                Expected::Is(_) | Expected::Unsure => None,
+                Expected::Is(_) => None,
             };
             kinds[kind].push(Target { protocol, to, candidates, affinity });
         }
@@ -737,7 +732,6 @@ fn check(known: &Known, found: &Explanation, candidates: &Candidates, expected: 
         Err(reason) => ensure!(found.backends.is_empty() && found.reason == reason.name(), about()),
     }
     match expected {
-        Expected::Unsure => {}
         Expected::Is(reason) => ensure!(found.reason == reason.name(), about()),
         Expected::Of(n, is_internal) => {
             let said = known.services.get(n).with_context(about)?;

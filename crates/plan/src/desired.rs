@@ -126,6 +126,11 @@ impl Desired {
         {
             return Touched::default();
         }
+        // As when endpoints change, which is nearly always.
+        let stays_in_place = self.services.get(service).is_some_and(|old| {
+            old.tables.addresses == entry.tables.addresses
+                && old.tables.frontends.keys().eq(entry.tables.frontends.keys())
+        });
         let mut touched = self.take_out(service);
         touched.add(&entry.tables);
         for (key, frontend) in &entry.tables.frontends {
@@ -143,7 +148,11 @@ impl Desired {
             *self.addresses.entry(*ip).or_default().entry(*uses).or_default() += 1;
         }
         self.services.insert(service.clone(), entry);
-        self.survey(&mut touched);
+        if stays_in_place {
+            touched.addresses.clear();
+        } else {
+            self.survey(&mut touched);
+        }
         touched
     }
 
@@ -200,9 +209,16 @@ impl Desired {
         self.space = self.space_now();
     }
 
-    /// Keeps `space` up to date; most changes, those of endpoints, touch nothing of it.
+    /// Keeps `space` up to date after a service has come, gone, or moved.
     fn survey(&mut self, touched: &mut Touched) {
         let is_node_port = |key: &Key| key.endpoint.address.ip().is_unspecified();
+        // Whose an address is says who may have it as an external IP.
+        for ip in &touched.addresses {
+            let at =
+                |port_be, protocol| Key { endpoint: Endpoint { address: (*ip).into(), port_be }, protocol };
+            let claimed = self.claims.range(at(0, 0)..=at(u16::MAX, u8::MAX));
+            touched.keys.extend(claimed.map(|(key, _)| *key));
+        }
         if !touched.addresses.is_empty() || touched.keys.iter().any(is_node_port) {
             let had_node_ports = self.has_node_ports();
             self.space = self.space_now();
@@ -240,11 +256,14 @@ impl Desired {
         &self.space
     }
 
+    /// What services say of an address.
+    fn said(&self, ip: IpAddr) -> u32 {
+        self.addresses.get(&ip).into_iter().flat_map(BTreeMap::keys).fold(0, |all, uses| all | uses)
+    }
+
     /// What an address is ([`abi::space::address_use`]); 0 = nothing that is known.
     pub fn uses(&self, ip: IpAddr) -> u32 {
-        let said =
-            self.addresses.get(&ip).into_iter().flat_map(BTreeMap::keys).fold(0, |all, uses| all | uses);
-        said | self.nodes.get(&ip).copied().filter(|_| self.has_node_ports()).unwrap_or_default()
+        self.said(ip) | self.nodes.get(&ip).copied().filter(|_| self.has_node_ports()).unwrap_or_default()
     }
 
     /// All addresses that are something.
@@ -252,9 +271,13 @@ impl Desired {
         self.addresses.keys().chain(self.nodes().map(|(ip, _)| ip)).copied()
     }
 
-    /// What a frontend should do: what the oldest of those that claim it says.
+    /// What a frontend should do: what the oldest of those that claim it says. Nothing, if all that they have for it is an
+    /// external IP that is the cluster IP of a service of another proxy (R12).
     pub fn frontend(&self, key: &Key) -> Option<&FrontendSpec> {
         let holder = self.claims.get(key)?.first()?;
+        if holder.is_external && self.said(key.endpoint.address.ip()) & FOREIGN != 0 {
+            return None;
+        }
         self.services.get(&holder.service)?.tables.frontends.get(key)
     }
 
