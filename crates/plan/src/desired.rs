@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    sync::OnceLock,
 };
 
 use abi::{
@@ -31,7 +32,8 @@ pub struct Desired {
     /// What nodes make of addresses.
     nodes: BTreeMap<IpAddr, u32>,
     cidrs: Vec<IpNet>,
-    space: Space,
+    /// Filled when asked for, emptied when services come, go or move: not once for each of those that a start brings.
+    space: OnceLock<Space>,
 }
 
 #[derive(Clone, Debug)]
@@ -131,6 +133,7 @@ impl Desired {
             old.tables.addresses == entry.tables.addresses
                 && old.tables.frontends.keys().eq(entry.tables.frontends.keys())
         });
+        let had_node_ports = self.has_node_ports();
         let mut touched = self.take_out(service);
         touched.add(&entry.tables);
         for (key, frontend) in &entry.tables.frontends {
@@ -151,15 +154,16 @@ impl Desired {
         if stays_in_place {
             touched.addresses.clear();
         } else {
-            self.survey(&mut touched);
+            self.moved(had_node_ports, &mut touched);
         }
         touched
     }
 
     /// Nothing is desired of this service any more; those that wait for its frontends get them.
     pub fn remove(&mut self, service: &ObjectName) -> Touched {
+        let had_node_ports = self.has_node_ports();
         let mut touched = self.take_out(service);
-        self.survey(&mut touched);
+        self.moved(had_node_ports, &mut touched);
         touched
     }
 
@@ -206,54 +210,51 @@ impl Desired {
     /// Says which addresses are kept for cluster IPs (R12); none, where that is nobody's business here.
     pub fn set_cidrs(&mut self, cidrs: Vec<IpNet>) {
         self.cidrs = cidrs;
-        self.space = self.space_now();
+        self.space.take();
     }
 
-    /// Keeps `space` up to date after a service has come, gone, or moved.
-    fn survey(&mut self, touched: &mut Touched) {
-        let is_node_port = |key: &Key| key.endpoint.address.ip().is_unspecified();
+    /// A service has come, gone, or moved: what that touches besides itself.
+    fn moved(&mut self, had_node_ports: bool, touched: &mut Touched) {
+        self.space.take();
         // Whose an address is says who may have it as an external IP.
         for ip in &touched.addresses {
-            let at =
-                |port_be, protocol| Key { endpoint: Endpoint { address: (*ip).into(), port_be }, protocol };
-            let claimed = self.claims.range(at(0, 0)..=at(u16::MAX, u8::MAX));
-            touched.keys.extend(claimed.map(|(key, _)| *key));
+            touched.keys.extend(self.claimed_at(*ip));
         }
-        if !touched.addresses.is_empty() || touched.keys.iter().any(is_node_port) {
-            let had_node_ports = self.has_node_ports();
-            self.space = self.space_now();
-            if had_node_ports != self.has_node_ports() {
-                touched.addresses.extend(self.nodes.keys());
-            }
+        if had_node_ports != self.has_node_ports() {
+            touched.addresses.extend(self.nodes.keys());
         }
+    }
+
+    /// The frontends that services want at an address.
+    fn claimed_at(&self, ip: IpAddr) -> impl Iterator<Item = &Key> {
+        let at =
+            move |port_be, protocol| Key { endpoint: Endpoint { address: ip.into(), port_be }, protocol };
+        self.claims.range(at(0, 0)..=at(u16::MAX, u8::MAX)).map(|(key, _)| key)
+    }
+
+    fn node_ports(&self) -> impl Iterator<Item = u16> {
+        let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
+        any.into_iter().flat_map(|ip| self.claimed_at(ip)).map(|key| u16::from_be(key.endpoint.port_be))
     }
 
     /// Without a node port the addresses of nodes mean nothing: thousands of entries that nobody would look at.
     fn has_node_ports(&self) -> bool {
-        self.space.last_node_port != 0
+        self.node_ports().next().is_some()
     }
 
     fn nodes(&self) -> impl Iterator<Item = (&IpAddr, &u32)> {
-        self.nodes.iter().filter(|_| self.has_node_ports())
-    }
-
-    fn space_now(&self) -> Space {
-        let is_cluster_ip =
-            |said: &BTreeMap<u32, u32>| said.keys().any(|uses| uses & (CLUSTER_IP | FOREIGN) != 0);
-        let cluster_ips = self.addresses.iter().filter(|(_, said)| is_cluster_ip(said)).map(|(ip, _)| *ip);
-        let any = [IpAddr::from(Ipv4Addr::UNSPECIFIED), IpAddr::from(Ipv6Addr::UNSPECIFIED)];
-        let node_ports = any.into_iter().flat_map(|ip| {
-            let at = |port_be, protocol| Key { endpoint: Endpoint { address: ip.into(), port_be }, protocol };
-            self.claims
-                .range(at(0, 0)..=at(u16::MAX, u8::MAX))
-                .map(|(key, _)| u16::from_be(key.endpoint.port_be))
-        });
-        space(&self.cidrs, cluster_ips, node_ports)
+        let has_node_ports = self.has_node_ports();
+        self.nodes.iter().filter(move |_| has_node_ports)
     }
 
     /// Which addresses and ports may mean something though they are no frontend.
     pub fn space(&self) -> &Space {
-        &self.space
+        self.space.get_or_init(|| {
+            let is_cluster_ip =
+                |said: &BTreeMap<u32, u32>| said.keys().any(|uses| uses & (CLUSTER_IP | FOREIGN) != 0);
+            let cluster_ips = self.addresses.iter().filter(|(_, said)| is_cluster_ip(said)).map(|(ip, _)| *ip);
+            space(&self.cidrs, cluster_ips, self.node_ports())
+        })
     }
 
     /// What services say of an address.

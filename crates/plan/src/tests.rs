@@ -10,5 +10,6 @@ mod maps;
 mod nodes;
 mod recall;
 mod room;
+mod scale;
 mod sequences;
 mod world;
