@@ -163,7 +163,7 @@ fn open(pins: &Pins, sizes: &Sizes) -> Result<(Paper, Capacity, Vec<String>), Er
                 "what is pinned has tables of another version, which the agent would make anew".into();
             return Ok((
                 Paper::default(),
-                capacity_of(sizes),
+                Capacity::new(|room| sizes.entries(room.name()).unwrap_or_default()),
                 if other { vec![of_another] } else { Vec::new() },
             ));
         }
@@ -179,19 +179,4 @@ fn open(pins: &Pins, sizes: &Sizes) -> Result<(Paper, Capacity, Vec<String>), Er
         ));
     }
     Ok((Paper::of(maps.read()?), capacity, notices))
-}
-
-fn capacity_of(sizes: &Sizes) -> Capacity {
-    let of = |name: &str| sizes.entries(name).unwrap_or_default();
-    Capacity {
-        services: of("names"),
-        backends: of("backends"),
-        lists: of("lists"),
-        records: of("records"),
-        frontends4: of("frontends4"),
-        frontends6: of("frontends6"),
-        addresses4: of("addresses4"),
-        addresses6: of("addresses6"),
-        sources: of("sources"),
-    }
 }

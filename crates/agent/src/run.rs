@@ -531,18 +531,8 @@ fn warn_of_other_sizes(maps: &Maps, wanted: &Sizes) {
 
 /// How much the maps hold.
 pub fn capacity(maps: &Maps) -> Capacity {
-    let of = |name: &str| maps.all().iter().find(|map| map.name() == name).map_or(0, |map| map.capacity());
-    Capacity {
-        services: of("names"),
-        backends: of("backends"),
-        lists: of("lists"),
-        records: of("records"),
-        frontends4: of("frontends4"),
-        frontends6: of("frontends6"),
-        addresses4: of("addresses4"),
-        addresses6: of("addresses6"),
-        sources: of("sources"),
-    }
+    let all = maps.all();
+    Capacity::new(|room| all.iter().find(|map| map.name() == room.name()).map_or(0, |map| map.capacity()))
 }
 
 fn clock() -> Clock {

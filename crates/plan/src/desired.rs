@@ -252,7 +252,8 @@ impl Desired {
         self.space.get_or_init(|| {
             let is_cluster_ip =
                 |said: &BTreeMap<u32, u32>| said.keys().any(|uses| uses & (CLUSTER_IP | FOREIGN) != 0);
-            let cluster_ips = self.addresses.iter().filter(|(_, said)| is_cluster_ip(said)).map(|(ip, _)| *ip);
+            let cluster_ips =
+                self.addresses.iter().filter(|(_, said)| is_cluster_ip(said)).map(|(ip, _)| *ip);
             space(&self.cidrs, cluster_ips, self.node_ports())
         })
     }

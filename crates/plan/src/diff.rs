@@ -136,8 +136,7 @@ impl Differ<'_> {
 
     /// Whether the ranges that `want` needs are all there.
     fn has_sources(&self, id: u32, want: &PortTable) -> bool {
-        let have: BTreeSet<&SourceKey> = self.table.sources_of(id).collect();
-        want.sources.iter().all(|range| have.contains(&source_key(id, range)))
+        want.sources.iter().all(|range| self.table.has_source(id, &source_key(id, range)))
     }
 
     fn address(&mut self, ip: IpAddr) {
@@ -316,10 +315,7 @@ impl Differ<'_> {
                 retired = self.table.retire_backends();
                 removed = self.table.remove_services();
                 gone_sources = self.writes.gone_sources;
-                let (table, removed) = (&self.table, &removed);
-                let orphans =
-                    table.sources().filter(|(id, _)| removed.contains(id) || !table.has_service(*id));
-                gone_sources.extend(orphans.flat_map(|(_, keys)| keys));
+                gone_sources.extend(self.table.orphaned_sources());
                 self.table.remove_sources(&gone_sources);
             }
         }

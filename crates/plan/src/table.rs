@@ -93,6 +93,21 @@ impl fmt::Display for Room {
 }
 
 impl Capacity {
+    /// What `of` says of each kind.
+    pub fn new(of: impl Fn(Room) -> u32) -> Self {
+        Self {
+            services: of(Room::Services),
+            backends: of(Room::Backends),
+            lists: of(Room::Lists),
+            records: of(Room::Records),
+            frontends4: of(Room::Frontends4),
+            frontends6: of(Room::Frontends6),
+            addresses4: of(Room::Addresses4),
+            addresses6: of(Room::Addresses6),
+            sources: of(Room::Sources),
+        }
+    }
+
     /// How much there is of one kind.
     pub const fn of(&self, room: Room) -> u32 {
         match room {
@@ -169,7 +184,8 @@ pub struct Table {
     addresses: BTreeMap<IpAddr, u32>,
     /// How many of `addresses` are IPv4.
     addresses4: u32,
-    sources: BTreeMap<u32, BTreeSet<SourceKey>>,
+    /// By service port id.
+    sources: BTreeSet<(u32, SourceKey)>,
     space: Space,
     quarantine: Quarantine,
     /// Live, but no longer desired: retired once no list has them and deletes are allowed.
@@ -220,7 +236,7 @@ impl Table {
             service_uses: Uses::default(),
             addresses: BTreeMap::new(),
             addresses4: 0,
-            sources: BTreeMap::new(),
+            sources: BTreeSet::new(),
             space: Space::default(),
             quarantine: Quarantine::default(),
             dead_backends: BTreeSet::new(),
@@ -246,7 +262,7 @@ impl Table {
             frontends6: count(self.frontends.len()) - self.frontends4,
             addresses4: self.addresses4,
             addresses6: count(self.addresses.len()) - self.addresses4,
-            sources: count(self.sources.values().map(BTreeSet::len).sum()),
+            sources: count(self.sources.len()),
         }
     }
 
@@ -327,7 +343,7 @@ impl Table {
                 .collect(),
             names: self.services().map(|(id, name)| (id, *name)).collect(),
             addresses: self.addresses.iter().map(|(ip, uses)| (*ip, *uses)).collect(),
-            sources: self.sources.values().flatten().copied().collect(),
+            sources: self.sources.iter().map(|(_, key)| *key).collect(),
             space: self.space,
         }
     }

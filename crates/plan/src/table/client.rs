@@ -52,10 +52,6 @@ impl Table {
         &self.space
     }
 
-    pub(crate) fn has_service(&self, id: u32) -> bool {
-        self.services.contains_key(&id)
-    }
-
     pub(crate) fn set_space(&mut self, space: Space) -> bool {
         let is_new = self.space != space;
         self.space = space;
@@ -68,37 +64,33 @@ impl Table {
         service: u32,
         wanted: &BTreeSet<SourceKey>,
     ) -> Result<Vec<SourceKey>, Room> {
-        let have = self.sources.get(&service);
         let new: Vec<SourceKey> =
-            wanted.iter().filter(|key| have.is_none_or(|have| !have.contains(key))).copied().collect();
-        let used: usize = self.sources.values().map(BTreeSet::len).sum();
-        if used + new.len() > self.capacity.sources as usize {
+            wanted.iter().filter(|key| !self.sources.contains(&(service, **key))).copied().collect();
+        if self.sources.len() + new.len() > self.capacity.sources as usize {
             return Err(Room::Sources);
         }
-        if !new.is_empty() {
-            self.sources.entry(service).or_default().extend(&new);
-        }
+        self.sources.extend(new.iter().map(|key| (service, *key)));
         Ok(new)
     }
 
-    /// The source ranges of all service ports.
-    pub(crate) fn sources(&self) -> impl Iterator<Item = (u32, &BTreeSet<SourceKey>)> {
-        self.sources.iter().map(|(service, keys)| (*service, keys))
+    /// Source ranges whose service port is gone.
+    pub(crate) fn orphaned_sources(&self) -> impl Iterator<Item = SourceKey> {
+        self.sources.iter().filter(|(id, _)| !self.services.contains_key(id)).map(|(_, key)| *key)
+    }
+
+    pub(crate) fn has_source(&self, service: u32, key: &SourceKey) -> bool {
+        self.sources.contains(&(service, *key))
     }
 
     pub(crate) fn remove_sources(&mut self, keys: &[SourceKey]) {
         for key in keys {
-            if let Some(of_service) = self.sources.get_mut(&key.service) {
-                of_service.remove(key);
-                if of_service.is_empty() {
-                    self.sources.remove(&key.service);
-                }
-            }
+            self.sources.remove(&(key.service, *key));
         }
     }
 
     /// The source ranges of one service port.
     pub(crate) fn sources_of(&self, service: u32) -> impl Iterator<Item = &SourceKey> {
-        self.sources.get(&service).into_iter().flatten()
+        let at = |bits, service| (service, SourceKey { bits, service, address: [0; 4] });
+        self.sources.range(at(0, service)..).take_while(move |(id, _)| *id == service).map(|(_, key)| key)
     }
 }

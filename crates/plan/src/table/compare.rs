@@ -81,7 +81,7 @@ impl Table {
         );
         compare(
             &mut differences,
-            self.sources.values().flatten().map(|key| (*key, ())).collect(),
+            self.sources.iter().map(|(_, key)| (*key, ())).collect(),
             image.sources.iter().map(|key| (*key, ())).collect(),
             |key| format!("source {}", describe::source(key)),
             |(), ()| Vec::new(),

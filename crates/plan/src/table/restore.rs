@@ -279,7 +279,7 @@ impl Restore {
                 let object = format!("source {}", describe::source(key));
                 self.report(object, format!("its service port {} has no name", key.service));
             }
-            self.table.sources.entry(key.service).or_default().insert(*key);
+            self.table.sources.insert((key.service, *key));
         }
         self.table.space = image.space;
     }
