@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use balancing_tests::{
-    scenario::{Form, Scenario, play},
+    scenario::{Scenario, play},
     world::MemoryWorld,
 };
 
@@ -12,7 +12,7 @@ fn scenarios() {
     let mut failed = Vec::new();
     let scenarios = Scenario::all().unwrap();
     for scenario in &scenarios {
-        for form in Form::ALL {
+        for &form in scenario.forms() {
             // With many slots, and with so few that sockets are always in one another's way.
             for slots in [1024, 2] {
                 let mut world = MemoryWorld::new(scenario.view(), slots, 1).unwrap();

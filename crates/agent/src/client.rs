@@ -26,15 +26,15 @@ pub struct Client {
     pub excluded_cgroup: Option<PathBuf>,
 }
 
-/// Addresses of each network namespace, by its cookie.
-pub(crate) type Found = BTreeMap<u64, Addresses>;
+/// Addresses of each network namespace, by its cookie; of each family the preferred one first.
+pub(crate) type Found = BTreeMap<u64, Vec<IpAddr>>;
 
 /// Addresses and cookie of every network namespace that can be found.
 pub(crate) fn find() -> Result<Found, host::Error> {
     let mut found = Found::new();
     let mut failed = None;
     host::namespace::visit(|namespace| {
-        let inside = namespace.run(|| Ok((NetworkNamespace::own()?.cookie, Addresses::own()?)));
+        let inside = namespace.run(|| Ok((NetworkNamespace::own()?.cookie, Addresses::own()?.all())));
         match inside.and_then(|it: Result<_, host::Error>| it) {
             Ok((Some(cookie), addresses)) => drop(found.insert(cookie, addresses)),
             Ok((None, _)) => {}
@@ -52,10 +52,7 @@ pub(crate) fn find() -> Result<Found, host::Error> {
 /// The addresses of every network namespace that can be found, by its cookie, the preferred ones first; empty where
 /// nothing may be looked at.
 pub fn addresses() -> BTreeMap<u64, Vec<IpAddr>> {
-    let all = |it: Addresses| {
-        it.v4.into_iter().map(IpAddr::from).chain(it.v6.into_iter().map(IpAddr::from)).collect()
-    };
-    find().unwrap_or_default().into_iter().map(|(cookie, addresses)| (cookie, all(addresses))).collect()
+    find().unwrap_or_default()
 }
 
 /// The clock of [`abi::Affinity::used`], now.

@@ -93,9 +93,7 @@ pub fn dry_run(config: &Config) -> Result<DryRun, Error> {
     let before = reconciler.table().image();
     let usage = reconciler.table().usage();
 
-    let own = Addresses::own()?;
-    let interfaces = own.v4.into_iter().map(Into::into).chain(own.v6.into_iter().map(Into::into));
-    reconciler.set_own_addresses(&config.node_port_addresses, interfaces.collect());
+    reconciler.set_own_addresses(&config.node_port_addresses, Addresses::own()?.all());
     let batch = look(config);
     reconciler.apply(batch.changes);
     if batch.whole {

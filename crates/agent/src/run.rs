@@ -5,6 +5,7 @@
 //! the previous agent's programs go on with the previous tables. Stop: nothing; programs and maps stay.
 
 mod clients;
+mod events;
 mod look;
 mod report;
 mod search;
@@ -17,13 +18,9 @@ use std::{
 };
 
 use host::{Addresses, Capabilities, Capability, CgroupRoot, NetworkNamespace, bpffs, bpffs::Mounted, limit};
-use jiff::Timestamp;
-use kernel::{Events, LiveTables, Loaded, Maps, Sizes, Stranger};
+use kernel::{Events, Loaded, Maps, Sizes, Stranger};
 use model::View;
-use observe::{
-    event::{Clock, Decision, Names},
-    log::Memory,
-};
+use observe::log::Memory;
 use plan::{Capacity, Deletes, Refusal};
 use source::manifests::{Manifests, Problem, Severity, Update};
 use tokio::{
@@ -43,8 +40,6 @@ use crate::{
 /// How often events are read: the ring buffer holds 8,192 and calls nobody, since a wake-up costs the client as
 /// much as twenty connects.
 const EVENTS: Duration = Duration::from_millis(20);
-/// How long events are read in one go, so that tables don't wait for them.
-const EVENTS_AT_ONCE: Duration = Duration::from_millis(10);
 /// Everything is compared with what the maps really hold no more often than this.
 const AUDIT: Duration = Duration::from_millis(100);
 /// How often the small things are looked at: is it paused, are the programs still attached.
@@ -266,7 +261,7 @@ impl Agent {
             started: Instant::now(),
             _lock: lock,
         };
-        agent.set_own_addresses(Addresses::own());
+        agent.set_own_addresses(Addresses::own().map(Addresses::all));
         agent.look_at_excluded();
         let graces = passed;
         Ok((agent, Inputs { updates, questions, graces, clients: found, sockets: searches, events }))
@@ -431,63 +426,6 @@ impl Agent {
         std::future::ready(gone)
     }
 
-    fn read_events(&mut self, ring: &mut Events) {
-        let begun = Instant::now();
-        let mut any = false;
-        while begun.elapsed() < EVENTS_AT_ONCE {
-            let Some(event) = ring.next_event() else { break };
-            any = true;
-            if event.reason == abi::Reason::UnknownClient as u8 {
-                self.look_for_clients_now();
-            }
-            let cgroup = self.log.cgroup(event.cgroup);
-            let tables = LiveTables::new(self.reconciler.store());
-            let service = if event.mode == 0 { None } else { tables.name(event.service) };
-            let to = abi::Endpoint { address: event.backend, port_be: event.backend_port_be }.socket_addr();
-            let candidate = service
-                .as_ref()
-                .filter(|_| event.backend_port_be != 0)
-                .and_then(|name| answer::candidate(self.reconciler.cluster(), name, to));
-            let names = Names {
-                node: &self.config.node_name,
-                clock: clock(),
-                service: service.as_ref(),
-                cgroup: cgroup.as_deref(),
-                backend: (
-                    candidate.as_ref().and_then(|backend| backend.pod.as_ref()),
-                    candidate.as_ref().and_then(|backend| backend.node.as_deref()),
-                ),
-            };
-            let mut decision = Decision::new(&event, &names);
-            if event.reason == abi::Reason::UnknownPort as u8 {
-                // No service port has it; the service whose address it is is known all the same.
-                let owner = self.cluster_ips.service(self.reconciler.cluster(), decision.original.ip);
-                decision.service = owner.map(|it| observe::event::Service {
-                    namespace: it.namespace.clone(),
-                    name: it.name.clone(),
-                    port: String::new(),
-                });
-            }
-            self.log.add(decision);
-        }
-        // Where there was nothing to read there was room.
-        if any {
-            self.report_lost();
-        }
-    }
-
-    fn report_lost(&mut self) {
-        if let Ok(total) = self.reconciler.store().events_lost()
-            && self.log.ring_lost(total)
-        {
-            let store = self.reconciler.store();
-            let noted = store.change_settings(|it| it.reported_lost = total as u32);
-            if let Err(error) = noted {
-                tracing::warn!("noting how many lost events were reported: {error}");
-            }
-        }
-    }
-
     fn answer(&mut self, question: Question) {
         // Who no longer listens is no error.
         match question {
@@ -533,8 +471,4 @@ fn warn_of_other_sizes(maps: &Maps, wanted: &Sizes) {
 pub fn capacity(maps: &Maps) -> Capacity {
     let all = maps.all();
     Capacity::new(|room| all.iter().find(|map| map.name() == room.name()).map_or(0, |map| map.capacity()))
-}
-
-fn clock() -> Clock {
-    Clock { monotonic: host::clock::monotonic(), world: Timestamp::now() }
 }

@@ -63,7 +63,9 @@ fn flag(setting: &'static Setting) -> Arg {
         });
     match setting.kind {
         Kind::List => arg.action(ArgAction::Append),
-        Kind::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
+        Kind::Switch => {
+            arg.value_name("true|false").num_args(0..=1).require_equals(true).default_missing_value("true")
+        }
         Kind::Text | Kind::Number => arg,
     }
 }

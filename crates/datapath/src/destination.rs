@@ -13,7 +13,7 @@ const LOOPBACK4: Address = Address::v4(u32::from_be(0x7f00_0001));
 const LOOPBACK6: Address = Address([0, 0, 0, u32::from_be(1)]);
 
 /// How often a reader that met a reused hash element looks again before it gives up.
-const LOOK_UPS: u32 = 4;
+pub const LOOK_UPS: u32 = 4;
 
 /// The record of a frontend, and its index.
 #[inline(always)]

@@ -32,7 +32,7 @@ pub struct Seen {
 pub const PAIR_WORDS: usize = size_of::<Pair>() / size_of::<u64>();
 
 impl Seen {
-    /// As a [`Pair`] has it.
+    /// Its words, as a [`Pair`] has them.
     #[inline(always)]
     fn words(&self) -> [u64; PAIR_WORDS] {
         let [a, b, c, d] = self.vip.address.0;
@@ -49,8 +49,9 @@ impl Seen {
         ]
     }
 
+    /// From the words of a [`Pair`], whatever its state.
     #[inline(always)]
-    fn of(words: &[u64; PAIR_WORDS]) -> Self {
+    pub fn of(words: &[u64; PAIR_WORDS]) -> Self {
         let [a, b, c, d, meta, ids, service] = *words;
         let meta = Meta::unpack(meta);
         let address =

@@ -46,6 +46,11 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// All of them, IPv4 first.
+    pub fn all(self) -> Vec<IpAddr> {
+        self.v4.into_iter().map(IpAddr::from).chain(self.v6.into_iter().map(IpAddr::from)).collect()
+    }
+
     /// Those of the calling thread's namespace.
     pub fn own() -> Result<Self> {
         read().map_err(|source| Error::Call {

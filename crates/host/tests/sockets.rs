@@ -209,10 +209,7 @@ fn a_pods_address_is_that_of_its_default_route() {
         namespace.ip(command).unwrap();
     }
     let ips = |texts: [&str; 2]| texts.map(|text| text.parse::<IpAddr>().unwrap()).to_vec();
-    let found = || -> Vec<IpAddr> {
-        let Addresses { v4, v6 } = namespace.run(Addresses::own).unwrap();
-        v4.into_iter().map(Into::into).chain(v6.into_iter().map(Into::into)).collect()
-    };
+    let found = || namespace.run(Addresses::own).unwrap().all();
     let expected: Vec<_> = [ips(["10.8.0.1", "10.9.0.1"]), ips(["fd00:9::1", "fd00:8::1"])].concat();
     assert_eq!(found(), expected, "there is no default route of IPv6: the first interface");
     namespace.ip("-6 route add default via fd00:8::fe").unwrap();

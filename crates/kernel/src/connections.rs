@@ -7,17 +7,16 @@
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use abi::{
-    Address, Backend, Endpoint, Pair, Slot,
+    Backend, Endpoint, Pair, Slot,
     slot::{Entry, Ids, Meta, owner, pair_flag, pair_state},
 };
+
+use datapath::sockets::{PAIR_WORDS, Seen};
 
 use crate::{
     Error, Maps,
     sys::{self, Mapping},
 };
-
-/// Words of a [`Pair`], in order.
-const PAIR_WORDS: usize = size_of::<Pair>() / size_of::<u64>();
 
 /// Words of a socket's storage.
 const STORED_WORDS: usize = size_of::<abi::Pairs>() / size_of::<u64>();
@@ -46,18 +45,15 @@ pub struct Connection {
 impl Connection {
     /// From the words of a pair; `None` if it is empty or being written.
     fn read(cookie: u64, words: [u64; PAIR_WORDS]) -> Option<Self> {
-        let [vip_high, vip_low, backend_high, backend_low, meta, ids, service] = words;
-        let meta = Meta::unpack(meta);
-        let address =
-            |high: u64, low: u64| Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]);
-        (meta.state == pair_state::VALID).then(|| Self {
+        let Seen { vip, backend, meta, ids, service, .. } = Seen::of(&words);
+        (meta.state == pair_state::VALID).then_some(Self {
             cookie,
-            vip: Endpoint { address: address(vip_high, vip_low), port_be: meta.vip_port_be },
-            backend: Endpoint { address: address(backend_high, backend_low), port_be: meta.backend_port_be },
+            vip,
+            backend,
             protocol: meta.protocol,
             connected: meta.flags & pair_flag::CONNECTED != 0,
-            ids: Ids::unpack(ids),
-            service: service as u32,
+            ids,
+            service,
             version: meta.version,
         })
     }

@@ -22,9 +22,6 @@ pub enum Form {
 }
 
 impl Form {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Plain, Self::Mapped];
-
     fn family(self, to: SocketAddr) -> Family {
         match self {
             _ if to.is_ipv6() => Family::V6,
@@ -34,9 +31,14 @@ impl Form {
     }
 }
 
-/// Who looks at the cluster.
 impl Scenario {
-    /// The view of its node.
+    /// In what forms it is played: both if sockets have names, since nothing else depends on the form.
+    pub fn forms(&self) -> &'static [Form] {
+        let named = self.steps.iter().any(|step| matches!(step, Step::Udp(_) | Step::Tcp(_)));
+        if named { &[Form::Plain, Form::Mapped] } else { &[Form::Plain] }
+    }
+
+    /// The view of its node, who looks at the cluster.
     pub fn view(&self) -> View {
         View { node: self.node.clone(), proxy_name: self.proxy_name.clone(), resolve_selectors: true }
     }

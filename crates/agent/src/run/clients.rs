@@ -2,7 +2,7 @@
 //! alone.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -30,11 +30,10 @@ const FIND_EVERY: Duration = Duration::from_secs(2);
 /// How often this node's own addresses are looked at.
 const OWN_EVERY: Duration = Duration::from_secs(5);
 
-/// What a look at addresses has seen.
+/// What a look at addresses has seen: this node's own, and those of namespaces, which are none if nobody asks.
 pub(super) struct Seen {
-    own: Result<Addresses, host::Error>,
-    /// `None`: not looked at.
-    namespaces: Option<Result<Found, host::Error>>,
+    own: Result<Vec<IpAddr>, host::Error>,
+    namespaces: Result<Found, host::Error>,
 }
 
 /// Looking at addresses: on another thread, since namespaces may be many, and routing tables long.
@@ -56,13 +55,15 @@ impl Finding {
 
 /// The addresses that a client in this namespace is known by: of its own addresses those of a pod of this node, else
 /// the preferred ones.
-fn client(netns: u64, addresses: &Addresses, pods: &BTreeSet<IpAddr>) -> Client {
-    let v4 = addresses.v4.iter().find(|ip| pods.contains(&IpAddr::V4(**ip))).or(addresses.v4.first());
-    let v6 = addresses.v6.iter().find(|ip| pods.contains(&IpAddr::V6(**ip))).or(addresses.v6.first());
+fn client(netns: u64, addresses: &[IpAddr], pods: &BTreeSet<IpAddr>) -> Client {
+    let known = |family| {
+        let of = || addresses.iter().filter(|ip| Family::of(**ip) == family);
+        of().find(|ip| pods.contains(ip)).or(of().next()).map(|ip| Address::from(*ip))
+    };
     Client {
         netns,
-        v4: v4.map_or(0, |ip| Address::from(IpAddr::V4(*ip)).as_v4().unwrap_or_default()),
-        v6: v6.map_or([0; 4], |ip| Address::from(IpAddr::V6(*ip)).0),
+        v4: known(Family::V4).and_then(|address| address.as_v4()).unwrap_or_default(),
+        v6: known(Family::V6).map_or([0; 4], |address| address.0),
         pad: 0,
     }
 }
@@ -77,7 +78,10 @@ impl Agent {
         }
         (self.finding.running, self.finding.all) = (true, all);
         let results = self.finding.results.clone();
-        let look = move || Seen { own: Addresses::own(), namespaces: all.then(find) };
+        let look = move || Seen {
+            own: Addresses::own().map(Addresses::all),
+            namespaces: if all { find() } else { Ok(Found::new()) },
+        };
         tokio::task::spawn_blocking(move || drop(results.blocking_send(look())));
     }
 
@@ -93,11 +97,7 @@ impl Agent {
         if self.set_own_addresses(seen.own) {
             self.round();
         }
-        let Some(namespaces) = seen.namespaces else {
-            self.failures.remove(FINDING);
-            return;
-        };
-        match namespaces.map_err(Error::from).and_then(|found| self.set_clients(found)) {
+        match seen.namespaces.map_err(Error::from).and_then(|found| self.set_clients(found)) {
             Ok(0) => drop(self.failures.remove(FINDING)),
             Ok(left_out) => {
                 let text = format!("{left_out} network namespaces have no room in the map clients");
@@ -107,7 +107,7 @@ impl Agent {
         }
     }
 
-    fn set_clients(&mut self, found: Found) -> Result<usize, Error> {
+    fn set_clients(&mut self, mut found: Found) -> Result<usize, Error> {
         let cluster = self.reconciler.cluster();
         let here = Some(&self.config.node_name);
         let pods: BTreeSet<IpAddr> = cluster
@@ -116,30 +116,15 @@ impl Agent {
             .flat_map(|pod| &pod.ips)
             .copied()
             .collect();
-        let host = self.reconciler.store().settings()?.host_netns;
-        let mut clients: BTreeMap<u64, Client> =
-            found.iter().map(|(netns, addresses)| (*netns, client(*netns, addresses, &pods))).collect();
-        if let Some(found) = clients.get_mut(&host) {
+        if let Some(host) = found.get_mut(&self.reconciler.store().settings()?.host_netns) {
             // Processes of the host, and pods on its network, have the node's address.
-            let own = NodePortAddresses::select(
-                &[NodePortAddresses::Primary],
-                cluster.node(&self.config.node_name),
-                self.reconciler.interfaces(),
-            );
-            let of = |family| own.iter().copied().find(|ip| Family::of(*ip) == family);
-            let addresses = Addresses {
-                v4: of(Family::V4)
-                    .into_iter()
-                    .filter_map(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None })
-                    .collect(),
-                v6: of(Family::V6)
-                    .into_iter()
-                    .filter_map(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None })
-                    .collect(),
-            };
-            *found = client(host, &addresses, &BTreeSet::new());
+            let node = cluster.node(&self.config.node_name);
+            let own =
+                NodePortAddresses::select(&[NodePortAddresses::Primary], node, self.reconciler.interfaces());
+            *host = own.into_iter().collect();
         }
-        Ok(self.reconciler.store().set_clients(&clients)?)
+        let clients = found.iter().map(|(netns, addresses)| (*netns, client(*netns, addresses, &pods)));
+        Ok(self.reconciler.store().set_clients(&clients.collect())?)
     }
 
     /// Forgets what clients keep no longer.
@@ -152,17 +137,15 @@ impl Agent {
     }
 
     /// Follows the addresses of this node's interfaces; have they changed?
-    pub(super) fn set_own_addresses(&mut self, own: Result<Addresses, host::Error>) -> bool {
-        let own = match own {
-            Ok(own) => own,
+    pub(super) fn set_own_addresses(&mut self, own: Result<Vec<IpAddr>, host::Error>) -> bool {
+        let interfaces = match own {
+            Ok(interfaces) => interfaces,
             Err(error) => {
                 self.failed(OWN, &error);
                 return false;
             }
         };
         self.failures.remove(OWN);
-        let interfaces: Vec<IpAddr> =
-            own.v4.into_iter().map(IpAddr::from).chain(own.v6.into_iter().map(IpAddr::from)).collect();
         if interfaces == self.reconciler.interfaces() {
             return false;
         }
@@ -211,10 +194,7 @@ mod tests {
 
     #[test]
     fn r22_a_client_is_known_by_its_pods_addresses_or_the_preferred_ones() {
-        let addresses = Addresses {
-            v4: vec!["10.1.0.5".parse().unwrap(), "192.168.0.5".parse().unwrap()],
-            v6: vec!["fd00::5".parse().unwrap(), "fd00:9::5".parse().unwrap()],
-        };
+        let addresses = ["10.1.0.5", "192.168.0.5", "fd00::5", "fd00:9::5"].map(ip);
         let known = |pods: &[&str]| {
             let client = client(7, &addresses, &pods.iter().map(|text| ip(text)).collect());
             assert_eq!(client.netns, 7);
@@ -222,7 +202,7 @@ mod tests {
         };
         assert_eq!(known(&[]), (ip("10.1.0.5"), ip("fd00::5")));
         assert_eq!(known(&["192.168.0.5", "fd00:9::5", "10.9.9.9"]), (ip("192.168.0.5"), ip("fd00:9::5")));
-        let none = client(7, &Addresses::default(), &BTreeSet::new());
+        let none = client(7, &[], &BTreeSet::new());
         assert_eq!((none.v4, none.v6), (0, [0; 4]), "nothing is known of it");
     }
 }

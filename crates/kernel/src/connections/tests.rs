@@ -1,3 +1,5 @@
+use abi::Address;
+
 use super::*;
 
 const COOKIE: u64 = 7;
