@@ -7,11 +7,11 @@ mod filter;
 mod known;
 mod maps;
 mod nodes;
+mod service_port;
 mod services;
 
 use std::process::ExitCode;
 
-use abi::Name;
 use agent::local::{PortEndpoints, Request, Traffic};
 use clap::{Args, ValueEnum};
 use kernel::TableStore;
@@ -103,9 +103,4 @@ impl Options {
 fn known(place: &Place) -> anyhow::Result<Vec<PortEndpoints>> {
     let all = Request::Endpoints { service: None, traffic: Traffic::Internal };
     Ok(place.ask_if_running(&all)?.unwrap_or_default())
-}
-
-/// A name as the kernel's tables have it; `?` where they have none.
-fn text(bytes: Option<&[u8]>) -> String {
-    bytes.map(Name::text).unwrap_or("?").to_owned()
 }

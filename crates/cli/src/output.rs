@@ -33,6 +33,11 @@ pub(crate) trait Row: Serialize {
     fn cells(&self) -> Vec<String>;
 }
 
+/// A cell of what there may be none of.
+pub(crate) fn or_dash<T: ToString>(it: Option<T>) -> String {
+    it.map_or("-".into(), |it| it.to_string())
+}
+
 /// Prints one thing: `text` for people.
 pub(crate) fn show<T: Serialize + ?Sized>(
     thing: &T,

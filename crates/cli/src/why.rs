@@ -18,7 +18,7 @@ use kernel::{Contents, Maps, TableStore};
 use serde::Serialize;
 
 use crate::{
-    output::{Format, columns_of, show},
+    output::{Format, columns_of, or_dash, show},
     place::Place,
 };
 
@@ -235,13 +235,12 @@ fn text(answer: &Answer) -> String {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let of = explanation.backends.len();
     for endpoint in endpoints.iter().flatten() {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
         rows.push(vec![
             endpoint.address.to_string(),
             share(explanation, endpoint.address),
             endpoint.standing.clone(),
-            or_dash(&endpoint.pod),
-            or_dash(&endpoint.node),
+            or_dash(endpoint.pod.as_ref()),
+            or_dash(endpoint.node.as_ref()),
         ]);
     }
     if endpoints.is_none() && of > 0 {

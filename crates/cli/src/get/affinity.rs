@@ -15,8 +15,12 @@ use kernel::{Maps, TableStore};
 use observe::event::protocol;
 use serde::Serialize;
 
-use super::{filter::Subject, known::Known, text};
-use crate::output::Row;
+use super::{
+    filter::{Facts, Subject},
+    known::Known,
+    service_port::ServicePort,
+};
+use crate::output::{Row, or_dash};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -24,9 +28,8 @@ const SECOND: u64 = 1_000_000_000;
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Affinity {
-    namespace: String,
-    service: String,
-    port: String,
+    #[serde(flatten)]
+    service_port: ServicePort,
     protocol: &'static str,
     /// Cookie of the client's network namespace.
     netns_cookie: u64,
@@ -53,30 +56,16 @@ impl Subject for Affinity {
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
 
     fn key(&self) -> String {
-        format!(
-            "{}/{}/{}:{}/{}/{:?}",
-            self.netns_cookie, self.namespace, self.service, self.port, self.protocol, self.family
-        )
+        format!("{}/{}/{}/{:?}", self.netns_cookie, self.service_port, self.protocol, self.family)
     }
 
-    fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    fn name(&self) -> &str {
-        &self.service
-    }
-
-    fn protocol(&self) -> &str {
-        self.protocol
-    }
-
-    fn addresses(&self) -> Vec<IpAddr> {
-        self.family.into_iter().collect()
-    }
-
-    fn state(&self) -> &str {
-        self.state
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            protocol: self.protocol,
+            addresses: self.family.into_iter().collect(),
+            state: self.state,
+            ..self.service_port.facts()
+        }
     }
 }
 
@@ -99,25 +88,25 @@ impl Row for Affinity {
     const NARROW: usize = 10;
 
     fn cells(&self) -> Vec<String> {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        let [namespace, service, port] = self.service_port.cells();
         let client = match (self.client, self.host) {
             (Some(ip), _) => ip.to_string(),
             (None, true) => "host".into(),
             (None, false) => "-".into(),
         };
         vec![
-            self.namespace.clone(),
-            self.service.clone(),
-            if self.port.is_empty() { "-".into() } else { self.port.clone() },
+            namespace,
+            service,
+            port,
             self.protocol.into(),
             client,
             self.netns_cookie.to_string(),
-            self.backend.map_or("-".into(), |address| address.to_string()),
+            or_dash(self.backend),
             self.state.into(),
             format!("{} s", self.age_seconds),
-            self.expires_in_seconds.map_or("-".into(), |left| format!("{left} s")),
-            or_dash(&self.pod),
-            or_dash(&self.node),
+            or_dash(self.expires_in_seconds.map(|left| format!("{left} s"))),
+            or_dash(self.pod.as_ref()),
+            or_dash(self.node.as_ref()),
             self.index.to_string(),
         ]
     }
@@ -145,17 +134,15 @@ pub(super) fn rows(maps: &Maps, known: Vec<PortEndpoints>) -> anyhow::Result<Vec
     let mut rows: Vec<Affinity> =
         kept.into_iter()
             .map(|entry| {
-                let name = names.get(&entry.service);
-                let namespace = text(name.map(|name| &name.namespace[..]));
-                let service = text(name.map(|name| &name.service[..]));
-                let port = text(name.map(|name| &name.port[..]));
+                let name = names.get(&entry.service).copied();
+                let service_port = ServicePort::new(name);
                 let protocol = name.map_or("?", |name| protocol(name.protocol));
                 let ids = Ids::unpack(entry.words.ids);
                 let is_it = |it: &&&Backend| it.generation == ids.generation && it.service == entry.service;
                 let backend = backends.get(&ids.backend).filter(is_it);
                 let is_v4 = name.is_some_and(|name| name.family == 4);
                 let address = backend.map(|backend| backend.endpoint().socket_addr());
-                let detail = address.and_then(|it| known.find(&namespace, &service, &port, protocol, it));
+                let detail = address.and_then(|it| known.find(&service_port, protocol, it));
                 let age = now.saturating_sub(entry.words.used);
                 let timeout = seconds.get(&entry.service).map(|seconds| seconds * SECOND);
                 let is_over = timeout.is_none_or(|timeout| age > timeout);
@@ -179,15 +166,12 @@ pub(super) fn rows(maps: &Maps, known: Vec<PortEndpoints>) -> anyhow::Result<Vec
                         4 => IpAddr::from([0u8; 4]),
                         _ => IpAddr::from([0u8; 16]),
                     }),
-                    namespace,
-                    service,
-                    port,
+                    service_port,
                 }
             })
             .collect();
-    rows.sort_by(|a, b| {
-        let key = |it: &Affinity| (it.protocol, it.family, it.client, it.netns_cookie);
-        (&a.namespace, &a.service, &a.port, key(a)).cmp(&(&b.namespace, &b.service, &b.port, key(b)))
+    rows.sort_by_cached_key(|it| {
+        (it.service_port.clone(), it.protocol, it.family, it.client, it.netns_cookie)
     });
     Ok(rows)
 }

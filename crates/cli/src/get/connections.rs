@@ -1,9 +1,6 @@
 //! `balancing get connections`: sockets that were translated and live, as their slots tell.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::HashMap, net::SocketAddr};
 
 use abi::{Backend, Name};
 use agent::local::PortEndpoints;
@@ -11,15 +8,18 @@ use kernel::{Maps, Slots, TableStore};
 use observe::event::protocol;
 use serde::Serialize;
 
-use super::{filter::Subject, known::Known, text};
-use crate::output::Row;
+use super::{
+    filter::{Facts, Subject},
+    known::Known,
+    service_port::ServicePort,
+};
+use crate::output::{Row, or_dash};
 
 /// A living socket and its first destination.
 #[derive(Serialize)]
 pub(super) struct Connection {
-    namespace: String,
-    service: String,
-    port: String,
+    #[serde(flatten)]
+    service_port: ServicePort,
     protocol: &'static str,
     /// What the application asked for.
     original: SocketAddr,
@@ -43,24 +43,13 @@ impl Subject for Connection {
         self.cookie.to_string()
     }
 
-    fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    fn name(&self) -> &str {
-        &self.service
-    }
-
-    fn protocol(&self) -> &str {
-        self.protocol
-    }
-
-    fn addresses(&self) -> Vec<IpAddr> {
-        vec![self.original.ip()]
-    }
-
-    fn state(&self) -> &str {
-        self.state
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            protocol: self.protocol,
+            addresses: vec![self.original.ip()],
+            state: self.state,
+            ..self.service_port.facts()
+        }
     }
 }
 
@@ -82,19 +71,19 @@ impl Row for Connection {
     const NARROW: usize = 7;
 
     fn cells(&self) -> Vec<String> {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        let [namespace, service, port] = self.service_port.cells();
         vec![
-            self.namespace.clone(),
-            self.service.clone(),
-            if self.port.is_empty() { "-".into() } else { self.port.clone() },
+            namespace,
+            service,
+            port,
             self.protocol.into(),
             self.original.to_string(),
             self.backend.to_string(),
             self.state.into(),
             if self.connected { "connect".into() } else { "send".into() },
             if self.more { "yes".into() } else { "-".into() },
-            or_dash(&self.pod),
-            or_dash(&self.node),
+            or_dash(self.pod.as_ref()),
+            or_dash(self.node.as_ref()),
             self.cookie.to_string(),
         ]
     }
@@ -110,12 +99,9 @@ pub(super) fn rows(maps: &Maps, known: Vec<PortEndpoints>) -> anyhow::Result<Vec
     let mut rows: Vec<Connection> = slots
         .connections()
         .map(|connection| {
-            let name = names.get(&connection.service);
-            let namespace = text(name.map(|name| &name.namespace[..]));
-            let service = text(name.map(|name| &name.service[..]));
-            let port = text(name.map(|name| &name.port[..]));
+            let service_port = ServicePort::new(names.get(&connection.service).copied());
             let (protocol, backend) = (protocol(connection.protocol), connection.backend.socket_addr());
-            let detail = known.find(&namespace, &service, &port, protocol, backend);
+            let detail = known.find(&service_port, protocol, backend);
             let stays = connection.may_stay(backends.get(&connection.ids.backend).copied());
             Connection {
                 protocol,
@@ -127,15 +113,10 @@ pub(super) fn rows(maps: &Maps, known: Vec<PortEndpoints>) -> anyhow::Result<Vec
                 pod: detail.and_then(|it| it.pod.clone()),
                 node: detail.and_then(|it| it.node.clone()),
                 cookie: connection.cookie,
-                namespace,
-                service,
-                port,
+                service_port,
             }
         })
         .collect();
-    rows.sort_by(|a, b| {
-        let key = |it: &Connection| (it.original, it.protocol, it.backend, it.cookie);
-        (&a.namespace, &a.service, &a.port, key(a)).cmp(&(&b.namespace, &b.service, &b.port, key(b)))
-    });
+    rows.sort_by_cached_key(|it| (it.service_port.clone(), it.original, it.protocol, it.backend, it.cookie));
     Ok(rows)
 }

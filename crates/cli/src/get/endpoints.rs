@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
 };
 
 use abi::{Name, frontend::backend_flag};
@@ -11,15 +11,18 @@ use kernel::Contents;
 use observe::event::protocol;
 use serde::Serialize;
 
-use super::{filter::Subject, known::Known, text};
-use crate::output::Row;
+use super::{
+    filter::{Facts, Subject},
+    known::Known,
+    service_port::ServicePort,
+};
+use crate::output::{Row, or_dash};
 
 /// A backend of a service port.
 #[derive(Serialize)]
 pub(super) struct Endpoint {
-    namespace: String,
-    service: String,
-    port: String,
+    #[serde(flatten)]
+    service_port: ServicePort,
     protocol: &'static str,
     address: SocketAddr,
     state: &'static str,
@@ -35,27 +38,16 @@ impl Subject for Endpoint {
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
 
     fn key(&self) -> String {
-        format!("{}/{}:{}/{}/{}", self.namespace, self.service, self.port, self.protocol, self.address)
+        format!("{}/{}/{}", self.service_port, self.protocol, self.address)
     }
 
-    fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    fn name(&self) -> &str {
-        &self.service
-    }
-
-    fn protocol(&self) -> &str {
-        self.protocol
-    }
-
-    fn addresses(&self) -> Vec<IpAddr> {
-        vec![self.address.ip()]
-    }
-
-    fn state(&self) -> &str {
-        self.state
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            protocol: self.protocol,
+            addresses: vec![self.address.ip()],
+            state: self.state,
+            ..self.service_port.facts()
+        }
     }
 }
 
@@ -76,17 +68,17 @@ impl Row for Endpoint {
     const NARROW: usize = 6;
 
     fn cells(&self) -> Vec<String> {
-        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        let [namespace, service, port] = self.service_port.cells();
         vec![
-            self.namespace.clone(),
-            self.service.clone(),
-            if self.port.is_empty() { "-".into() } else { self.port.clone() },
+            namespace,
+            service,
+            port,
             self.address.to_string(),
             self.protocol.into(),
             self.state.into(),
-            or_dash(&self.pod),
-            or_dash(&self.node),
-            or_dash(&self.zone),
+            or_dash(self.pod.as_ref()),
+            or_dash(self.node.as_ref()),
+            or_dash(self.zone.as_ref()),
             self.index.to_string(),
             self.generation.to_string(),
         ]
@@ -109,17 +101,13 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoi
     let live = contents.backends.iter().filter(|(_, backend)| backend.flags & backend_flag::LIVE != 0);
     let mut rows: Vec<Endpoint> = live
         .map(|(index, backend)| {
-            let name = names.get(&backend.service);
-            let namespace = text(name.map(|name| &name.namespace[..]));
-            let service = text(name.map(|name| &name.service[..]));
-            let port = text(name.map(|name| &name.port[..]));
+            let name = names.get(&backend.service).copied();
+            let service_port = ServicePort::new(name);
             let protocol = name.map_or("?", |name| protocol(name.protocol));
             let address = backend.endpoint().socket_addr();
-            let detail = known.find(&namespace, &service, &port, protocol, address);
+            let detail = known.find(&service_port, protocol, address);
             Endpoint {
-                namespace,
-                service,
-                port,
+                service_port,
                 protocol,
                 address,
                 state: state(backend.flags, listed.contains(index)),
@@ -131,15 +119,7 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoi
             }
         })
         .collect();
-    rows.sort_by(|a, b| {
-        (&a.namespace, &a.service, &a.port, a.protocol, a.address).cmp(&(
-            &b.namespace,
-            &b.service,
-            &b.port,
-            b.protocol,
-            b.address,
-        ))
-    });
+    rows.sort_by_cached_key(|it| (it.service_port.clone(), it.protocol, it.address));
     rows
 }
 

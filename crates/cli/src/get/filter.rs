@@ -4,39 +4,33 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use clap::{Args, ValueEnum};
 
-/// What rows are filtered by; a listing that has no such thing takes no such filter.
+/// What rows are filtered by; a listing leaves out what it has not, and takes no filter of it.
+#[derive(Default)]
+pub(super) struct Facts<'a> {
+    pub(super) namespace: &'a str,
+    pub(super) name: &'a str,
+    /// `TCP` or `UDP`.
+    pub(super) protocol: &'a str,
+    /// Those of one family count.
+    pub(super) addresses: Vec<IpAddr>,
+    /// How it is, in the words of [`State::text`].
+    pub(super) state: &'a str,
+}
+
+/// A row that can be filtered.
 pub(super) trait Subject {
     /// One and many of it, in words.
     const NOUN: (&'static str, &'static str);
     /// Filters that it takes, besides names.
     const FILTERS: &'static [&'static str];
 
-    /// Its name.
-    fn name(&self) -> &str;
+    /// What filters look at.
+    fn facts(&self) -> Facts<'_>;
 
     /// What tells it from others, where rows are counted: a service is one, whatever its frontends.
     fn key(&self) -> String {
-        format!("{}/{}", self.namespace(), self.name())
-    }
-
-    /// Its namespace.
-    fn namespace(&self) -> &str {
-        ""
-    }
-
-    /// `TCP` or `UDP`.
-    fn protocol(&self) -> &str {
-        ""
-    }
-
-    /// Its addresses; those of one family count.
-    fn addresses(&self) -> Vec<IpAddr> {
-        Vec::new()
-    }
-
-    /// How it is.
-    fn state(&self) -> &str {
-        ""
+        let Facts { namespace, name, .. } = self.facts();
+        format!("{namespace}/{name}")
     }
 }
 
@@ -132,12 +126,12 @@ impl Filter {
     }
 
     /// Keeps what is wanted.
-    pub(super) fn apply<T: Subject>(&self, rows: Vec<T>) -> Kept<T> {
-        let all = count(rows.iter());
-        let elsewhere = count(rows.iter().filter(|row| self.fits(*row) && self.is_named(*row)));
+    pub(super) fn apply<T: Subject>(&self, mut rows: Vec<T>) -> Kept<T> {
+        let all = count(&rows);
         let missing = self.names.iter().filter_map(|name| self.missing(name, &rows)).collect();
-        let wanted = |row: &T| self.fits(row) && self.is_named(row) && self.is_here(row);
-        let rows: Vec<T> = rows.into_iter().filter(wanted).collect();
+        rows.retain(|row| self.fits(&row.facts()));
+        let elsewhere = count(&rows);
+        rows.retain(|row| self.is_here(&row.facts()));
         Kept { rows, empty: self.empty::<T>(all, elsewhere), missing }
     }
 
@@ -164,13 +158,13 @@ impl Filter {
 
     fn missing<T: Subject>(&self, name: &str, rows: &[T]) -> Option<String> {
         let noun = T::NOUN.0;
-        if rows.iter().any(|row| is_called(row, name) && self.is_here(row)) {
+        if rows.iter().map(Subject::facts).any(|row| row.is_called(name) && self.is_here(&row)) {
             return None;
         }
         // It may be somewhere else.
         let bare = name.rsplit('/').next().unwrap_or(name);
-        let mut others: Vec<&str> =
-            rows.iter().filter(|row| row.name() == bare).map(Subject::namespace).collect();
+        let named = rows.iter().map(Subject::facts).filter(|row| row.name == bare);
+        let mut others: Vec<&str> = named.map(|row| row.namespace).collect();
         others.sort_unstable();
         others.dedup();
         Some(match (&self.namespace, others.as_slice()) {
@@ -184,35 +178,35 @@ impl Filter {
         })
     }
 
-    fn fits<T: Subject>(&self, row: &T) -> bool {
+    /// All but the namespace, which decides what people are told if nothing is left.
+    fn fits(&self, row: &Facts<'_>) -> bool {
         let protocol = |wanted: Protocol| match wanted {
-            Protocol::Tcp => row.protocol() == "TCP",
-            Protocol::Udp => row.protocol() == "UDP",
+            Protocol::Tcp => row.protocol == "TCP",
+            Protocol::Udp => row.protocol == "UDP",
         };
-        let family = |wanted: Family| row.addresses().iter().any(|ip| ip.is_ipv4() == (wanted == Family::V4));
+        let family = |wanted: Family| row.addresses.iter().any(|ip| ip.is_ipv4() == (wanted == Family::V4));
         self.protocol.is_none_or(protocol)
             && self.family.is_none_or(family)
-            && self.state.is_none_or(|wanted| row.state() == wanted.text())
+            && self.state.is_none_or(|wanted| row.state == wanted.text())
+            && (self.names.is_empty() || self.names.iter().any(|name| row.is_called(name)))
     }
 
-    fn is_named<T: Subject>(&self, row: &T) -> bool {
-        self.names.is_empty() || self.names.iter().any(|name| is_called(row, name))
-    }
-
-    fn is_here<T: Subject>(&self, row: &T) -> bool {
-        self.namespace.as_ref().is_none_or(|namespace| row.namespace() == namespace)
+    fn is_here(&self, row: &Facts<'_>) -> bool {
+        self.namespace.as_ref().is_none_or(|namespace| row.namespace == namespace)
     }
 }
 
-fn count<'a, T: Subject + 'a>(rows: impl Iterator<Item = &'a T>) -> usize {
-    rows.map(Subject::key).collect::<BTreeSet<_>>().len()
+impl Facts<'_> {
+    fn is_called(&self, name: &str) -> bool {
+        match name.split_once('/') {
+            Some((namespace, name)) => self.namespace == namespace && self.name == name,
+            None => self.name == name,
+        }
+    }
 }
 
-fn is_called<T: Subject>(row: &T, name: &str) -> bool {
-    match name.split_once('/') {
-        Some((namespace, name)) => row.namespace() == namespace && row.name() == name,
-        None => row.name() == name,
-    }
+fn count<T: Subject>(rows: &[T]) -> usize {
+    rows.iter().map(Subject::key).collect::<BTreeSet<_>>().len()
 }
 
 #[cfg(test)]
@@ -226,24 +220,9 @@ mod tests {
         const NOUN: (&'static str, &'static str) = ("thing", "things");
         const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
 
-        fn namespace(&self) -> &str {
-            self.0
-        }
-
-        fn name(&self) -> &str {
-            self.1
-        }
-
-        fn protocol(&self) -> &str {
-            self.2
-        }
-
-        fn addresses(&self) -> Vec<IpAddr> {
-            vec![self.3]
-        }
-
-        fn state(&self) -> &str {
-            self.4
+        fn facts(&self) -> Facts<'_> {
+            let Self(namespace, name, protocol, address, state) = *self;
+            Facts { namespace, name, protocol, addresses: vec![address], state }
         }
     }
 
@@ -253,8 +232,8 @@ mod tests {
         const NOUN: (&'static str, &'static str) = ("plain one", "plain ones");
         const FILTERS: &'static [&'static str] = &[];
 
-        fn name(&self) -> &str {
-            "x"
+        fn facts(&self) -> Facts<'_> {
+            Facts { name: "x", ..Facts::default() }
         }
     }
 

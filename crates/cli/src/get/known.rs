@@ -4,8 +4,10 @@ use std::{collections::HashMap, net::SocketAddr};
 
 use agent::local::{Endpoint, PortEndpoints};
 
-/// Namespace, service, port, protocol, address.
-type Key = (String, String, String, String, SocketAddr);
+use super::service_port::ServicePort;
+
+/// Service port, protocol, address.
+type Key = (ServicePort, String, SocketAddr);
 
 /// See the module. Empty if no agent runs.
 pub(super) struct Known(HashMap<Key, Endpoint>);
@@ -15,24 +17,17 @@ impl Known {
     pub(super) fn new(ports: Vec<PortEndpoints>) -> Self {
         let mut known = HashMap::new();
         for port in ports {
+            let service_port =
+                ServicePort { namespace: port.namespace, service: port.service, port: port.port };
             for endpoint in port.endpoints {
-                let (namespace, service) = (port.namespace.clone(), port.service.clone());
-                let key = (namespace, service, port.port.clone(), port.protocol.clone(), endpoint.address);
-                known.insert(key, endpoint);
+                known.insert((service_port.clone(), port.protocol.clone(), endpoint.address), endpoint);
             }
         }
         Self(known)
     }
 
     /// One endpoint.
-    pub(super) fn find(
-        &self,
-        namespace: &str,
-        service: &str,
-        port: &str,
-        protocol: &str,
-        address: SocketAddr,
-    ) -> Option<&Endpoint> {
-        self.0.get(&(namespace.into(), service.into(), port.into(), protocol.into(), address))
+    pub(super) fn find(&self, port: &ServicePort, protocol: &str, address: SocketAddr) -> Option<&Endpoint> {
+        self.0.get(&(port.clone(), protocol.into(), address))
     }
 }

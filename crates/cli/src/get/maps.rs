@@ -6,8 +6,8 @@ use abi::frontend::backend_flag;
 use kernel::{Maps, TableStore};
 use serde::Serialize;
 
-use super::filter::Subject;
-use crate::output::Row;
+use super::filter::{Facts, Subject};
+use crate::output::{Row, or_dash};
 
 /// A map.
 #[derive(Serialize)]
@@ -22,8 +22,8 @@ impl Subject for Map {
     const NOUN: (&'static str, &'static str) = ("map", "maps");
     const FILTERS: &'static [&'static str] = &[];
 
-    fn name(&self) -> &str {
-        self.name
+    fn facts(&self) -> Facts<'_> {
+        Facts { name: self.name, ..Facts::default() }
     }
 }
 
@@ -36,9 +36,9 @@ impl Row for Map {
             self.used.map(|used| (used * 100).checked_div(self.capacity as usize).unwrap_or_default());
         vec![
             self.name.into(),
-            self.used.map_or("-".into(), |used| used.to_string()),
+            or_dash(self.used),
             if self.capacity == 0 { "-".into() } else { self.capacity.to_string() },
-            percent.map_or("-".into(), |percent| format!("{percent} %")),
+            or_dash(percent.map(|percent| format!("{percent} %"))),
             self.id.to_string(),
         ]
     }

@@ -4,19 +4,19 @@ use std::net::IpAddr;
 
 use agent::local::{self, Node, Request};
 
-use super::filter::Subject;
-use crate::{output::Row, place::Place};
+use super::filter::{Facts, Subject};
+use crate::{
+    output::{Row, or_dash},
+    place::Place,
+};
 
 impl Subject for Node {
     const NOUN: (&'static str, &'static str) = ("node", "nodes");
     const FILTERS: &'static [&'static str] = &["--family"];
 
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn addresses(&self) -> Vec<IpAddr> {
-        self.internal_ips.iter().chain(&self.external_ips).copied().collect()
+    fn facts(&self) -> Facts<'_> {
+        let addresses = self.internal_ips.iter().chain(&self.external_ips).copied().collect();
+        Facts { name: &self.name, addresses, ..Facts::default() }
     }
 }
 
@@ -32,7 +32,7 @@ impl Row for Node {
         vec![
             self.name.clone(),
             if self.here { "yes".into() } else { "-".into() },
-            self.zone.clone().unwrap_or_else(|| "-".into()),
+            or_dash(self.zone.as_ref()),
             all(&self.internal_ips),
             all(&self.external_ips),
         ]

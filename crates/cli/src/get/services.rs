@@ -1,9 +1,6 @@
 //! `balancing get services`: frontends, joined with names.
 
-use std::{
-    collections::HashMap,
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::HashMap, net::SocketAddr};
 
 use abi::{
     Name,
@@ -14,16 +11,18 @@ use kernel::Contents;
 use observe::event::protocol;
 use serde::Serialize;
 
-use super::{filter::Subject, text};
-use crate::output::Row;
+use super::{
+    filter::{Facts, Subject},
+    service_port::ServicePort,
+};
+use crate::output::{Row, or_dash};
 
 /// A frontend of a service.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Service {
-    namespace: String,
-    service: String,
-    port: String,
+    #[serde(flatten)]
+    service_port: ServicePort,
     protocol: &'static str,
     /// `*` in place of an address: a node port, which is on every node.
     frontend: String,
@@ -43,20 +42,8 @@ impl Subject for Service {
     const NOUN: (&'static str, &'static str) = ("service", "services");
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family"];
 
-    fn namespace(&self) -> &str {
-        &self.namespace
-    }
-
-    fn name(&self) -> &str {
-        &self.service
-    }
-
-    fn protocol(&self) -> &str {
-        self.protocol
-    }
-
-    fn addresses(&self) -> Vec<IpAddr> {
-        vec![self.address.ip()]
+    fn facts(&self) -> Facts<'_> {
+        Facts { protocol: self.protocol, addresses: vec![self.address.ip()], ..self.service_port.facts() }
     }
 }
 
@@ -77,15 +64,16 @@ impl Row for Service {
     const NARROW: usize = 7;
 
     fn cells(&self) -> Vec<String> {
+        let [namespace, service, port] = self.service_port.cells();
         vec![
-            self.namespace.clone(),
-            self.service.clone(),
-            if self.port.is_empty() { "-".into() } else { self.port.clone() },
+            namespace,
+            service,
+            port,
             self.frontend.clone(),
             self.protocol.into(),
             self.mode.into(),
             self.backends.to_string(),
-            self.affinity_seconds.map_or("-".into(), |seconds| format!("{seconds} s")),
+            or_dash(self.affinity_seconds.map(|seconds| format!("{seconds} s"))),
             if self.source_ranges.is_empty() { "-".into() } else { self.source_ranges.join(",") },
             self.id.to_string(),
             self.record.to_string(),
@@ -112,13 +100,10 @@ pub(super) fn rows(contents: &Contents) -> Vec<Service> {
         .iter()
         .filter_map(|(key, index)| {
             let record = records.get(index)?;
-            let name = names.get(&record.service);
             let is_restricted = record.flags & record_flag::RESTRICTED != 0;
             let address = key.endpoint.socket_addr();
             Some(Service {
-                namespace: text(name.map(|name| &name.namespace[..])),
-                service: text(name.map(|name| &name.service[..])),
-                port: text(name.map(|name| &name.port[..])),
+                service_port: ServicePort::new(names.get(&record.service).copied()),
                 protocol: protocol(key.protocol),
                 frontend: frontend(address),
                 mode: mode::name(record.mode),
@@ -138,14 +123,6 @@ pub(super) fn rows(contents: &Contents) -> Vec<Service> {
             })
         })
         .collect();
-    rows.sort_by(|a, b| {
-        (&a.namespace, &a.service, &a.port, a.address, a.protocol).cmp(&(
-            &b.namespace,
-            &b.service,
-            &b.port,
-            b.address,
-            b.protocol,
-        ))
-    });
+    rows.sort_by_cached_key(|it| (it.service_port.clone(), it.address, it.protocol));
     rows
 }

@@ -1,0 +1,45 @@
+//! The service port that a row is about.
+
+use std::fmt;
+
+use abi::Name;
+use serde::Serialize;
+
+use super::filter::Facts;
+
+/// As the kernel's tables name it; `?` where they have no name. Listings are sorted by it.
+#[derive(Clone, Serialize, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct ServicePort {
+    pub(super) namespace: String,
+    pub(super) service: String,
+    pub(super) port: String,
+}
+
+impl ServicePort {
+    /// From the table of names.
+    pub(super) fn new(name: Option<&Name>) -> Self {
+        let text = |field: fn(&Name) -> &[u8]| name.map_or("?", |name| Name::text(field(name))).to_owned();
+        Self {
+            namespace: text(|name| &name.namespace),
+            service: text(|name| &name.service),
+            port: text(|name| &name.port),
+        }
+    }
+
+    /// What filters look at, as far as it is known here.
+    pub(super) fn facts(&self) -> Facts<'_> {
+        Facts { namespace: &self.namespace, name: &self.service, ..Facts::default() }
+    }
+
+    /// The first three columns of a listing.
+    pub(super) fn cells(&self) -> [String; 3] {
+        let port = if self.port.is_empty() { "-" } else { &self.port };
+        [self.namespace.clone(), self.service.clone(), port.into()]
+    }
+}
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)
+    }
+}
