@@ -3,8 +3,8 @@
 extern crate std;
 
 use super::{
-    spy::{Front, Spy, address, backends, put, socket_in},
-    world::{Application, at, tcp, udp},
+    spy::{Spy, address, backends, socket_in},
+    world::{Application, Front, at, put, tcp, udp},
 };
 use abi::{
     Affinity, Endpoint, Key, Reason,

@@ -2,15 +2,17 @@
 
 extern crate std;
 
-use super::world::{Application, at, delete, set_list, tables, tcp, udp};
-use abi::{Key, Range, Reason, Settings, frontend::record_flag, slot::Ids};
-use core::cell::Cell;
+use super::{
+    spy::Spy,
+    world::{Application, at, delete, set_list, tables, tcp, udp},
+};
+use abi::{Key, Range, Reason, Settings, frontend::record_flag};
 use datapath::{
-    Env, choose, connect, look_up,
-    memory::{Held, MemorySocket, Slots, Tables},
+    choose, connect, look_up,
+    memory::{MemorySocket, Slots, Tables},
     sendmsg,
 };
-use std::{collections::BTreeMap, vec::Vec};
+use std::collections::BTreeMap;
 
 const FOUR: &str = "10.96.0.10:80";
 const SIX: &str = "[fd00:96::a]:80";
@@ -157,79 +159,12 @@ fn pause_does_not_disguise_a_backend_that_is_spoken_to_directly() {
     assert_eq!(socket.from(&backend), backend);
 }
 
-/// Tables whose frontend look-up shows what a reused hash element may show: other keys' record indexes first.
-struct Reused<'a> {
-    tables: &'a Tables,
-    shown: Cell<usize>,
-    strangers: Vec<u32>,
-}
-
-impl Env for Reused<'_> {
-    type Ref<'b, T: 'b>
-        = Held<'b, T>
-    where
-        Self: 'b;
-
-    fn settings(&self) -> Settings {
-        self.tables.settings
-    }
-
-    fn frontend(&self, key: &Key) -> Option<u32> {
-        let turn = self.shown.replace(self.shown.get() + 1);
-        self.strangers.get(turn).copied().or_else(|| self.tables.frontend(key))
-    }
-
-    fn record(&self, index: u32) -> Option<Held<'_, abi::Record>> {
-        self.tables.record(index)
-    }
-
-    fn listed(&self, position: u32) -> Option<u32> {
-        self.tables.listed(position)
-    }
-
-    fn backend(&self, index: u32) -> Option<Held<'_, abi::Backend>> {
-        self.tables.backend(index)
-    }
-
-    fn space(&self, index: u32) -> Option<Held<'_, abi::Space>> {
-        self.tables.space(index)
-    }
-
-    fn uses(&self, address: &abi::Address) -> u32 {
-        self.tables.uses(address)
-    }
-
-    fn client(&self, netns: u64) -> Option<Held<'_, abi::Client>> {
-        self.tables.client(netns)
-    }
-
-    fn admits(&self, service: u32, address: &abi::Address) -> bool {
-        self.tables.admits(service, address)
-    }
-
-    fn affinity(&self, client: u64, service: u32) -> Option<Held<'_, abi::Affinity>> {
-        self.tables.affinity(client, service)
-    }
-
-    fn remember(&self, client: u64, service: u32, ids: Ids, now: u64) -> bool {
-        self.tables.remember(client, service, ids, now)
-    }
-
-    fn now(&self) -> u64 {
-        self.tables.now()
-    }
-
-    fn random(&self) -> u32 {
-        self.tables.random()
-    }
-}
-
 #[test]
 fn another_frontends_record_is_never_used() {
     let tables = both_families();
-    let stranger = tables.frontends[&tcp(SIX)];
-    let reused =
-        |strangers: &[u32]| Reused { tables: &tables, shown: Cell::new(0), strangers: strangers.to_vec() };
+    let stranger = Some(tables.frontends[&tcp(SIX)]);
+    // A look-up may meet a hash element that is reused, and show the record of another key.
+    let reused = |strangers: &[Option<u32>]| Spy { shown: strangers.to_vec(), ..Spy::on(&tables) };
     for turns in 0..4 {
         let env = reused(&[stranger; 4][..turns]);
         let (record, _) = look_up(&env, &tcp(FOUR));
@@ -242,7 +177,7 @@ fn another_frontends_record_is_never_used() {
     let env = reused(&[stranger; 9]);
     assert_eq!(connect(&env, &MemorySocket::new(1, &slots), &tcp(FOUR)).reason, Reason::BrokenTable);
     // The other protocol of the same VIP is another key.
-    let env = reused(&[tables.frontends[&udp(FOUR)]; 9]);
+    let env = reused(&[Some(tables.frontends[&udp(FOUR)]); 9]);
     assert_eq!(look_up(&env, &tcp(FOUR)).1.reason, Reason::BrokenTable);
 }
 

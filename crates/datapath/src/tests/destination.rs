@@ -3,8 +3,8 @@
 extern crate std;
 
 use super::{
-    spy::{Front, Spy, address, backends, client, prefix, put, socket_in, source},
-    world::{Application, at, tcp, udp},
+    spy::{Spy, address, backends, client, prefix, socket_in, source},
+    world::{Application, Front, at, put, tcp, udp},
 };
 use abi::{
     Key, Reason, TCP, UDP,

@@ -4,8 +4,8 @@ extern crate std;
 
 use super::world::at;
 use abi::{
-    Address, Affinity, Backend, Client, Key, Range, Record, Settings, Space, client::SourceKey,
-    frontend::record_flag::HAS_ANY, slot::Ids, space::Prefix,
+    Address, Affinity, Backend, Client, Key, Record, Settings, Space, client::SourceKey, slot::Ids,
+    space::Prefix,
 };
 use core::cell::{Cell, RefCell};
 use datapath::{
@@ -49,23 +49,6 @@ pub(super) fn socket_in(netns: u64, cookie: u64, slots: &Slots) -> MemorySocket<
     socket
 }
 
-/// A frontend and what it should do.
-#[derive(Clone, Copy)]
-pub(super) struct Front {
-    pub key: Key,
-    pub mode: u8,
-    /// [`abi::frontend::record_flag`]s besides HAS_ANY.
-    pub flags: u32,
-    pub service: u32,
-    pub affinity: u32,
-}
-
-impl Front {
-    pub(super) fn new(key: Key, mode: u8, service: u32) -> Self {
-        Self { key, mode, flags: 0, service, affinity: 0 }
-    }
-}
-
 /// New backends, not yet in any list; their indexes.
 pub(super) fn backends(tables: &mut Tables, service: u32, flags: u16, all: &[&str]) -> Vec<u32> {
     let add = |text: &&str| {
@@ -75,27 +58,6 @@ pub(super) fn backends(tables: &mut Tables, service: u32, flags: u16, all: &[&st
         index
     };
     all.iter().map(add).collect()
-}
-
-/// Adds a frontend, or gives it a new record.
-pub(super) fn put(tables: &mut Tables, front: Front, backends: &[u32]) -> u32 {
-    let (start, index) = (tables.lists.len() as u32, tables.records.len() as u32);
-    tables.lists.extend((start..).zip(backends.iter().copied()));
-    let Front { key, mode, flags, service, affinity } = front;
-    let record = Record {
-        address: key.endpoint.address,
-        port_be: key.endpoint.port_be,
-        protocol: key.protocol,
-        mode,
-        flags: flags | if backends.is_empty() { 0 } else { HAS_ANY },
-        service,
-        local: Range { start, len: backends.len() as u32 },
-        affinity,
-        ..Record::default()
-    };
-    tables.records.insert(index, record);
-    tables.frontends.insert(key, index);
-    index
 }
 
 type Event<'a> = RefCell<Option<Box<dyn FnOnce(&Tables) + 'a>>>;

@@ -6,7 +6,8 @@ use abi::{
     Backend, Endpoint, Key, Range, Record, TCP, UDP, Verdict,
     frontend::{
         backend_flag::{LIVE, USABLE},
-        mode, record_flag,
+        mode,
+        record_flag::HAS_ANY,
     },
 };
 use datapath::{
@@ -51,24 +52,48 @@ pub(super) fn add_backend(tables: &mut Tables, service: u32, endpoint: Endpoint)
     index
 }
 
-/// Gives the frontends of a service this list, in a new record.
-pub(super) fn set_list(tables: &mut Tables, service: u32, vip: &str, backends: &[u32]) {
-    let start = tables.lists.len() as u32;
+/// A frontend and what it should do.
+#[derive(Clone, Copy)]
+pub(super) struct Front {
+    pub key: Key,
+    pub mode: u8,
+    /// [`abi::frontend::record_flag`]s besides HAS_ANY.
+    pub flags: u32,
+    pub service: u32,
+    pub affinity: u32,
+}
+
+impl Front {
+    pub(super) fn new(key: Key, mode: u8, service: u32) -> Self {
+        Self { key, mode, flags: 0, service, affinity: 0 }
+    }
+}
+
+/// Adds a frontend, or gives it a new record.
+pub(super) fn put(tables: &mut Tables, front: Front, backends: &[u32]) -> u32 {
+    let (start, index) = (tables.lists.len() as u32, tables.records.len() as u32);
     tables.lists.extend((start..).zip(backends.iter().copied()));
+    let Front { key, mode, flags, service, affinity } = front;
+    let record = Record {
+        address: key.endpoint.address,
+        port_be: key.endpoint.port_be,
+        protocol: key.protocol,
+        mode,
+        flags: flags | if backends.is_empty() { 0 } else { HAS_ANY },
+        service,
+        local: Range { start, len: backends.len() as u32 },
+        affinity,
+        ..Record::default()
+    };
+    tables.records.insert(index, record);
+    tables.frontends.insert(key, index);
+    index
+}
+
+/// Gives the cluster IP of a service this list, for both protocols.
+pub(super) fn set_list(tables: &mut Tables, service: u32, vip: &str, backends: &[u32]) {
     for key in [tcp(vip), udp(vip)] {
-        let record = Record {
-            address: key.endpoint.address,
-            port_be: key.endpoint.port_be,
-            protocol: key.protocol,
-            mode: mode::CLUSTER_IP,
-            flags: if backends.is_empty() { 0 } else { record_flag::HAS_ANY },
-            service,
-            local: Range { start, len: backends.len() as u32 },
-            ..Record::default()
-        };
-        let index = tables.records.len() as u32;
-        tables.records.insert(index, record);
-        tables.frontends.insert(key, index);
+        put(tables, Front::new(key, mode::CLUSTER_IP, service), backends);
     }
 }
 
