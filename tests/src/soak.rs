@@ -55,7 +55,7 @@ pub struct Options {
     pub duration: Duration,
     /// Repeats edits and restarts.
     pub seed: u64,
-    /// The agent's audit interval; slots are audited every fourth time.
+    /// The agent's audit interval; slots are audited the first time and every fourth.
     pub audit: Duration,
     /// Between two lines of progress.
     pub progress: Duration,
@@ -177,8 +177,8 @@ fn clear(options: &Options, host: &Host, editor: &mut Editor<'_>, agents: &mut A
     let mut check = |what: &str, outcome: Result<()>| {
         complaints.extend(outcome.err().map(|error| format!("{what}: {error:#}")));
     };
-    // Two audits of the slots in a row, each with the fourth audit.
-    let audits = 9 * options.audit + Duration::from_secs(5);
+    // Until the next audit of the slots, and the one after it that decides.
+    let audits = 5 * options.audit + Duration::from_secs(5);
     check(
         "sockets are gone, slots are not",
         leftovers::wait(host, agents, audits, |map| map.starts_with("slots")),

@@ -18,6 +18,7 @@ use balancing_tests::{
     socket::Socket,
 };
 use model::Protocol;
+use serde_json::Value;
 use testkit::{
     Backend, Cgroup, Family, Namespace,
     object::{Service, documents, service, slice},
@@ -100,6 +101,13 @@ fn fails(outcome: io::Result<Socket>) -> Option<i32> {
     outcome.err().and_then(|error| error.raw_os_error())
 }
 
+/// How much of a map is in use.
+fn used(host: &Host, map: &str) -> u64 {
+    let maps = host.balancing(&["get", "maps", "-o", "json"]).unwrap();
+    let maps: Vec<Value> = serde_json::from_str(maps.succeeds()).unwrap();
+    maps.iter().find(|it| it["name"] == map).unwrap()["used"].as_u64().unwrap()
+}
+
 #[test]
 fn r22_a_pod_is_known_by_its_address_also_one_that_starts_later() {
     let host = Host::new("ranges").unwrap();
@@ -138,9 +146,12 @@ fn r22_a_pod_is_known_by_its_address_also_one_that_starts_later() {
     check();
     let agent = host.agent(&[]).unwrap();
     check();
+    assert!(used(&host, "clients") >= 4);
     // Without ranges everybody may.
     host.write("dns.yaml", restricted().replace("10.1.7.0/24", "0.0.0.0/0")).unwrap();
     testkit::wait::until(PATIENCE, "the ranges to be gone", || dial(&denied, VIP).is_ok());
+    // Who they are is not kept: it would only grow old.
+    testkit::wait::until(PATIENCE, "the clients to be forgotten", || used(&host, "clients") == 0);
     drop(agent);
 }
 

@@ -32,7 +32,8 @@ const TOGETHER: Duration = Duration::from_millis(20);
 /// How long it waits while `balancing pause` is in force.
 const PAUSED: Duration = Duration::from_secs(1);
 
-/// Every so many audits of the tables, the slots are audited too: that takes a list of all sockets of the machine.
+/// With the first audit of the tables and every so many after it the slots are audited too: that takes a list of all
+/// sockets of the machine. Also with the audit after one that has found suspects.
 const AUDITS: u32 = 4;
 
 /// A search that is over, and what came of it.
@@ -48,6 +49,8 @@ pub(crate) struct Sockets {
     /// The slots are to be audited.
     slots: bool,
     audits: u32,
+    /// The last audit of the slots has found some that may have no socket.
+    suspects: bool,
     /// Not while it searches: never two at a time.
     idle: bool,
     search: Option<Box<Search>>,
@@ -73,6 +76,7 @@ impl Sockets {
             storage: false,
             slots: false,
             audits: 0,
+            suspects: false,
             idle: true,
             search: None,
             rest_until: Instant::now(),
@@ -97,8 +101,8 @@ impl Sockets {
 
     /// The tables are being audited.
     pub(crate) fn audit(&mut self) {
+        self.slots |= self.suspects || self.audits.is_multiple_of(AUDITS);
         self.audits += 1;
-        self.slots |= self.audits.is_multiple_of(AUDITS);
         self.due.insert(Instant::now());
     }
 
@@ -138,7 +142,7 @@ impl Sockets {
 
     /// Takes in what came of it; the connections that were ended.
     pub(crate) fn finish(&mut self, (search, outcome): Done) -> Vec<Closed> {
-        (self.idle, self.search) = (true, search);
+        (self.idle, self.search, self.suspects) = (true, search, outcome.suspects);
         self.rest_until = Instant::now() + 2 * outcome.took;
         if outcome.problem != self.problem {
             match &outcome.problem {

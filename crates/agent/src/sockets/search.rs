@@ -60,6 +60,8 @@ pub(crate) struct Outcome {
     pub(crate) closed: Vec<Closed>,
     /// Stale connections of sockets that are nowhere.
     pub(crate) not_found: usize,
+    /// There are slots whose owner is nowhere since this audit: the next one decides.
+    pub(crate) suspects: bool,
     /// Slots freed.
     pub(crate) freed: usize,
     pub(crate) problem: Option<String>,
@@ -194,7 +196,7 @@ impl Search {
     /// between, and no process has a descriptor of the owner. Sockets live that are in no list; what becomes of them:
     ///
     /// - *A connect between its hook and the kernel's table*, which takes microseconds: it would have to be there at both
-    ///   audits, minutes apart, with the same content of the slot; a connect writes a new one.
+    ///   audits, an audit interval apart, with the same content of the slot; a connect writes a new one.
     /// - *UDP that was disconnected, by the application or by us*, and TCP that was refused or reset: what its slot says
     ///   is over. getpeername fails with ENOTCONN without a hook, datagrams that wait are shown as they came
     ///   (`datapath::reply`), and whatever it does next begins by forgetting, or chooses anew.
@@ -235,11 +237,9 @@ impl Search {
             tracing::debug!("not every process can be seen from here: slots are not audited");
             return Ok(());
         }
-        let mut gone: HashMap<u64, Owned> = left
-            .iter()
-            .filter(|(cookie, owned)| before.get(cookie) == Some(owned))
-            .map(|(c, o)| (*c, *o))
-            .collect();
+        let mut gone = left.clone();
+        gone.retain(|cookie, owned| before.get(cookie) == Some(owned));
+        outcome.suspects = gone.len() < left.len();
         if !gone.is_empty() {
             let cookies = gone.keys().copied().collect();
             find_sockets(&cookies, |cookie, _| {
