@@ -14,7 +14,7 @@ use crate::machine::SIZES;
 pub const CAPACITY: Capacity = Capacity {
     services: SIZES.services,
     backends: SIZES.backends,
-    lists: SIZES.backends * 2,
+    lists: SIZES.backends + SIZES.backends / 4,
     records: SIZES.services * 3,
     frontends4: SIZES.services,
     frontends6: SIZES.services,

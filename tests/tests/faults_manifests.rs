@@ -398,7 +398,8 @@ fn a_full_disk_below_the_manifests_takes_nothing_away() {
     // A copy in place empties the file, and then finds no room.
     let good = web::manifest("web", 10, &[2]);
     let mut copy = File::create(inside.join("web.yaml")).unwrap();
-    file.write_all(&[b'#'; 4096]).unwrap();
+    // What was freed on another CPU may take a moment to be counted as free.
+    wait::until(PATIENCE, "room for the filler", || file.write_all(&[b'#'; 4096]).is_ok());
     assert_eq!(copy.write_all(good.as_bytes()).unwrap_err().kind(), std::io::ErrorKind::StorageFull);
     drop(copy);
     is_told(&host, &agent, "web.yaml", &["is empty, and what it said before stays as it was"]);

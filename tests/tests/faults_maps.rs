@@ -226,7 +226,7 @@ fn r27_pins_that_are_removed_are_put_back_and_those_that_are_replaced_end_the_ag
         assert_eq!(agent.status().unwrap().problems, Vec::<String>::new(), "{name}");
         traffic.goes_on();
     }
-    // Another map in the place of one, of another shape.
+    // Another map in the place of one, of the same shape, and of another.
     for (name, other) in [("backends", "lists"), ("slots", "settings")] {
         let away = PathBuf::from(format!("{}_away", pinned(name).display()));
         fs::rename(pinned(name), &away).unwrap();

@@ -1,9 +1,9 @@
 //! Readers on all CPUs against an updater that never rests never see another service's backend.
 //!
-//! What could go wrong: a replaced element of a bpf hash is handed to the next update at once, so a reader that has
-//! found it may read another frontend's record index; and records, lists and backends are used again after a grace
-//! period, which might be too short. A reader sees it only if it stands still between two loads for as long as an
-//! update takes. So each CPU is interrupted all the time, by a timer, and the updater writes frontends without pause.
+//! What could go wrong: a frontend is not found while others come and go in its line of the hash table, or one is found
+//! that looks alike; and records, lists and backends are used again after a grace period, which might be too short. A
+//! reader sees it only if it stands still between two loads for as long as an update takes. So each CPU is interrupted
+//! all the time, by a timer, and the updater writes frontends without pause.
 //!
 //! The hook of `getpeername()` is taken away, so that it shows the real peer: hundreds of thousands a second.
 
@@ -20,12 +20,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi::Reason;
+use abi::{Key, Reason, Record, UDP};
 use agent::Reconciler;
 use balancing_tests::{
     control::CAPACITY, machine::Machine, random::Random, scenario::upserts, socket::Socket,
 };
-use kernel::{Maps, TableStore, wait_for_readers};
+use datapath::Env;
+use kernel::{LiveTables, Maps, TableStore, wait_for_readers};
 use model::{Change, Endpoint, EndpointSlice, Object, ObjectName, Protocol, SlicePort, View};
 use plan::Deletes;
 use rustix::{
@@ -37,8 +38,10 @@ use rustix::{
 };
 use testkit::{Family, object::service, wait};
 
-/// Few, so that the element that a reader stands at is the one that the next update gets.
+/// The first of them is never deleted.
 const SERVICES: u8 = 3;
+/// Frontends that come and go in the lines that the first service's are in: more than these hold.
+const CROWD: usize = 12;
 const FOR: Duration = Duration::from_secs(4);
 
 fn vip(n: u8, ipv6: bool) -> SocketAddr {
@@ -53,6 +56,28 @@ fn backend(n: u8, host: u64, ipv6: bool) -> IpAddr {
     } else {
         [10, 1, n, host as u8].into()
     }
+}
+
+/// Frontends of nobody that belong into the same lines as those of the first service, with the records that they lead
+/// to: the last ones, which nobody else uses.
+fn crowd(maps: &mut Maps) -> Vec<(Key, u32)> {
+    let mut crowd: Vec<(Key, u32)> = Vec::new();
+    for ipv6 in [false, true] {
+        let shape = LiveTables::new(maps).shape(!ipv6);
+        let key =
+            |port: u16| Key { endpoint: SocketAddr::new(vip(0, ipv6).ip(), port).into(), protocol: UDP };
+        let line = shape.place(&key(53)).line;
+        let others = (1_024..u16::MAX).map(key).filter(|key| shape.place(key).line == line);
+        let first = CAPACITY.records - 1 - crowd.len() as u32;
+        crowd.extend(others.take(CROWD).zip((0..first).rev()));
+    }
+    assert_eq!(crowd.len(), 2 * CROWD);
+    let record = |(key, index): &(Key, u32)| {
+        let (address, port_be) = (key.endpoint.address, key.endpoint.port_be);
+        (*index, Record { address, port_be, protocol: key.protocol, ..Record::default() })
+    };
+    maps.put_records(&crowd.iter().map(record).collect::<Vec<_>>()).unwrap();
+    crowd
 }
 
 /// The service that an address is a backend of.
@@ -107,7 +132,7 @@ fn interrupt() -> OwnedFd {
 #[derive(Default)]
 struct Read {
     connects: u64,
-    /// The service's frontend was not there at that moment.
+    /// The frontend was not there at that moment.
     passed: u64,
     problems: Vec<String>,
 }
@@ -129,7 +154,9 @@ fn read(stop: &AtomicBool, seed: u64) -> Read {
                 }
             }
             // Gone, and its address too, or not yet (R12).
-            Err(error) if matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::ECONNREFUSED)) => {
+            Err(error)
+                if n > 0 && matches!(error.raw_os_error(), Some(libc::ENETUNREACH | libc::ECONNREFUSED)) =>
+            {
                 read.passed += 1;
             }
             Err(error) => read.problems.push(format!("{}: {error}", vip(n, ipv6))),
@@ -149,6 +176,9 @@ fn update(store: Maps, mut again: Maps, until: Instant) -> Updates {
     let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: false };
     let mut reconciler = Reconciler::new(store, CAPACITY, view).unwrap();
     let (mut random, all) = (Random::new(Random::seed()), services());
+    let crowd = crowd(&mut again);
+    // The first service's frontends find their lines full.
+    again.put_frontends(&crowd).unwrap();
     reconciler.apply(all.clone());
     for n in 0..SERVICES {
         reconciler.apply([false, true].map(|ipv6| slice(&mut random, n, ipv6)));
@@ -159,7 +189,7 @@ fn update(store: Maps, mut again: Maps, until: Instant) -> Updates {
     while Instant::now() < until {
         let n = random.below(SERVICES.into()) as u8;
         match (random.below(10), &all[usize::from(n)]) {
-            (0, Change::Upsert(object)) => reconciler.apply([Change::Delete(object.id())]),
+            (0, Change::Upsert(object)) if n > 0 => reconciler.apply([Change::Delete(object.id())]),
             (1..4, _) => reconciler.apply(all.clone()),
             _ => reconciler.apply([false, true].map(|ipv6| slice(&mut random, n, ipv6))),
         }
@@ -172,17 +202,17 @@ fn update(store: Maps, mut again: Maps, until: Instant) -> Updates {
             wait_for_readers();
             reconciler.grace_passed(grace);
         }
-        // The same frontends again, each to the record that it has: nothing changes but the hash's elements. One
-        // family at a time: each has a hash of its own.
-        let mut frontends = reconciler.table().image().frontends;
-        let ipv6 = random.one_in(2);
-        frontends.retain(|(key, _)| key.v4().is_none() == ipv6);
-        let often = frontends.repeat(1_000);
-        for _ in 0..10 {
-            again.put_frontends(&often).unwrap();
-            updates.rewrites += often.len() as u64;
+        // Those of the crowd go and come, some at a time.
+        for _ in 0..100 {
+            let first = random.below(crowd.len() as u64) as usize;
+            let some = crowd.iter().cycle().skip(first).take(1 + random.below(CROWD as u64) as usize);
+            let some: Vec<(Key, u32)> = some.copied().collect();
+            again.delete_frontends(&some.iter().map(|(key, _)| *key).collect::<Vec<_>>()).unwrap();
+            again.put_frontends(&some).unwrap();
+            updates.rewrites += some.len() as u64;
         }
     }
+    again.delete_frontends(&crowd.iter().map(|(key, _)| *key).collect::<Vec<_>>()).unwrap();
     updates
 }
 

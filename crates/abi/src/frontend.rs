@@ -1,49 +1,20 @@
 //! The table: frontends, the records that say what to do, lists of backends, and backends.
 //!
 //! ```text
-//! frontends4/6   key -> record index             one hash look-up a decision
+//! frontends4/6   key -> record index             a hash table of our own: `lines`
 //! records        index -> Record                 immutable while a frontend points to it
-//! lists          position -> backend index       ranges of one flat array
-//! backends       index -> Backend
+//! lists          position -> Backend             ranges of one flat array: what to choose from
+//! backends       index -> Backend                what sockets and clients remember is an index here
 //! ```
 //!
-//! A replaced element of a bpf hash is handed to the next update without a grace period (kernel 6.18
-//! kernel/bpf/hashtab.c, `htab_map_update_elem`), so a reader may find another frontend's record index. The
-//! record repeats its key: who finds another key looks up again. Records, ranges and backends are reused only
-//! after a grace period.
+//! A frontend's entry holds no key. The record repeats it: who finds another key has found another frontend that looks
+//! alike. Records, ranges and backends are reused only after a grace period, so that whoever has read an index may read
+//! what it leads to.
 
 use crate::{Address, Endpoint};
 use bytemuck::{Pod, Zeroable};
 
-/// Key of `frontends4`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct Key4 {
-    /// Address, network byte order.
-    pub address: u32,
-    /// Port, network byte order.
-    pub port_be: u16,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Always 0.
-    pub pad: u8,
-}
-
-/// Key of `frontends6`.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
-pub struct Key6 {
-    /// Address, network byte order; never IPv4-mapped.
-    pub address: [u32; 4],
-    /// Port, network byte order.
-    pub port_be: u16,
-    /// IP protocol number.
-    pub protocol: u8,
-    /// Always 0.
-    pub pad: u8,
-}
-
-/// What a connection asks for: address, port, protocol. Looked up in the map of the address' family.
+/// What a connection asks for: address, port, protocol. Looked up in the table of the address' family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The address and port.
@@ -53,40 +24,10 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key in `frontends4`, if the address is an IPv4 one.
+    /// Is the address an IPv4 one?
     #[inline(always)]
-    pub const fn v4(&self) -> Option<Key4> {
-        match self.endpoint.address.as_v4() {
-            Some(address) => {
-                Some(Key4 { address, port_be: self.endpoint.port_be, protocol: self.protocol, pad: 0 })
-            }
-            None => None,
-        }
-    }
-
-    /// The key in `frontends6`; meaningful where [`Key::v4`] is `None`.
-    #[inline(always)]
-    pub const fn v6(&self) -> Key6 {
-        Key6 {
-            address: self.endpoint.address.0,
-            port_be: self.endpoint.port_be,
-            protocol: self.protocol,
-            pad: 0,
-        }
-    }
-}
-
-impl From<Key4> for Key {
-    fn from(key: Key4) -> Self {
-        let endpoint = Endpoint { address: Address::v4(key.address), port_be: key.port_be };
-        Self { endpoint, protocol: key.protocol }
-    }
-}
-
-impl From<Key6> for Key {
-    fn from(key: Key6) -> Self {
-        let endpoint = Endpoint { address: Address(key.address), port_be: key.port_be };
-        Self { endpoint, protocol: key.protocol }
+    pub const fn is_v4(&self) -> bool {
+        self.endpoint.address.as_v4().is_some()
     }
 }
 
@@ -188,11 +129,17 @@ pub struct Backend {
     /// Goes up each time that the index is given to another endpoint; index and generation are never reused
     /// together.
     pub generation: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// In an element of `lists`: its index in `backends`. There: 0.
+    pub index: u32,
 }
 
 impl Backend {
+    /// As an element of `lists`, being `backends`' element at this index. What may change of it is not there: flags.
+    #[inline(always)]
+    pub const fn listed(self, index: u32) -> Self {
+        Self { flags: 0, index, ..self }
+    }
+
     /// Where it listens.
     #[inline(always)]
     pub const fn endpoint(&self) -> Endpoint {
@@ -216,7 +163,5 @@ pub mod backend_flag {
     pub const ALL: u16 = LIVE | USABLE | TERMINATING | INTERNAL | CLUSTER;
 }
 
-const _: () = assert!(size_of::<Key4>() == 8);
-const _: () = assert!(size_of::<Key6>() == 20);
 const _: () = assert!(size_of::<Record>() == 64);
 const _: () = assert!(size_of::<Backend>() == 32);

@@ -5,7 +5,7 @@
 
 /// `frontends4`, `frontends6`, `records`, `lists`, `backends`, `names`, `sources`, `addresses4`, `addresses6`, `spaces`:
 /// they refer to one another and change together.
-pub const TABLES: u32 = 2;
+pub const TABLES: u32 = 3;
 
 /// `slots`. A later layout may only append words: sockets outlive agents, and their words are copied.
 pub const SLOTS: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
@@ -38,7 +38,7 @@ mod tests {
     use std::{format, string::String};
 
     use crate::{
-        Backend, Event, Key4, Key6, Name, Pair, Pairs, Range, Record, Settings, Slot, Space,
+        Backend, Event, Name, Pair, Pairs, Range, Record, Settings, Slot, Space,
         client::{Affinity, AffinityKey, Client, SourceKey},
         reason, slot,
         space::{Prefix, Use4, Use6},
@@ -56,11 +56,9 @@ mod tests {
     #[test]
     fn the_numbers_stand_for_these_layouts() {
         let tables: String = [
-            fields!(Key4: address port_be protocol pad),
-            fields!(Key6: address port_be protocol pad),
             fields!(Range: start len),
             fields!(Record: address port_be protocol mode flags service local affinity pad),
-            fields!(Backend: address port_be flags service generation pad),
+            fields!(Backend: address port_be flags service generation index),
             fields!(Name: namespace service port uid port_be protocol family pad),
             fields!(SourceKey: bits service address),
             fields!(Use4: address uses),
@@ -69,18 +67,16 @@ mod tests {
             fields!(Space: v4 v6 first_node_port last_node_port),
         ]
         .concat();
-        let expected = "Key4 8 address@0 port_be@4 protocol@6 pad@7\n\
-                        Key6 20 address@0 port_be@16 protocol@18 pad@19\n\
-                        Range 8 start@0 len@4\n\
+        let expected = "Range 8 start@0 len@4\n\
                         Record 64 address@0 port_be@16 protocol@18 mode@19 flags@20 service@24 local@28 affinity@36 pad@40\n\
-                        Backend 32 address@0 port_be@16 flags@18 service@20 generation@24 pad@28\n\
+                        Backend 32 address@0 port_be@16 flags@18 service@20 generation@24 index@28\n\
                         Name 240 namespace@0 service@64 port@128 uid@192 port_be@232 protocol@234 family@235 pad@236\n\
                         SourceKey 24 bits@0 service@4 address@8\n\
                         Use4 8 address@0 uses@4\n\
                         Use6 20 address@0 uses@16\n\
                         Prefix 36 network@0 mask@16 flags@32\n\
                         Space 580 v4@0 v6@288 first_node_port@576 last_node_port@578\n";
-        assert_eq!((super::TABLES, tables.as_str()), (2, expected));
+        assert_eq!((super::TABLES, tables.as_str()), (3, expected));
 
         let slots = [fields!(Slot: owner pair), fields!(Pair: vip backend meta ids service)].concat();
         let expected = "Slot 64 owner@0 pair@8\nPair 56 vip@0 backend@16 meta@32 ids@40 service@48\n";

@@ -59,13 +59,22 @@ pub struct Reconciler<S> {
     inconsistencies: Vec<Inconsistency>,
 }
 
+/// What is said of entries that had to be swept.
+const FRONTENDS: &str = "frontends";
+const NOT_THEIRS: &str = "entries led to records that are not theirs, or could not be found";
+
 impl<S: TableStore> Reconciler<S> {
     /// Takes over what `store` holds.
     ///
     /// # Errors
     /// The store can't be read.
-    pub fn new(store: S, capacity: Capacity, view: View) -> Result<Self, kernel::Error> {
-        let (table, inconsistencies) = Table::restore(&image(store.read()?), capacity);
+    pub fn new(mut store: S, capacity: Capacity, view: View) -> Result<Self, kernel::Error> {
+        let swept = store.sweep()?;
+        let (table, mut inconsistencies) = Table::restore(&image(store.read()?), capacity);
+        if swept > 0 {
+            let (object, problem) = (FRONTENDS.into(), format!("{swept} {NOT_THEIRS}"));
+            inconsistencies.push(Inconsistency { object, problem });
+        }
         Ok(Self {
             cluster: Cluster::new(view),
             desired: Desired::new(),
@@ -203,7 +212,12 @@ impl<S: TableStore> Reconciler<S> {
     /// # Errors
     /// The store can't be read.
     pub fn audit(&mut self) -> Result<Vec<Difference>, kernel::Error> {
-        let differences = self.table.compare(&image(self.store.read()?));
+        let swept = self.store.sweep()?;
+        let mut differences = self.table.compare(&image(self.store.read()?));
+        if swept > 0 {
+            differences
+                .push(Difference { object: FRONTENDS.into(), problem: format!("{swept} {NOT_THEIRS}") });
+        }
         self.doubtful |= !differences.is_empty();
         Ok(differences)
     }

@@ -59,6 +59,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// # Errors
 /// It can't start, or the source ended.
 pub async fn run(config: Effective, log: Memory, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    limit::share_one_heap();
     let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
     let (mut agent, mut inputs) = Agent::start(config.config, still)?;
     let mut stop = pin!(stop);

@@ -15,7 +15,7 @@ pub fn recalled<E: Env, C: Caller>(env: &E, caller: &C, record: &Record, index: 
         return Choice::none(Reason::NoEndpoints);
     }
     let ids = env.recall(caller.netns(), index);
-    Choice { reason: if ids == NONE { Reason::NoEndpoints } else { Reason::Affinity }, backend: ids.backend }
+    Choice::known(if ids == NONE { Reason::NoEndpoints } else { Reason::Affinity }, ids.backend)
 }
 
 /// The client keeps `choice` from now on, if the service has affinity; another connection of the same client may have
@@ -29,7 +29,7 @@ pub fn kept<E: Env, C: Caller>(env: &E, caller: &C, record: &Record, index: u32,
     if ids == NONE {
         return Choice { reason: Reason::AffinityFull, ..choice };
     }
-    Choice { backend: ids.backend, ..choice }
+    Choice::known(choice.reason, ids.backend)
 }
 
 /// Is the backend `ids` in the list of `record` now?

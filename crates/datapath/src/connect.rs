@@ -45,5 +45,5 @@ pub fn connect<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         Kept::No if key.protocol == UDP => return Decision::fail(&record, Reason::NoMemory),
         Kept::No => Reason::NotRemembered,
     };
-    Decision::to(&record, endpoint, backend.flags, reason)
+    Decision::to(&record, endpoint, index, reason)
 }

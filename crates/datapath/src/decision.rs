@@ -10,8 +10,8 @@ pub struct Decision {
     pub reason: Reason,
     /// Where the connection goes: set if and only if the verdict is "translated".
     pub backend: Endpoint,
-    /// [`abi::frontend::backend_flag`]s of that backend.
-    pub backend_flags: u16,
+    /// Index of that backend.
+    pub index: u32,
     /// Service port id; 0 where `mode` is 0.
     pub service: u32,
     /// [`abi::frontend::mode`]; 0 = no service.
@@ -23,7 +23,7 @@ impl Decision {
     #[inline(always)]
     pub const fn none(reason: Reason) -> Self {
         let backend = Endpoint { address: abi::Address([0; 4]), port_be: 0 };
-        Self { reason, backend, backend_flags: 0, service: 0, mode: 0 }
+        Self { reason, backend, index: 0, service: 0, mode: 0 }
     }
 
     /// A decision for `record` that goes nowhere.
@@ -37,8 +37,8 @@ impl Decision {
 
     /// A decision for `record` that goes to `backend`.
     #[inline(always)]
-    pub(crate) const fn to(record: &Record, backend: Endpoint, backend_flags: u16, reason: Reason) -> Self {
-        Self { reason, backend, backend_flags, service: record.service, mode: record.mode }
+    pub(crate) const fn to(record: &Record, backend: Endpoint, index: u32, reason: Reason) -> Self {
+        Self { reason, backend, index, service: record.service, mode: record.mode }
     }
 }
 
@@ -50,13 +50,24 @@ pub struct Choice {
     pub reason: Reason,
     /// Index of the backend.
     pub backend: u32,
+    /// Where it stands in `lists`; [`Choice::UNLISTED`] = it was found otherwise.
+    pub listed: u32,
 }
 
 impl Choice {
+    /// No position in `lists`.
+    pub(crate) const UNLISTED: u32 = u32::MAX;
+
     /// None, and why.
     #[inline(always)]
     pub(crate) const fn none(reason: Reason) -> Self {
-        Self { reason, backend: u32::MAX }
+        Self::known(reason, u32::MAX)
+    }
+
+    /// The backend at an index.
+    #[inline(always)]
+    pub(crate) const fn known(reason: Reason, backend: u32) -> Self {
+        Self { reason, backend, listed: Self::UNLISTED }
     }
 
     /// Is there one?
@@ -71,7 +82,10 @@ impl Choice {
         if !self.is_some() {
             return (None, self.reason);
         }
-        match env.backend(self.backend) {
+        // A list's element has all that it takes, next to the others.
+        let backend =
+            if self.listed == Self::UNLISTED { env.backend(self.backend) } else { env.listed(self.listed) };
+        match backend {
             Some(backend) if backend.service == record.service => (Some(backend), self.reason),
             _ => (None, Reason::BrokenTable),
         }
@@ -108,8 +122,9 @@ pub fn choose<E: Env>(env: &E, record: &Record, tries: u32, avoid: impl Fn(&Endp
 /// What is at one place of a record's list.
 #[inline(always)]
 pub fn at<E: Env>(env: &E, record: &Record, offset: u32) -> Choice {
-    match env.listed(record.local.start.wrapping_add(offset)) {
-        Some(backend) => Choice { reason: Reason::Balanced, backend },
+    let listed = record.local.start.wrapping_add(offset);
+    match env.listed(listed) {
+        Some(element) => Choice { reason: Reason::Balanced, backend: element.index, listed },
         None => Choice::none(Reason::BrokenTable),
     }
 }

@@ -1,6 +1,6 @@
 //! What a connection is for: which record decides, or why none does.
 
-use crate::{Caller, Env};
+use crate::{Caller, Env, frontends};
 use abi::{
     Address, Endpoint, Key, Reason, Record,
     frontend::{mode, record_flag},
@@ -12,22 +12,29 @@ use abi::{
 const LOOPBACK4: Address = Address::v4(u32::from_be(0x7f00_0001));
 const LOOPBACK6: Address = Address([0, 0, 0, u32::from_be(1)]);
 
-/// How often a reader that met a reused hash element looks again before it gives up.
+/// How often a reader that met a reused element of `addresses` looks again before it gives up.
 pub const LOOK_UPS: u32 = 4;
 
 /// The record of a frontend, and its index.
 #[inline(always)]
 pub fn look_up<'a, E: Env>(env: &'a E, key: &Key) -> (Option<E::Ref<'a, Record>>, Found) {
-    // A bpf hash hands the element of a replaced value to the next update without a grace period, so the
-    // index may be another frontend's; the record repeats its key.
-    for _ in 0..LOOK_UPS {
-        let Some(index) = env.frontend(key) else { return (None, Found::none(Reason::NotAService)) };
-        let Some(record) = env.record(index) else { return (None, Found::none(Reason::BrokenTable)) };
-        if record.key() == *key {
-            return (Some(record), Found { reason: Reason::Balanced, record: index });
-        }
+    let (found, is_further) = env.look(key);
+    if found == 0 && !is_further {
+        return (None, Found::none(Reason::NotAService));
     }
-    (None, Found::none(Reason::BrokenTable))
+    let mut index = found.wrapping_sub(1);
+    let mut record = env.record(index);
+    if record.as_ref().is_none_or(|record| record.key() != *key) {
+        index = env.look_further(key);
+        record = env.record(index);
+    }
+    match record {
+        Some(record) if record.key() == *key => {
+            (Some(record), Found { reason: Reason::Balanced, record: index })
+        }
+        _ if index == frontends::NONE => (None, Found::none(Reason::NotAService)),
+        _ => (None, Found::none(Reason::BrokenTable)),
+    }
 }
 
 /// Which record decides, or why none does.

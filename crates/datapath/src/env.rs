@@ -1,13 +1,16 @@
 //! What a decision looks at.
 
 use abi::{
-    Address, Affinity, Backend, Client, Endpoint, Key, Pairs, Record, Settings, Slot, Space, slot::Ids,
+    Address, Affinity, Backend, Client, Endpoint, Key, Pairs, Record, Settings, Slot, Space,
+    lines::{Line, Shape},
+    slot::Ids,
 };
 use core::ops::Deref;
 
 use crate::{
     affinity,
     destination::{self, Found},
+    frontends,
     sockets::{self, Kept, PAIR_WORDS},
 };
 
@@ -23,12 +26,14 @@ pub trait Env {
         Self: 'a;
     /// The agent's settings.
     fn settings(&self) -> Settings;
-    /// `frontends4` or `frontends6`: the record index of a frontend.
-    fn frontend(&self, key: &Key) -> Option<u32>;
+    /// What `frontends4` (`v4`) or `frontends6` is like.
+    fn shape(&self, v4: bool) -> Shape;
+    /// One of its lines.
+    fn line(&self, v4: bool, number: u32) -> Option<Self::Ref<'_, Line>>;
     /// `records`.
     fn record(&self, index: u32) -> Option<Self::Ref<'_, Record>>;
-    /// `lists`: the backend index at a position.
-    fn listed(&self, position: u32) -> Option<u32>;
+    /// `lists`: the element at a position.
+    fn listed(&self, position: u32) -> Option<Self::Ref<'_, Backend>>;
     /// `backends`.
     fn backend(&self, index: u32) -> Option<Self::Ref<'_, Backend>>;
     /// `spaces`.
@@ -49,6 +54,21 @@ pub trait Env {
     /// 32 random bits.
     fn random(&self) -> u32;
 
+    /// [`frontends::look`].
+    #[inline(always)]
+    fn look(&self, key: &Key) -> (u32, bool)
+    where
+        Self: Sized,
+    {
+        frontends::look(self, key)
+    }
+    /// [`frontends::look_further`]; out of line in the kernel, as [`Env::unusual`].
+    fn look_further(&self, key: &Key) -> u32
+    where
+        Self: Sized,
+    {
+        frontends::look_further(self, key)
+    }
     /// [`destination::unusual`] for a client of this network namespace. In the kernel a function that the verifier checks once, by itself: numbers go in, a
     /// number comes out. Inlined, its ways would multiply with those of all that follows.
     fn unusual(&self, netns: u64, key: &Key) -> Found

@@ -11,6 +11,7 @@ pub mod connect;
 pub mod decision;
 pub mod destination;
 pub mod env;
+pub mod frontends;
 #[cfg(feature = "memory")]
 pub mod memory;
 pub mod reply;

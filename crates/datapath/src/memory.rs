@@ -2,10 +2,16 @@
 
 extern crate std;
 
-use crate::{Caller, Env, Socket};
+mod frontends;
+
+pub use frontends::Frontends;
+
+use crate::{Caller, Env, Socket, frontends::Table};
 use abi::{
-    Address, Affinity, Backend, Client, Endpoint, Key, Name, Pairs, Record, Settings, Slot, Space,
-    client::SourceKey, slot::Ids,
+    Address, Affinity, Backend, Client, Endpoint, Name, Pairs, Record, Settings, Slot, Space,
+    client::SourceKey,
+    lines::{Line, Shape},
+    slot::Ids,
 };
 use core::{
     cell::Cell,
@@ -31,10 +37,10 @@ pub struct Tables {
     /// `settings`.
     pub settings: Settings,
     /// `frontends4` and `frontends6`.
-    pub frontends: BTreeMap<Key, u32>,
+    pub frontends: Frontends,
     /// `records`.
     pub records: BTreeMap<u32, Record>,
-    /// `lists`.
+    /// `lists`: indexes of backends.
     pub lists: BTreeMap<u32, u32>,
     /// `backends`.
     pub backends: BTreeMap<u32, Backend>,
@@ -91,16 +97,21 @@ impl Env for Tables {
         self.settings
     }
 
-    fn frontend(&self, key: &Key) -> Option<u32> {
-        self.frontends.get(key).copied()
+    fn shape(&self, v4: bool) -> Shape {
+        self.frontends.family(v4).shape()
+    }
+
+    fn line(&self, v4: bool, number: u32) -> Option<Held<'_, Line>> {
+        Table::line(self.frontends.family(v4), number).map(Held::There)
     }
 
     fn record(&self, index: u32) -> Option<Held<'_, Record>> {
         self.records.get(&index).map(Held::There)
     }
 
-    fn listed(&self, position: u32) -> Option<u32> {
-        self.lists.get(&position).copied()
+    fn listed(&self, position: u32) -> Option<Held<'_, Backend>> {
+        let index = self.lists.get(&position)?;
+        Some(Held::Shared(Arc::new(self.backends.get(index)?.listed(*index))))
     }
 
     fn backend(&self, index: u32) -> Option<Held<'_, Backend>> {

@@ -40,8 +40,7 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         let (endpoint, ids) = (pair.backend(), pair.ids());
         // Else another thread has just chosen anew for this socket, and so do we.
         if pair.is_unchanged() {
-            let flags = env.backend(ids.backend).map_or(0, |backend| backend.flags);
-            return Decision::to(&record, endpoint, flags, Reason::Sticky);
+            return Decision::to(&record, endpoint, ids.backend, Reason::Sticky);
         }
     }
     let mut choice = affinity::recalled(env, socket, &record, found.record);
@@ -58,7 +57,7 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         Kept::Evicting => Reason::PairForgotten,
         Kept::No => return Decision::fail(&record, Reason::NoMemory),
     };
-    Decision::to(&record, endpoint, backend.flags, reason)
+    Decision::to(&record, endpoint, choice.backend, reason)
 }
 
 /// The pair that this socket already has for this destination, while its backend is usable.

@@ -7,6 +7,7 @@ mod connections;
 mod datagrams;
 mod destination;
 mod forgetting;
+mod frontends;
 mod history;
 mod sequences;
 mod spy;

@@ -1,8 +1,9 @@
 //! The maps. Entries given here are replaced by the agent's configuration when it makes them.
 
 use abi::{
-    Affinity, Backend, Client, Event, Key4, Key6, Name, Pairs, Record, Settings, Slot, Space,
+    Affinity, Backend, Client, Event, Name, Pairs, Record, Settings, Slot, Space,
     client::AffinityKey,
+    lines::{Line, Shape},
     slot,
     space::{Use4, Use6},
 };
@@ -11,20 +12,22 @@ use aya_ebpf::{
     macros::btf_map,
 };
 
+// BPF_F_MMAPABLE = 1024, here and below: the agent writes single words, and elements begin on a page, so that those of
+// 64 bytes are whole cache lines (kernel 6.18 kernel/bpf/arraymap.c `array_map_alloc`; others begin 8 bytes off).
 #[btf_map(name = "frontends4")]
-pub static FRONTENDS4: HashMap<Key4, u32, 65536> = HashMap::new();
+pub static FRONTENDS4: Array<Line, 2, 1024> = Array::new();
 
 #[btf_map(name = "frontends6")]
-pub static FRONTENDS6: HashMap<Key6, u32, 65536> = HashMap::new();
+pub static FRONTENDS6: Array<Line, 2, 1024> = Array::new();
 
 #[btf_map(name = "records")]
-pub static RECORDS: Array<Record, 65536> = Array::new();
+pub static RECORDS: Array<Record, 65536, 1024> = Array::new();
 
 #[btf_map(name = "lists")]
-pub static LISTS: Array<u32, 65536> = Array::new();
+pub static LISTS: Array<Backend, 65536, 1024> = Array::new();
 
 #[btf_map(name = "backends")]
-pub static BACKENDS: Array<Backend, 65536> = Array::new();
+pub static BACKENDS: Array<Backend, 65536, 1024> = Array::new();
 
 // Only user space reads it; it is here so that it is made and pinned with the others. The memory is that of
 // what is used (BPF_F_NO_PREALLOC = 1).
@@ -84,6 +87,25 @@ static CARRYING: u32 = 0;
 pub fn carrying() -> bool {
     // SAFETY: a valid, aligned static; volatile, because the loader replaces the value.
     unsafe { core::ptr::read_volatile(&raw const CARRYING) != 0 }
+}
+
+/// [`Shape`] of `frontends4`, then `frontends6`. Frozen read-only data: what it is belongs to the maps.
+#[unsafe(no_mangle)]
+static SEED: u64 = 0;
+#[unsafe(no_mangle)]
+static LINES: [u32; 2] = [1; 2];
+
+/// What `frontends4` (`v4`) or `frontends6` is like.
+#[inline(always)]
+pub fn shape(v4: bool) -> Shape {
+    let [four, six] = &LINES;
+    // SAFETY: valid, aligned statics; volatile, because the loader replaces the values.
+    unsafe {
+        Shape {
+            seed: core::ptr::read_volatile(&raw const SEED),
+            lines: if v4 { core::ptr::read_volatile(four) } else { core::ptr::read_volatile(six) },
+        }
+    }
 }
 
 /// Bits of [`abi::feature`] that this kernel has. Frozen read-only data: the verifier removes calls of helpers that

@@ -12,32 +12,58 @@ use aya_ebpf::{
 };
 use core::mem::transmute;
 use datapath::{
-    Found, affinity, destination,
+    Found, affinity, destination, frontends,
     sockets::{self, Kept, PAIR_WORDS},
 };
 
-/// [`destination::unusual`]; two words of the address, then port and protocol; out: reason, and record.
+/// A key: two words of the address, then port and protocol.
+#[inline(always)]
+fn key(high: u64, low: u64, port_protocol: u64) -> Key {
+    let address = Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]);
+    let endpoint = Endpoint { address, port_be: port_protocol as u16 };
+    Key { endpoint, protocol: (port_protocol >> 16) as u8 }
+}
+
+/// The numbers of a [`key`].
+#[inline(always)]
+fn numbers(key: &Key) -> [u64; 3] {
+    let [a, b, c, d] = key.endpoint.address.0;
+    let port_protocol = u64::from(key.endpoint.port_be) | u64::from(key.protocol) << 16;
+    [u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32, port_protocol]
+}
+
+/// [`destination::unusual`] for a [`key`]; out: reason, and record.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn unusual(netns: u64, high: u64, low: u64, port_protocol: u64) -> u64 {
-    let address = Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]);
-    let endpoint = Endpoint { address, port_be: port_protocol as u16 };
-    let key = Key { endpoint, protocol: (port_protocol >> 16) as u8 };
-    let found = destination::unusual(&Tables, netns, &key);
+    let found = destination::unusual(&Tables, netns, &key(high, low, port_protocol));
     found.reason as u64 | u64::from(found.record) << 32
 }
 
 /// Calls [`unusual`].
 #[inline(always)]
 pub fn call_unusual(netns: u64, key: &Key) -> Found {
-    let [a, b, c, d] = key.endpoint.address.0;
-    let (high, low) = (u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32);
-    let word = unusual(netns, high, low, u64::from(key.endpoint.port_be) | u64::from(key.protocol) << 16);
+    let [high, low, port_protocol] = numbers(key);
+    let word = unusual(netns, high, low, port_protocol);
     let last = Reason::ALL.len() as u8 - 1;
     // SAFETY: reasons are numbered from 0 without a gap. Not by comparing: the verifier would follow each outcome to the
     // end.
     let reason = unsafe { transmute::<u8, Reason>((word as u8).min(last)) };
     Found { reason, record: (word >> 32) as u32 }
+}
+
+/// [`frontends::look_further`] for a [`key`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn look_further(high: u64, low: u64, port_protocol: u64) -> u64 {
+    u64::from(frontends::look_further(&Tables, &key(high, low, port_protocol)))
+}
+
+/// Calls [`look_further`].
+#[inline(always)]
+pub fn call_look_further(key: &Key) -> u32 {
+    let [high, low, port_protocol] = numbers(key);
+    look_further(high, low, port_protocol) as u32
 }
 
 /// [`affinity::recall`]; out: [`Ids`].

@@ -4,6 +4,7 @@ use crate::{maps, rare};
 use abi::{
     Address, Affinity, Backend, Client, Key, Record, Settings, Space, Word,
     client::{AffinityKey, SourceKey},
+    lines::{Line, Shape},
     slot::Ids,
 };
 use aya_ebpf::{
@@ -29,14 +30,18 @@ impl Env for Tables {
     }
 
     #[inline(always)]
-    fn frontend(&self, key: &Key) -> Option<u32> {
-        match key.v4() {
-            // SAFETY: 4 aligned bytes, read whole; a value that another frontend's update put there is caught by
-            // the key in the record.
-            Some(key) => maps::FRONTENDS4.get_ptr(&key).map(|value| unsafe { value.read_volatile() }),
-            // SAFETY: as above.
-            None => maps::FRONTENDS6.get_ptr(key.v6()).map(|value| unsafe { value.read_volatile() }),
-        }
+    fn shape(&self, v4: bool) -> Shape {
+        maps::shape(v4)
+    }
+
+    #[inline(always)]
+    fn line(&self, v4: bool, number: u32) -> Option<&Line> {
+        if v4 { maps::FRONTENDS4.get(number) } else { maps::FRONTENDS6.get(number) }
+    }
+
+    #[inline(always)]
+    fn look_further(&self, key: &Key) -> u32 {
+        rare::call_look_further(key)
     }
 
     #[inline(always)]
@@ -45,8 +50,8 @@ impl Env for Tables {
     }
 
     #[inline(always)]
-    fn listed(&self, position: u32) -> Option<u32> {
-        maps::LISTS.get(position).copied()
+    fn listed(&self, position: u32) -> Option<&Backend> {
+        maps::LISTS.get(position)
     }
 
     #[inline(always)]

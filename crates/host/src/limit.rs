@@ -18,6 +18,18 @@ pub fn raise_open_files(least: u64) -> Result<u64> {
     if limit < least { Err(Error::OpenFiles { limit, least }) } else { Ok(limit) }
 }
 
+/// Has all threads take memory from one heap. glibc gives each thread one of its own, which keeps the most that it ever
+/// needed: threads that look after sockets come and go, and each would keep a list of all sockets' worth.
+///
+/// Call it before there are other threads. Other C libraries have one heap anyway.
+pub fn share_one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: numbers only.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

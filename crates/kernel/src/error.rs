@@ -1,6 +1,6 @@
 //! What can go wrong between us and the kernel.
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 /// An error, naming the object and the system call.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,12 @@ pub enum Error {
     /// Nothing is pinned: the agent has never run here, or was cleaned.
     #[error("{} is not there: the agent has not run on this machine, or `balancing clean` was run", .0.display())]
     NotInstalled(PathBuf),
+    /// All entries that a frontend may be in are others'. Chance makes it once in 10^17.
+    #[error(
+        "no place for {0} among the frontends that hash alike: stop the agent, run `balancing clean`, and start it again, \
+         which hashes otherwise"
+    )]
+    Crowded(SocketAddr),
     /// The directory for pins is on no bpffs.
     #[error(
         "{} is not on a bpf file system; mount one: mount -t bpf bpf /sys/fs/bpf, or name another directory with --bpffs",

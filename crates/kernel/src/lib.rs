@@ -14,6 +14,7 @@ pub mod clients;
 pub mod connections;
 pub mod error;
 pub mod events;
+mod frontends;
 pub mod live;
 pub mod load;
 pub mod maps;

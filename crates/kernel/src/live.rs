@@ -3,15 +3,16 @@
 use std::{cell::RefCell, ops::Deref};
 
 use abi::{
-    Address, Affinity, Backend, Client, Key, Name, Record, Settings, Space, Word,
+    Address, Affinity, Backend, Client, Name, Record, Settings, Space, Word,
     client::{AffinityKey, AffinityWords, SourceKey},
+    lines::{Line, LineWords, Shape},
     slot::Ids,
     space::{Use4, Use6},
 };
 use bytemuck::Pod;
 use datapath::Env;
 
-use crate::{Error, Maps, maps::PinnedMap, sys};
+use crate::{Error, Maps, frontends, maps::PinnedMap, sys};
 
 /// An [`Env`] over the pinned maps.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ impl<'a> LiveTables<'a> {
     /// Who a service port id belongs to.
     pub fn name(&self, id: u32) -> Option<Name> {
         self.get(&self.maps.names, &id)
+    }
+
+    fn table(&self, v4: bool) -> &PinnedMap {
+        if v4 { &self.maps.frontends4 } else { &self.maps.frontends6 }
     }
 
     fn get<K: Pod, V: Pod>(&self, map: &PinnedMap, key: &K) -> Option<V> {
@@ -76,19 +81,24 @@ impl Env for LiveTables<'_> {
         self.get(&self.maps.settings, &0u32).unwrap_or_default()
     }
 
-    fn frontend(&self, key: &Key) -> Option<u32> {
-        match key.v4() {
-            Some(key) => self.get(&self.maps.frontends4, &key),
-            None => self.get(&self.maps.frontends6, &key.v6()),
-        }
+    fn shape(&self, v4: bool) -> Shape {
+        let read = frontends::shape(self.table(v4));
+        read.unwrap_or_else(|error| {
+            self.error.borrow_mut().get_or_insert(error);
+            Shape { seed: 0, lines: 1 }
+        })
+    }
+
+    fn line(&self, v4: bool, number: u32) -> Option<Copied<Line>> {
+        self.get(self.table(v4), &number).map(|words: LineWords| Copied(words.into()))
     }
 
     fn record(&self, index: u32) -> Option<Copied<Record>> {
         self.get(&self.maps.records, &index).map(Copied)
     }
 
-    fn listed(&self, position: u32) -> Option<u32> {
-        self.get(&self.maps.lists, &position)
+    fn listed(&self, position: u32) -> Option<Copied<Backend>> {
+        self.get(&self.maps.lists, &position).map(Copied)
     }
 
     fn backend(&self, index: u32) -> Option<Copied<Backend>> {

@@ -1,15 +1,20 @@
 //! Loading the programs over maps that may already be pinned.
 
-use std::{collections::HashMap, os::fd::AsFd};
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    os::fd::AsFd,
+    path::PathBuf,
+};
 
-use abi::slot;
+use abi::{lines::Shape, slot};
 use aya::{
     Ebpf, EbpfLoader,
     programs::{Program, ProgramError},
 };
 
 use crate::{
-    Error, Pins,
+    Error, Pins, frontends,
     maps::PinnedMap,
     object::{HOOKS, HookPoint, OBJECT},
     pins::{MAPS, MapName},
@@ -36,12 +41,14 @@ impl Sizes {
     /// Entries of a map that configuration sizes.
     pub fn entries(&self, name: &str) -> Option<u32> {
         match name {
-            "frontends4" | "frontends6" | "names" | "addresses4" | "addresses6" | "sources" => {
-                Some(self.services)
-            }
+            // And one for the seed.
+            "frontends4" | "frontends6" => Some(Shape::lines_for(self.services).saturating_add(1)),
+            "names" | "addresses4" | "addresses6" | "sources" => Some(self.services),
             // Each frontend's, and room for those that a change is about to replace.
             "records" => Some(self.services.saturating_mul(3)),
-            "lists" => Some(self.backends.saturating_mul(2)),
+            // The frontends of a service port share one, and what of it is on this node only is short; and room for those
+            // that a change is about to replace.
+            "lists" => Some(self.backends.saturating_add(self.backends / 4)),
             "backends" => Some(self.backends),
             _ => None,
         }
@@ -74,14 +81,24 @@ impl Loaded {
         pins.create()?;
         let put_back = recover::put_back_from_programs(pins)?;
         let mut entries = HashMap::new();
+        let mut seed = 0;
         for map in MAPS {
-            let pinned = PinnedMap::open(pins, map)?.map(|map| map.capacity());
+            let pinned = PinnedMap::open(pins, map)?;
+            if let Some(pinned) = pinned.as_ref().filter(|map| is_hashed(map.name())) {
+                seed = adopt_seed(seed, frontends::seed(pinned)?, || pins.map(map))?;
+            }
+            let pinned = pinned.map(|map| map.entries());
             if let Some(count) = pinned.or_else(|| sizes.entries(map.name))
                 && map.name != "pairs"
             {
                 entries.insert(map.name, count);
             }
         }
+        while seed == 0 {
+            // std's own hash maps are seeded by the kernel's random numbers.
+            seed = RandomState::new().hash_one(0);
+        }
+        let lines = ["frontends4", "frontends6"].map(|name| entries.get(name).map_or(0, |count| count - 1));
         let earlier = pins.layouts("slots")?.into_iter().rfind(|&layout| layout != abi::layout::SLOTS);
         if let Some(layout) = earlier {
             let path = pins.map(MapName { name: "slots", layout });
@@ -101,11 +118,21 @@ impl Loaded {
         let carrying = u32::from(earlier.is_some());
         loader.override_global("CARRYING", &carrying, true);
         loader.override_global("FEATURES", &features, true);
+        loader.override_global("SEED", &seed, true);
+        loader.override_global("LINES", &lines, true);
         if let Some(layout) = earlier {
             loader.map_pin_path("slots_previous", pins.map(MapName { name: "slots", layout }));
             loader.map_max_entries("slots_previous", slot::SLOTS);
         }
         let mut ebpf = loader.load(OBJECT)?;
+        for map in MAPS.into_iter().filter(|map| is_hashed(map.name)) {
+            // Before anything is written to it.
+            if let Some(map) = PinnedMap::open(pins, map)?
+                && frontends::seed(&map)? != seed
+            {
+                frontends::set_seed(&map, seed)?;
+            }
+        }
         load_programs(&mut ebpf)?;
         Ok(Self { ebpf, carrying: earlier, put_back })
     }
@@ -133,6 +160,21 @@ impl Loaded {
         }
         .map_err(|source| Error::Program { program: hook.name, source: Box::new(source) })?;
         run(fd.as_fd()).map_err(|source| Error::syscall("BPF_LINK_CREATE/UPDATE", hook.name, source))
+    }
+}
+
+/// Is it a table of frontends?
+fn is_hashed(map: &str) -> bool {
+    matches!(map, "frontends4" | "frontends6")
+}
+
+/// The seed of the tables of frontends that are pinned; both have the same, unless they have none yet (0).
+fn adopt_seed(seed: u64, another: u64, path: impl FnOnce() -> PathBuf) -> Result<u64, Error> {
+    match (seed, another) {
+        (0, _) => Ok(another),
+        (_, 0) => Ok(seed),
+        _ if seed == another => Ok(seed),
+        _ => Err(Error::ForeignMap { path: path(), problem: "its seed is not that of frontends4".into() }),
     }
 }
 

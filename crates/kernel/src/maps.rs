@@ -8,14 +8,16 @@ use std::{
 };
 
 use abi::{
-    Affinity, Backend, Client, Hook, Key4, Key6, Name, Pairs, Reason, Record, Settings, Space,
+    Affinity, Backend, Client, Hook, Name, Pairs, Reason, Record, Settings, Space,
     client::{AffinityKey, SourceKey},
+    lines::{self, LineWords},
     reason, slot,
     space::{Use4, Use6},
 };
 
 use crate::{
     Error, Pins,
+    frontends::Writer,
     pins::MapName,
     sys::{self, MapInfo},
 };
@@ -45,11 +47,11 @@ const fn shape<K, V>(name: &'static str, kind: u32, flags: u32) -> Shape {
 }
 
 const SHAPES: [Shape; 18] = [
-    shape::<Key4, u32>("frontends4", HASH, 0),
-    shape::<Key6, u32>("frontends6", HASH, 0),
-    shape::<u32, Record>("records", ARRAY, 0),
-    shape::<u32, u32>("lists", ARRAY, 0),
-    shape::<u32, Backend>("backends", ARRAY, 0),
+    shape::<u32, LineWords>("frontends4", ARRAY, MMAPABLE),
+    shape::<u32, LineWords>("frontends6", ARRAY, MMAPABLE),
+    shape::<u32, Record>("records", ARRAY, MMAPABLE),
+    shape::<u32, Backend>("lists", ARRAY, MMAPABLE),
+    shape::<u32, Backend>("backends", ARRAY, MMAPABLE),
     shape::<u32, Name>("names", HASH, NO_PREALLOC),
     shape::<SourceKey, u32>("sources", LPM_TRIE, NO_PREALLOC),
     shape::<u32, Use4>("addresses4", HASH, 0),
@@ -104,6 +106,12 @@ impl PinnedMap {
             let problem = format!("(type, key size, value size, flags) are {found:?}, not {wanted:?}");
             return Err(Error::ForeignMap { path, problem });
         }
+        // Several are of one shape.
+        let name = sys::map_name(fd.as_fd())
+            .map_err(|source| Error::syscall("BPF_OBJ_GET_INFO_BY_FD", path.display().to_string(), source))?;
+        if name != shape.name {
+            return Err(Error::ForeignMap { path, problem: format!("it is the map {name:?}") });
+        }
         Ok(Some(Self { name: shape.name, fd, info }))
     }
 
@@ -130,9 +138,22 @@ impl PinnedMap {
         self.name
     }
 
-    /// How many entries it can hold (bytes, for the ring buffer).
+    /// How much it has room for: entries, or frontends (bytes, for the ring buffer).
     pub fn capacity(&self) -> u32 {
+        match self.name {
+            "frontends4" | "frontends6" => self.lines().saturating_mul(lines::ROOM),
+            _ => self.entries(),
+        }
+    }
+
+    /// How many entries the kernel says it has.
+    pub(crate) fn entries(&self) -> u32 {
         self.info.max_entries
+    }
+
+    /// Of a table of frontends, how many of the entries are lines.
+    pub(crate) fn lines(&self) -> u32 {
+        self.entries().saturating_sub(1)
     }
 
     /// The kernel's id of it.
@@ -175,6 +196,8 @@ pub struct Maps {
     directory: PathBuf,
     /// When this process last put another space in force.
     pub(crate) space_changed: Option<Instant>,
+    /// From the first write of a frontend on.
+    pub(crate) writer: Option<Writer>,
 }
 
 impl Maps {
@@ -224,6 +247,7 @@ impl Maps {
             events: open("events")?,
             directory: pins.directory().join("maps"),
             space_changed: None,
+            writer: None,
         })
     }
 

@@ -3,16 +3,21 @@
 #[cfg(feature = "memory")]
 mod memory;
 
-use std::{net::IpAddr, time::Instant};
+use std::{collections::HashMap, net::IpAddr, time::Instant};
 
 use abi::{
-    Address, Backend, Key, Key4, Key6, Name, Record, Space,
+    Address, Backend, Key, Name, Record, Space,
     client::SourceKey,
     space::{Use4, Use6},
 };
 use bytemuck::Pod;
 
-use crate::{Error, Maps, maps::PinnedMap, sys};
+use crate::{
+    Error, Maps,
+    frontends::{Words, Writer},
+    maps::PinnedMap,
+    sys,
+};
 
 /// All that the tables hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,7 +26,7 @@ pub struct Contents {
     pub frontends: Vec<(Key, u32)>,
     /// `records` that were ever written, at least those that frontends lead to.
     pub records: Vec<(u32, Record)>,
-    /// `lists`, by position; at least as far as records reach.
+    /// `lists`: indexes of backends, by position; at least as far as records reach.
     pub lists: Vec<u32>,
     /// `backends` that were ever written.
     pub backends: Vec<(u32, Backend)>,
@@ -67,6 +72,11 @@ pub trait TableStore {
     /// # Errors
     /// The kernel refuses.
     fn delete_frontends(&mut self, keys: &[Key]) -> Result<(), Error>;
+    /// Frees entries of frontends that lead to a record that is not theirs, and serve nobody; how many.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn sweep(&mut self) -> Result<usize, Error>;
     /// Removes names; those that are not there are no error.
     ///
     /// # Errors
@@ -105,6 +115,9 @@ pub trait TableStore {
     /// The kernel refuses.
     fn read(&self) -> Result<Contents, Error>;
 }
+
+/// Stands for an element of `lists` that is not what `backends` has at its index.
+const NO_BACKEND: u32 = u32::MAX;
 
 /// Elements of an array or hash that one call reads.
 const STEP: usize = 4096;
@@ -151,6 +164,16 @@ fn read_array<V: Pod + PartialEq>(map: &PinnedMap, count: u32) -> Result<Vec<(u3
     Ok(all)
 }
 
+impl Maps {
+    fn writer(&mut self) -> Result<&Writer, Error> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => Writer::new(self)?,
+        };
+        Ok(self.writer.insert(writer))
+    }
+}
+
 impl TableStore for Maps {
     fn put_names(&mut self, names: &[(u32, Name)]) -> Result<(), Error> {
         put(&self.names, names.iter().copied())
@@ -161,7 +184,10 @@ impl TableStore for Maps {
     }
 
     fn put_lists(&mut self, lists: &[(u32, u32)]) -> Result<(), Error> {
-        put(&self.lists, lists.iter().copied())
+        let writer = self.writer()?;
+        let elements: Vec<(u32, Backend)> =
+            lists.iter().map(|(position, index)| (*position, writer.listed(*index))).collect();
+        put(&self.lists, elements.into_iter())
     }
 
     fn put_records(&mut self, records: &[(u32, Record)]) -> Result<(), Error> {
@@ -169,16 +195,16 @@ impl TableStore for Maps {
     }
 
     fn put_frontends(&mut self, frontends: &[(Key, u32)]) -> Result<(), Error> {
-        put(&self.frontends4, frontends.iter().filter_map(|(key, record)| Some((key.v4()?, *record))))?;
-        let v6 = frontends.iter().filter(|(key, _)| key.v4().is_none());
-        put(&self.frontends6, v6.map(|(key, record)| (key.v6(), *record)))
+        self.writer()?.put(frontends)
     }
 
     fn delete_frontends(&mut self, keys: &[Key]) -> Result<(), Error> {
-        let v4: Vec<Key4> = keys.iter().filter_map(Key::v4).collect();
-        let v6: Vec<Key6> = keys.iter().filter(|key| key.v4().is_none()).map(Key::v6).collect();
-        delete(&self.frontends4, &v4)?;
-        delete(&self.frontends6, &v6)
+        self.writer()?.delete(keys);
+        Ok(())
+    }
+
+    fn sweep(&mut self) -> Result<usize, Error> {
+        Ok(self.writer()?.sweep())
     }
 
     fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error> {
@@ -228,19 +254,23 @@ impl TableStore for Maps {
     }
 
     fn read(&self) -> Result<Contents, Error> {
-        let v4 = read::<Key4, u32>(&self.frontends4)?.into_iter().map(|(key, record)| (key.into(), record));
-        let v6 = read::<Key6, u32>(&self.frontends6)?.into_iter().map(|(key, record)| (key.into(), record));
-        let frontends: Vec<(Key, u32)> = v4.chain(v6).collect();
+        let words = [Words::read(&self.frontends4)?, Words::read(&self.frontends6)?];
         // What no frontend leads to does not matter, but for backends: their generations do.
-        let records = frontends.iter().map(|(_, record)| record.saturating_add(1)).max().unwrap_or_default();
+        let records = words.iter().map(Words::records).max().unwrap_or_default();
         let records: Vec<(u32, Record)> = read_array(&self.records, records.min(self.records.capacity()))?;
+        let keys = records.iter().map(|(index, record)| (*index, record.key())).collect();
+        let frontends = words.iter().flat_map(|words| words.frontends(&keys)).collect();
         let end = |record: &Record| record.local.start.saturating_add(record.local.len);
         let lists = records.iter().map(|(_, record)| end(record)).max().unwrap_or_default();
         let lists = lists.min(self.lists.capacity());
+        let backends: Vec<(u32, Backend)> = read_array(&self.backends, self.backends.capacity())?;
+        let known: HashMap<u32, &Backend> =
+            backends.iter().map(|(index, backend)| (*index, backend)).collect();
         let mut positions = vec![0; lists as usize];
-        sys::for_each(self.lists.fd(), STEP, positions.len(), |position: u32, backend: u32| {
+        sys::for_each(self.lists.fd(), STEP, positions.len(), |position: u32, element: Backend| {
+            let is_right = known.get(&element.index).is_some_and(|it| it.listed(element.index) == element);
             if let Some(place) = positions.get_mut(position as usize) {
-                *place = backend;
+                *place = if is_right { element.index } else { NO_BACKEND };
             }
         })
         .map_err(self.lists.error("BPF_MAP_LOOKUP_BATCH"))?;
@@ -248,7 +278,7 @@ impl TableStore for Maps {
             frontends,
             records,
             lists: positions,
-            backends: read_array(&self.backends, self.backends.capacity())?,
+            backends,
             names: read(&self.names)?,
             addresses: {
                 let v4 = read::<u32, Use4>(&self.addresses4)?.into_iter();

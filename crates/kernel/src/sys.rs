@@ -497,15 +497,45 @@ impl Mapping {
         if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(Self { start, len }) }
     }
 
-    /// The slot at the beginning of entry `index` of `size` bytes each; `None` past the end.
-    pub(crate) fn slot(&self, index: usize, size: usize) -> Option<&abi::Slot> {
+    /// Where a `T` is at the beginning of entry `index` of `size` bytes each; `None` past the end.
+    fn place<T>(&self, index: usize, size: usize) -> Option<*const T> {
         let offset = index.checked_mul(size)?;
-        if offset.checked_add(std::mem::size_of::<abi::Slot>())? > self.len || !size.is_multiple_of(8) {
+        if offset.checked_add(std::mem::size_of::<T>())? > self.len
+            || !offset.is_multiple_of(std::mem::align_of::<T>())
+        {
             return None;
         }
-        // SAFETY: in bounds and aligned as just checked, page-aligned start; a Slot is atomics, for which any
-        // bits are valid and which may change under us.
-        unsafe { self.start.cast::<u8>().add(offset).cast::<abi::Slot>().as_ref() }
+        // SAFETY: in bounds, as just checked.
+        Some(unsafe { self.start.cast::<u8>().add(offset) }.cast())
+    }
+
+    /// The slot at the beginning of entry `index` of `size` bytes each; `None` past the end.
+    pub(crate) fn slot(&self, index: usize, size: usize) -> Option<&abi::Slot> {
+        // SAFETY: in bounds and aligned, since the start is on a page; a Slot is atomics, for which any bits are valid
+        // and which may change under us.
+        self.place(index, size).map(|slot| unsafe { &*slot })
+    }
+
+    /// Line `index`; `None` past the end.
+    pub(crate) fn line(&self, index: usize) -> Option<&abi::lines::Line> {
+        // SAFETY: as in `slot`: a Line is atomics too.
+        self.place(index, std::mem::size_of::<abi::lines::Line>()).map(|line| unsafe { &*line })
+    }
+
+    /// Record `index`; `None` past the end.
+    pub(crate) fn record(&self, index: usize) -> Option<abi::Record> {
+        self.copy(index)
+    }
+
+    /// Backend `index`; `None` past the end.
+    pub(crate) fn backend(&self, index: usize) -> Option<abi::Backend> {
+        self.copy(index)
+    }
+
+    /// A copy of what nobody but us writes.
+    fn copy<T: Pod>(&self, index: usize) -> Option<T> {
+        // SAFETY: in bounds and aligned; any bits are a `Pod`, and the copy is made by one volatile read.
+        self.place(index, std::mem::size_of::<T>()).map(|value| unsafe { std::ptr::read_volatile(value) })
     }
 }
 

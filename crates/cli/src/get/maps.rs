@@ -47,7 +47,7 @@ impl Row for Map {
 /// All maps.
 pub(super) fn rows(maps: &Maps) -> anyhow::Result<Vec<Map>> {
     let contents = maps.read()?;
-    let v4 = contents.frontends.iter().filter(|(key, _)| key.v4().is_some()).count();
+    let v4 = contents.frontends.iter().filter(|(key, _)| key.is_v4()).count();
     let reached: BTreeSet<u32> = contents.frontends.iter().map(|(_, index)| *index).collect();
     let ranges: BTreeMap<u32, u32> = contents
         .records

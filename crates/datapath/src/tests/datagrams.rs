@@ -3,7 +3,7 @@
 extern crate std;
 
 use super::world::{Application, add_backend, at, change_backend, set_list, stop_serving, tables, udp};
-use abi::{Endpoint, Reason, frontend::backend_flag};
+use abi::{Endpoint, Reason};
 use datapath::memory::{MemorySocket, Slots, Tables};
 use std::{collections::BTreeSet, format, string::String, vec::Vec};
 
@@ -81,13 +81,17 @@ fn r8_a_recreated_service_inherits_nothing() {
 }
 
 #[test]
-fn r8_the_flags_of_a_sticky_backend_are_those_of_now() {
-    let (mut tables, slots) = (tables(&[(VIP, &MANY[..1])]), Slots::new(4));
+fn r8_every_decision_names_the_index_of_its_backend() {
+    let (tables, slots) = (tables(&[(OTHER, &MANY), (VIP, &MANY[..1])]), Slots::new(4));
+    let index = MANY.len() as u32;
     let socket = MemorySocket::new(1, &slots);
-    socket.send(&tables, VIP);
-    change_backend(&mut tables, MANY[0], |backend| backend.flags |= backend_flag::TERMINATING);
-    let decision = socket.send(&tables, VIP);
-    assert_eq!((decision.reason, decision.backend_flags), (Reason::Sticky, 7));
+    for reason in [Reason::Balanced, Reason::Sticky] {
+        let decision = socket.send(&tables, VIP);
+        assert_eq!((decision.reason, decision.index), (reason, index));
+        assert_eq!(tables.backends[&decision.index].endpoint(), decision.backend);
+    }
+    let decision = MemorySocket::new(2, &slots).dial(&tables, udp(VIP));
+    assert_eq!((decision.reason, decision.index), (Reason::Balanced, index));
 }
 
 #[test]

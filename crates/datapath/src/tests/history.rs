@@ -175,7 +175,7 @@ fn tables() -> Tables {
             let service = n as u32;
             tables
                 .backends
-                .insert(index, Backend { address, port_be, flags, service, generation: 1, pad: 0 });
+                .insert(index, Backend { address, port_be, flags, service, generation: 1, index: 0 });
             tables.lists.insert(start + m as u32, index);
         }
         let flags = if n == VIPS - 1 || len > 0 { record_flag::HAS_ANY } else { 0 };

@@ -4,7 +4,10 @@ extern crate std;
 
 use super::world::at;
 use abi::{
-    Address, Affinity, Backend, Client, Key, Record, Settings, Space, client::SourceKey, slot::Ids,
+    Address, Affinity, Backend, Client, Key, Record, Settings, Space,
+    client::SourceKey,
+    lines::{Line, Shape},
+    slot::Ids,
     space::Prefix,
 };
 use core::cell::{Cell, RefCell};
@@ -53,7 +56,7 @@ pub(super) fn socket_in(netns: u64, cookie: u64, slots: &Slots) -> MemorySocket<
 pub(super) fn backends(tables: &mut Tables, service: u32, flags: u16, all: &[&str]) -> Vec<u32> {
     let add = |text: &&str| {
         let (abi::Endpoint { address, port_be }, index) = (at(text), tables.backends.len() as u32);
-        let backend = Backend { address, port_be, flags, service, generation: 7, pad: 0 };
+        let backend = Backend { address, port_be, flags, service, generation: 7, index: 0 };
         tables.backends.insert(index, backend);
         index
     };
@@ -107,10 +110,18 @@ impl Env for Spy<'_> {
         self.tables.settings
     }
 
-    fn frontend(&self, key: &Key) -> Option<u32> {
+    fn shape(&self, v4: bool) -> Shape {
+        self.tables.shape(v4)
+    }
+
+    fn line(&self, v4: bool, number: u32) -> Option<Held<'_, Line>> {
+        self.tables.line(v4, number)
+    }
+
+    fn look(&self, key: &Key) -> (u32, bool) {
         match self.shown.get(count(&self.frontends)) {
-            Some(shown) => *shown,
-            None => self.tables.frontend(key),
+            Some(shown) => (shown.map_or(0, |record| record + 1), false),
+            None => self.tables.look(key),
         }
     }
 
@@ -118,7 +129,7 @@ impl Env for Spy<'_> {
         self.tables.record(index)
     }
 
-    fn listed(&self, position: u32) -> Option<u32> {
+    fn listed(&self, position: u32) -> Option<Held<'_, Backend>> {
         self.tables.listed(position)
     }
 

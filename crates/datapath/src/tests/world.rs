@@ -48,7 +48,7 @@ pub(super) fn add_backend(tables: &mut Tables, service: u32, endpoint: Endpoint)
     let index = tables.backends.len() as u32;
     let Endpoint { address, port_be } = endpoint;
     let flags = LIVE | USABLE;
-    tables.backends.insert(index, Backend { address, port_be, flags, service, generation: 1, pad: 0 });
+    tables.backends.insert(index, Backend { address, port_be, flags, service, generation: 1, index: 0 });
     index
 }
 

@@ -101,7 +101,7 @@ impl Table {
         let slot = self.backends.get_mut(index as usize)?;
         let Endpoint { address, port_be } = endpoint;
         let generation = slot.generation.saturating_add(1);
-        *slot = Backend { address, port_be, flags: flags | LIVE, service, generation, pad: 0 };
+        *slot = Backend { address, port_be, flags: flags | LIVE, service, generation, index: 0 };
         self.live += 1;
         self.service_uses.add(service);
         if let Some(service) = self.services.get_mut(&service) {
@@ -113,7 +113,7 @@ impl Table {
     /// The backend's new value, if the flags or anything else about it have to change.
     pub(crate) fn update_backend(&mut self, index: u32, flags: u16) -> Option<Backend> {
         let slot = self.backends.get_mut(index as usize)?;
-        let want = Backend { flags: flags | LIVE, pad: 0, ..*slot };
+        let want = Backend { flags: flags | LIVE, index: 0, ..*slot };
         (*slot != want).then(|| {
             *slot = want;
             want
@@ -161,9 +161,10 @@ impl Table {
     /// Points the frontend to a new record: `want` with a range of `content`.
     pub(crate) fn switch(&mut self, want: Record, content: &[u32]) -> Result<Switch, Room> {
         let key = want.key();
-        let (room, used) = match key.v4() {
-            Some(_) => (Room::Frontends4, self.frontends4 as usize),
-            None => (Room::Frontends6, self.frontends.len() - self.frontends4 as usize),
+        let (room, used) = if key.is_v4() {
+            (Room::Frontends4, self.frontends4 as usize)
+        } else {
+            (Room::Frontends6, self.frontends.len() - self.frontends4 as usize)
         };
         let is_new = !self.frontends.contains_key(&key);
         if is_new && used >= self.capacity.of(room) as usize {
@@ -220,7 +221,7 @@ impl Table {
 
     pub(crate) fn remove_frontend(&mut self, key: &Key) {
         if let Some(index) = self.frontends.remove(key) {
-            self.frontends4 -= u32::from(key.v4().is_some());
+            self.frontends4 -= u32::from(key.is_v4());
             self.release_record(index);
         }
     }
@@ -265,7 +266,7 @@ impl Table {
         for index in dead {
             self.dead_backends.remove(&index);
             let Some(slot) = self.backends.get_mut(index as usize) else { continue };
-            (slot.flags, slot.pad) = (0, 0);
+            (slot.flags, slot.index) = (0, 0);
             retired.push((index, *slot));
             self.live -= 1;
             self.service_uses.drop(slot.service);

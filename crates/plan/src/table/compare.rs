@@ -141,7 +141,7 @@ fn backend_fields(have: &Backend, want: &Backend) -> Vec<String> {
     field(&mut fields, "flags", have.flags, want.flags);
     field(&mut fields, "service", have.service, want.service);
     field(&mut fields, "generation", have.generation, want.generation);
-    if have.pad != want.pad {
+    if have.index != want.index {
         fields.push("padding is not 0".into());
     }
     fields

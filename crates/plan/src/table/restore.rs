@@ -113,14 +113,14 @@ impl Restore {
                 *slot = *backend;
             }
             if backend.flags & LIVE == 0 {
-                if backend.flags != 0 || backend.pad != 0 {
+                if backend.flags != 0 || backend.index != 0 {
                     self.report(object(), "not live, but has flags or padding");
                     // Retiring it cleans it.
                     self.adopt(*index, backend, None);
                 }
                 continue;
             }
-            if backend.flags & !backend_flag::ALL != 0 || backend.pad != 0 {
+            if backend.flags & !backend_flag::ALL != 0 || backend.index != 0 {
                 self.report(object(), "unknown flags or padding");
             }
             let taken = self.table.find_backend(backend.service, backend.endpoint());
@@ -167,7 +167,7 @@ impl Restore {
                 continue;
             }
             self.table.frontends.insert(*key, *index);
-            self.table.frontends4 += u32::from(key.v4().is_some());
+            self.table.frontends4 += u32::from(key.is_v4());
             if *index >= self.table.capacity.records {
                 self.report(object(), format!("record {index} is out of bounds"));
                 continue;

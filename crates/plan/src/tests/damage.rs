@@ -41,7 +41,7 @@ fn strike(image: &mut Image, Blow { what, which, value }: &Blow) {
         10 => drop(pick(&mut image.backends, which).map(|it| it.1.flags = value as u16)),
         11 => drop(pick(&mut image.backends, which).map(|it| it.1.generation = value)),
         12 => drop(pick(&mut image.backends, which).map(|it| it.1.address.0[3] = value)),
-        13 => drop(pick(&mut image.backends, which).map(|it| it.1.pad = value)),
+        13 => drop(pick(&mut image.backends, which).map(|it| it.1.index = value)),
         14 => drop(pick(&mut image.names, which).map(|it| it.1.service[usize::from(small % 64)] = small)),
         15 => drop(pick(&mut image.names, which).map(|it| it.1.protocol = small)),
         16 => drop(pick(&mut image.names, which).map(|it| it.1.uid[0] = small)),

@@ -264,7 +264,7 @@ fn strike(image: &mut Image, what: u8, which: usize, value: u8) {
         10 => drop(pick(backends, which).map(|it| it.1.flags = number as u16)),
         11 => drop(pick(backends, which).map(|it| it.1.generation = number)),
         12 => drop(pick(backends, which).map(|it| it.1.address.0[3] = number)),
-        13 => drop(pick(backends, which).map(|it| it.1.pad = number)),
+        13 => drop(pick(backends, which).map(|it| it.1.index = number)),
         14 => drop(pick(names, which).map(|it| it.1.service[usize::from(value % 64)] = value)),
         15 => drop(pick(names, which).map(|it| it.1.protocol = value)),
         16 => drop(pick(names, which).map(|it| it.1.uid[0] = value)),
