@@ -42,7 +42,7 @@ enum Verb {
     Fuzz(fuzz::Arguments),
     /// Everything at once for an hour, then: has anything failed, is anything left, has anything grown? (as root)
     Soak(soak::Arguments),
-    /// Change the pure crates' code place by place: does a test notice? (half an hour)
+    /// Change the pure crates' code place by place: does a test notice? (more than an hour)
     Mutants(mutants::Arguments),
 }
 
