@@ -58,7 +58,7 @@ fn entries(contents: &Contents, service: &str) -> Entries {
 type Spoil = fn(&mut Maps, &Entries, &Entries);
 
 /// Ways to spoil it.
-const SPOILS: [(&str, Spoil); 10] = [
+const SPOILS: [(&str, Spoil); 11] = [
     ("backends zeroed", |maps, its, _| {
         maps.put_backends(&each(&its.backends, |_| Backend::default())).unwrap();
     }),
@@ -89,7 +89,12 @@ const SPOILS: [(&str, Spoil); 10] = [
         maps.delete_frontends(&its.frontends.iter().map(|(key, _)| *key).collect::<Vec<_>>()).unwrap();
     }),
     ("lists that lead nowhere", |maps, its, _| {
-        maps.put_lists(&each(&its.lists, |_| u32::MAX)).unwrap();
+        let nowhere = |(position, _): &(u32, u32)| (*position, Backend::default().listed(u32::MAX));
+        maps.put_lists(&its.lists.iter().map(nowhere).collect::<Vec<_>>()).unwrap();
+    }),
+    ("lists that lead elsewhere than they say", |maps, its, others| {
+        let wrong = |(position, index): &(u32, u32)| (*position, others.backends[0].1.listed(*index));
+        maps.put_lists(&its.lists.iter().map(wrong).collect::<Vec<_>>()).unwrap();
     }),
     ("names that are garbage", |maps, its, _| {
         maps.put_names(&each(&its.names, |_| garbage())).unwrap();

@@ -7,8 +7,9 @@
 
 mod facts;
 
-use std::{fs, time::UNIX_EPOCH};
+use std::{collections::HashMap, fs, time::UNIX_EPOCH};
 
+use abi::Backend;
 use kernel::{Contents, Maps, TableStore};
 use plan::Phase;
 use serde::{Serialize, de::DeserializeOwned};
@@ -205,7 +206,9 @@ fn counters_of(maps: &Maps) -> Result<String, String> {
 /// In the words of plans.
 fn tables_of(contents: Contents) -> String {
     let Contents { frontends, records, lists, backends, names, addresses, sources, space } = contents;
-    let lists = (0u32..).zip(lists).collect();
+    let known: HashMap<u32, Backend> = backends.iter().copied().collect();
+    let element = |index: u32| known.get(&index).copied().unwrap_or_default().listed(index);
+    let lists = (0u32..).zip(lists.into_iter().map(element)).collect();
     let tables = [
         Phase::Names(names),
         Phase::Backends(backends),

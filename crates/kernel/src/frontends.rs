@@ -1,10 +1,14 @@
-//! `frontends4` and `frontends6`: the hash tables of [`abi::lines`], over the maps; and what of other maps it takes to
-//! write them.
+//! `frontends4` and `frontends6`: the hash tables of [`abi::lines`], over the maps.
 
-use std::{collections::HashMap, fmt};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
 
 use abi::{
-    Backend, Key, Record,
+    Key, Record,
     lines::{Line, LineWords, Shape},
 };
 use datapath::frontends::{self, Table};
@@ -75,12 +79,11 @@ impl Words {
     }
 }
 
-/// Both tables, mapped to be written.
+/// Both tables, mapped to be written. Only these: what is mapped counts as this process's memory.
 pub(crate) struct Writer {
     v4: (Shape, Mapping),
     v6: (Shape, Mapping),
-    records: Mapping,
-    backends: Mapping,
+    records: OwnedFd,
 }
 
 impl fmt::Debug for Writer {
@@ -93,7 +96,11 @@ impl fmt::Debug for Writer {
 struct Family<'a> {
     shape: Shape,
     lines: &'a Mapping,
-    records: &'a Mapping,
+    records: BorrowedFd<'a>,
+    /// The keys of all records that words lead to, where they are known.
+    known: Option<&'a HashMap<u32, Key>>,
+    /// Why the last record could not be read.
+    error: RefCell<Option<io::Error>>,
 }
 
 impl Table for Family<'_> {
@@ -106,49 +113,64 @@ impl Table for Family<'_> {
     }
 
     fn key(&self, record: u32) -> Option<Key> {
-        Some(self.records.record(record as usize)?.key())
+        if let Some(known) = self.known {
+            return known.get(&record).copied();
+        }
+        match sys::lookup(self.records, &record) {
+            Ok(found) => found.map(|record: Record| record.key()),
+            Err(error) => {
+                self.error.replace(Some(error));
+                None
+            }
+        }
+    }
+}
+
+impl Family<'_> {
+    /// Fails if a record could not be read.
+    fn check(self) -> Result<(), Error> {
+        let error = |source| Error::syscall("BPF_MAP_LOOKUP_ELEM", "records", source);
+        self.error.into_inner().map_or(Ok(()), |source| Err(error(source)))
     }
 }
 
 impl Writer {
     pub(crate) fn new(maps: &Maps) -> Result<Self, Error> {
-        let mapped = |map: &PinnedMap, size: usize| {
-            Mapping::new(map.fd(), map.entries() as usize * size).map_err(map.error("mmap"))
+        let mapped = |map: &PinnedMap| {
+            Mapping::new(map.fd(), map.entries() as usize * size_of::<Line>()).map_err(map.error("mmap"))
         };
-        let lines = |map: &PinnedMap| mapped(map, size_of::<Line>());
         Ok(Self {
-            v4: (shape(&maps.frontends4)?, lines(&maps.frontends4)?),
-            v6: (shape(&maps.frontends6)?, lines(&maps.frontends6)?),
-            records: mapped(&maps.records, size_of::<Record>())?,
-            backends: mapped(&maps.backends, size_of::<Backend>())?,
+            v4: (shape(&maps.frontends4)?, mapped(&maps.frontends4)?),
+            v6: (shape(&maps.frontends6)?, mapped(&maps.frontends6)?),
+            records: maps.records.fd().try_clone_to_owned().map_err(maps.records.error("dup"))?,
         })
     }
 
-    fn family(&self, v4: bool) -> Family<'_> {
+    fn family<'a>(&'a self, v4: bool, known: Option<&'a HashMap<u32, Key>>) -> Family<'a> {
         let (shape, lines) = if v4 { &self.v4 } else { &self.v6 };
-        Family { shape: *shape, lines, records: &self.records }
+        Family { shape: *shape, lines, records: self.records.as_fd(), known, error: RefCell::new(None) }
     }
 
     pub(crate) fn put(&self, frontends: &[(Key, u32)]) -> Result<(), Error> {
         for (key, record) in frontends {
-            frontends::put(&self.family(key.is_v4()), key, *record)
-                .map_err(|_| Error::Crowded(key.endpoint.socket_addr()))?;
+            let family = self.family(key.is_v4(), None);
+            frontends::put(&family, key, *record).map_err(|_| Error::Crowded(key.endpoint.socket_addr()))?;
+            family.check()?;
         }
         Ok(())
     }
 
-    pub(crate) fn delete(&self, keys: &[Key]) {
+    pub(crate) fn delete(&self, keys: &[Key]) -> Result<(), Error> {
         for key in keys {
-            frontends::delete(&self.family(key.is_v4()), key);
+            let family = self.family(key.is_v4(), None);
+            frontends::delete(&family, key);
+            family.check()?;
         }
+        Ok(())
     }
 
-    /// What an element of `lists` for the backend at an index is; one that is no backend leads nowhere.
-    pub(crate) fn listed(&self, index: u32) -> Backend {
-        self.backends.backend(index as usize).unwrap_or_default().listed(index)
-    }
-
-    pub(crate) fn sweep(&self) -> usize {
-        [true, false].map(|v4| frontends::sweep(&self.family(v4))).into_iter().sum()
+    /// `known`: the keys of all records that words lead to.
+    pub(crate) fn sweep(&self, known: &HashMap<u32, Key>) -> usize {
+        [true, false].map(|v4| frontends::sweep(&self.family(v4, Some(known)))).into_iter().sum()
     }
 }

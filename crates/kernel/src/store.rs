@@ -52,11 +52,11 @@ pub trait TableStore {
     /// # Errors
     /// The kernel refuses.
     fn put_backends(&mut self, backends: &[(u32, Backend)]) -> Result<(), Error>;
-    /// Writes backend indexes at positions of the lists.
+    /// Writes elements of the lists.
     ///
     /// # Errors
     /// The kernel refuses.
-    fn put_lists(&mut self, lists: &[(u32, u32)]) -> Result<(), Error>;
+    fn put_lists(&mut self, lists: &[(u32, Backend)]) -> Result<(), Error>;
     /// Writes records.
     ///
     /// # Errors
@@ -164,13 +164,25 @@ fn read_array<V: Pod + PartialEq>(map: &PinnedMap, count: u32) -> Result<Vec<(u3
     Ok(all)
 }
 
+/// The keys that records repeat.
+fn keys(records: &[(u32, Record)]) -> HashMap<u32, Key> {
+    records.iter().map(|(index, record)| (*index, record.key())).collect()
+}
+
 impl Maps {
+    /// Both tables of frontends, to be written.
     fn writer(&mut self) -> Result<&Writer, Error> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
             None => Writer::new(self)?,
         };
         Ok(self.writer.insert(writer))
+    }
+
+    /// Records as far as words lead to them: what nothing leads to does not matter.
+    fn records(&self, words: &[Words]) -> Result<Vec<(u32, Record)>, Error> {
+        let end = words.iter().map(Words::records).max().unwrap_or_default();
+        read_array(&self.records, end.min(self.records.capacity()))
     }
 }
 
@@ -183,11 +195,8 @@ impl TableStore for Maps {
         put(&self.backends, backends.iter().copied())
     }
 
-    fn put_lists(&mut self, lists: &[(u32, u32)]) -> Result<(), Error> {
-        let writer = self.writer()?;
-        let elements: Vec<(u32, Backend)> =
-            lists.iter().map(|(position, index)| (*position, writer.listed(*index))).collect();
-        put(&self.lists, elements.into_iter())
+    fn put_lists(&mut self, lists: &[(u32, Backend)]) -> Result<(), Error> {
+        put(&self.lists, lists.iter().copied())
     }
 
     fn put_records(&mut self, records: &[(u32, Record)]) -> Result<(), Error> {
@@ -199,12 +208,13 @@ impl TableStore for Maps {
     }
 
     fn delete_frontends(&mut self, keys: &[Key]) -> Result<(), Error> {
-        self.writer()?.delete(keys);
-        Ok(())
+        self.writer()?.delete(keys)
     }
 
     fn sweep(&mut self) -> Result<usize, Error> {
-        Ok(self.writer()?.sweep())
+        let words = [Words::read(&self.frontends4)?, Words::read(&self.frontends6)?];
+        let keys = keys(&self.records(&words)?);
+        Ok(self.writer()?.sweep(&keys))
     }
 
     fn delete_names(&mut self, ids: &[u32]) -> Result<(), Error> {
@@ -255,10 +265,8 @@ impl TableStore for Maps {
 
     fn read(&self) -> Result<Contents, Error> {
         let words = [Words::read(&self.frontends4)?, Words::read(&self.frontends6)?];
-        // What no frontend leads to does not matter, but for backends: their generations do.
-        let records = words.iter().map(Words::records).max().unwrap_or_default();
-        let records: Vec<(u32, Record)> = read_array(&self.records, records.min(self.records.capacity()))?;
-        let keys = records.iter().map(|(index, record)| (*index, record.key())).collect();
+        let records = self.records(&words)?;
+        let keys = keys(&records);
         let frontends = words.iter().flat_map(|words| words.frontends(&keys)).collect();
         let end = |record: &Record| record.local.start.saturating_add(record.local.len);
         let lists = records.iter().map(|(_, record)| end(record)).max().unwrap_or_default();

@@ -521,22 +521,6 @@ impl Mapping {
         // SAFETY: as in `slot`: a Line is atomics too.
         self.place(index, std::mem::size_of::<abi::lines::Line>()).map(|line| unsafe { &*line })
     }
-
-    /// Record `index`; `None` past the end.
-    pub(crate) fn record(&self, index: usize) -> Option<abi::Record> {
-        self.copy(index)
-    }
-
-    /// Backend `index`; `None` past the end.
-    pub(crate) fn backend(&self, index: usize) -> Option<abi::Backend> {
-        self.copy(index)
-    }
-
-    /// A copy of what nobody but us writes.
-    fn copy<T: Pod>(&self, index: usize) -> Option<T> {
-        // SAFETY: in bounds and aligned; any bits are a `Pod`, and the copy is made by one volatile read.
-        self.place(index, std::mem::size_of::<T>()).map(|value| unsafe { std::ptr::read_volatile(value) })
-    }
 }
 
 impl Drop for Mapping {

@@ -62,7 +62,7 @@ struct Differ<'a> {
 struct Writes {
     names: Vec<(u32, Name)>,
     backends: Vec<(u32, Backend)>,
-    lists: Vec<(u32, u32)>,
+    lists: Vec<(u32, Backend)>,
     records: Vec<(u32, Record)>,
     frontends: Vec<(Key, u32)>,
     /// Frontends to delete.
@@ -267,7 +267,8 @@ impl Differ<'_> {
         match self.table.switch(want, &content) {
             Ok(switch) => {
                 if let Some(start) = switch.written {
-                    self.writes.lists.extend((start..).zip(content));
+                    let element = |index: u32| Some(self.table.backend(index)?.listed(index));
+                    self.writes.lists.extend((start..).zip(content.into_iter().filter_map(element)));
                 }
                 self.writes.records.push((switch.index, switch.record));
                 self.writes.frontends.push((*key, switch.index));

@@ -15,8 +15,8 @@ pub enum Phase {
     Backends(Vec<(u32, Backend)>),
     /// Add to `sources`.
     Sources(Vec<SourceKey>),
-    /// Set `lists`: position, backend index.
-    Lists(Vec<(u32, u32)>),
+    /// Set `lists`: position, element.
+    Lists(Vec<(u32, Backend)>),
     /// Set `records`: index, record. Never one that a frontend points to.
     Records(Vec<(u32, Record)>),
     /// Set `frontends4` or `frontends6`: key, record index. The switch.
@@ -89,7 +89,9 @@ impl Phase {
             Self::Backends(writes) => {
                 writes.iter().map(|(at, it)| format!("backend {at}: {}", describe::backend(it))).collect()
             }
-            Self::Lists(writes) => writes.iter().map(|(at, it)| format!("list {at}: backend {it}")).collect(),
+            Self::Lists(writes) => {
+                writes.iter().map(|(at, it)| format!("list {at}: backend {}", it.index)).collect()
+            }
             Self::Records(writes) => {
                 writes.iter().map(|(at, it)| format!("record {at}: {}", describe::record(it))).collect()
             }

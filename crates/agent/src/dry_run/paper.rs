@@ -41,7 +41,7 @@ impl TableStore for Paper {
         self.take_down(if retired { Phase::RetireBackends(writes) } else { Phase::Backends(writes) })
     }
 
-    fn put_lists(&mut self, lists: &[(u32, u32)]) -> Result<(), Error> {
+    fn put_lists(&mut self, lists: &[(u32, Backend)]) -> Result<(), Error> {
         self.take_down(Phase::Lists(lists.to_vec()))
     }
 

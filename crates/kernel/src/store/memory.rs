@@ -19,8 +19,8 @@ impl TableStore for Tables {
         Ok(())
     }
 
-    fn put_lists(&mut self, lists: &[(u32, u32)]) -> Result<(), Error> {
-        self.lists.extend(lists.iter().copied());
+    fn put_lists(&mut self, lists: &[(u32, Backend)]) -> Result<(), Error> {
+        self.lists.extend(lists.iter().map(|(position, element)| (*position, element.index)));
         Ok(())
     }
 

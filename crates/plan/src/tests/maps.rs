@@ -77,11 +77,13 @@ impl Maps {
             Phase::Names(writes) => self.names.extend(writes),
             Phase::Backends(writes) | Phase::RetireBackends(writes) => self.backends.extend(writes),
             Phase::Lists(writes) => {
-                for (at, index) in writes {
+                for (at, element) in writes {
+                    // What may change of a backend is not in lists, and the rest is as it is there.
+                    assert_eq!(self.backends[&element.index].listed(element.index), element);
                     if self.lists.len() <= at as usize {
                         self.lists.resize(at as usize + 1, 0);
                     }
-                    self.lists[at as usize] = index;
+                    self.lists[at as usize] = element.index;
                 }
             }
             Phase::Records(writes) => self.records.extend(writes),
