@@ -162,11 +162,14 @@ pub struct Entry {
     pub reserved: [Word; 8],
 }
 
+/// Bit of [`Pairs::clock`]: a destination had to be forgotten for another, which was told of.
+pub const FORGETFUL: u64 = 1 << 63;
+
 /// Value of the socket storage map `pairs`.
 #[repr(C)]
 #[derive(Default)]
 pub struct Pairs {
-    /// Counts sends, for the pairs' stamps.
+    /// Counts sends, for the pairs' stamps (32 bits); [`FORGETFUL`].
     pub clock: Word,
     /// Destinations.
     pub pairs: [Pair; STORED_PAIRS],

@@ -2,16 +2,17 @@
 
 use crate::{
     Socket,
-    sockets::{Known, give_up},
+    sockets::{Known, give_up, may_be},
 };
-use abi::{Endpoint, Slot, slot::owner, slot::pair_flag};
+use abi::{Endpoint, Pair, Slot, slot::owner, slot::pair_flag};
 
 /// `recvmsg()`: the address to show for a datagram from `from`; `None` = as it is.
 #[inline(always)]
 pub fn source<S: Socket>(socket: &S, from: &Endpoint) -> Option<Endpoint> {
     let known = Known::of(socket);
     // Where two destinations share a backend, the one used last (R8).
-    known.latest(|pair| {
+    let may = |pair: &Pair| may_be(&pair.backend, &from.address);
+    known.latest(may, |pair| {
         let connected = pair.meta.flags & pair_flag::CONNECTED != 0;
         pair.backend == *from
             && pair.meta.flags & pair_flag::DIRECT == 0
@@ -23,7 +24,9 @@ pub fn source<S: Socket>(socket: &S, from: &Endpoint) -> Option<Endpoint> {
 #[inline(always)]
 pub fn peer<S: Socket>(socket: &S, backend: &Endpoint) -> Option<Endpoint> {
     let known = Known::of(socket);
-    let pair = known.find(|pair| pair.meta.flags & pair_flag::CONNECTED != 0 && pair.backend == *backend)?;
+    let may = |pair: &Pair| may_be(&pair.backend, &backend.address);
+    let is_connected = |flags: u8| flags & pair_flag::CONNECTED != 0;
+    let pair = known.find(may, |pair| is_connected(pair.meta.flags) && pair.backend == *backend)?;
     let vip = pair.vip();
     pair.is_unchanged().then_some(vip)
 }

@@ -4,10 +4,10 @@ use crate::{
     Decision, Env, Socket, affinity, choose,
     decision::Choice,
     resolve,
-    sockets::{self, Kept, Known, PairRef},
+    sockets::{self, Kept, Known, PairRef, may_be},
 };
 use abi::{
-    Key, Reason, Record, Verdict,
+    Key, Pair, Reason, Record, Verdict,
     frontend::backend_flag,
     slot::{Ids, STORED_PAIRS, pair_flag},
 };
@@ -69,7 +69,8 @@ fn sticky<'a, E: Env, S: Socket>(
     record: &Record,
     key: &Key,
 ) -> Option<PairRef<'a>> {
-    known.find_and_use(|pair| {
+    let may = |pair: &Pair| may_be(&pair.vip, &key.endpoint.address);
+    known.find_and_use(may, |pair| {
         if pair.vip != key.endpoint || pair.service != record.service {
             return false;
         }

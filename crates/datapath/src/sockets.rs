@@ -8,7 +8,7 @@
 use crate::Socket;
 use abi::{
     Address, Endpoint, Key, Pair, Pairs, Slot, Word,
-    slot::{Ids, Meta, STORED_PAIRS, owner, pair_flag, pair_state},
+    slot::{FORGETFUL, Ids, Meta, STORED_PAIRS, owner, pair_flag, pair_state},
 };
 
 /// A pair, read.
@@ -103,6 +103,14 @@ fn read(pair: &Pair) -> Option<Seen> {
     if pair.meta.load() == word { Some(seen) } else { None }
 }
 
+/// Can these words be of this address? One word says of most others that they are not.
+#[inline(always)]
+pub(crate) fn may_be(words: &[Word; 2], address: &Address) -> bool {
+    let [_, _, c, d] = address.0;
+    let [_, low] = words;
+    low.load() == u64::from(c) | u64::from(d) << 32
+}
+
 /// A pair that was valid when it was found, and its word then: what is read from it counts if
 /// [`PairRef::is_unchanged`] holds afterwards.
 pub struct PairRef<'a>(&'a Pair, u64);
@@ -185,17 +193,19 @@ impl<'a> Known<'a> {
         self.empty
     }
 
-    /// The first valid pair for which `test` holds.
+    /// The first valid pair for which `test` holds; only those that `may` are read whole.
     #[inline(always)]
-    pub fn find(&self, test: impl Fn(&Seen) -> bool) -> Option<PairRef<'a>> {
+    pub fn find(&self, may: impl Fn(&Pair) -> bool, test: impl Fn(&Seen) -> bool) -> Option<PairRef<'a>> {
         if let Some(slot) = self.slot
+            && may(&slot.pair)
             && let Some(seen) = read(&slot.pair)
             && test(&seen)
         {
             return Some(PairRef(&slot.pair, seen.meta.pack()));
         }
         for pair in &self.stored?.pairs {
-            if let Some(seen) = read(pair)
+            if may(pair)
+                && let Some(seen) = read(pair)
                 && test(&seen)
             {
                 return Some(PairRef(pair, seen.meta.pack()));
@@ -206,8 +216,12 @@ impl<'a> Known<'a> {
 
     /// Like [`Known::find`], and the pair counts as used.
     #[inline(always)]
-    pub fn find_and_use(&self, test: impl Fn(&Seen) -> bool) -> Option<PairRef<'a>> {
-        let found = self.find(test)?;
+    pub fn find_and_use(
+        &self,
+        may: impl Fn(&Pair) -> bool,
+        test: impl Fn(&Seen) -> bool,
+    ) -> Option<PairRef<'a>> {
+        let found = self.find(may, test)?;
         if let Some(seen) = read(found.0) {
             self.mark_used(found.0, &seen);
         }
@@ -230,13 +244,14 @@ impl<'a> Known<'a> {
         taken
     }
 
-    /// The VIP of the pair used last, of those for which `test` holds.
+    /// The VIP of the pair used last, of those for which `test` holds; only those that `may` are read whole.
     #[inline(always)]
-    pub fn latest(&self, test: impl Fn(&Seen) -> bool) -> Option<Endpoint> {
+    pub fn latest(&self, may: impl Fn(&Pair) -> bool, test: impl Fn(&Seen) -> bool) -> Option<Endpoint> {
         // No Option here: LLVM would spill its undefined payload, which the verifier takes for a read of an
         // uninitialized register.
         let (mut found, mut stamp, mut vip) = (false, 0, Endpoint::default());
         if let Some(slot) = self.slot
+            && may(&slot.pair)
             && let Some(seen) = read(&slot.pair)
             && test(&seen)
         {
@@ -244,7 +259,8 @@ impl<'a> Known<'a> {
         }
         if let Some(stored) = self.stored {
             for pair in &stored.pairs {
-                if let Some(seen) = read(pair)
+                if may(pair)
+                    && let Some(seen) = read(pair)
                     && test(&seen)
                     && (!found || later(seen.stamp, stamp))
                 {
@@ -271,7 +287,8 @@ impl<'a> Known<'a> {
 
     #[inline(always)]
     fn mark_pair_direct(&self, pair: &Pair, to: &Endpoint) {
-        if let Some(seen) = read(pair)
+        if may_be(&pair.backend, &to.address)
+            && let Some(seen) = read(pair)
             && seen.backend == *to
         {
             self.set_flags(pair, &seen, seen.meta.flags | pair_flag::DIRECT);
@@ -329,17 +346,11 @@ fn fingerprint(pair: &Pair) -> u64 {
     mix([high.load(), low.load()], Meta::unpack(pair.meta.load()).backend_port_be)
 }
 
-/// 64 bits that tell endpoints apart (rounds of splitmix64); never 0.
+/// 64 bits that tell endpoints apart well enough: two that look alike only means that one more is avoided. Never 0.
 #[inline(always)]
 fn mix(words: [u64; 2], port_be: u16) -> u64 {
-    let mut hash = u64::from(port_be);
-    for word in words {
-        hash = (hash ^ word).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        hash ^= hash >> 29;
-        hash = hash.wrapping_mul(0x94d0_49bb_1331_11eb);
-        hash ^= hash >> 32;
-    }
-    hash | 1
+    let [high, low] = words;
+    (low ^ high.rotate_left(31) ^ u64::from(port_be) << 1) | 1
 }
 
 #[inline(always)]
@@ -375,6 +386,7 @@ pub fn forget<S: Socket>(socket: &S) {
         for pair in &stored.pairs {
             pair.meta.store(Meta::emptied(pair.meta.load()));
         }
+        stored.clock.keep(!FORGETFUL);
     }
 }
 
@@ -390,7 +402,8 @@ pub(crate) fn give_up(slot: &Slot) {
 pub enum Kept {
     /// Yes.
     Yes,
-    /// Yes, and another destination had to be forgotten.
+    /// Yes, and another destination had to be forgotten, for the first time: a socket that does so does it with each
+    /// datagram, and an event for each would cost more than the rest.
     Evicting,
     /// There is no memory for it.
     No,
@@ -504,7 +517,13 @@ pub fn remember_stored<S: Socket>(socket: &S, words: &[u64; PAIR_WORDS]) -> Kept
             let meta = pair.meta.load();
             let connected = Meta::unpack(meta).flags & pair_flag::CONNECTED != 0;
             if !connected && write(pair, meta, &new) {
-                return Kept::Evicting;
+                // Read first: that costs a tenth.
+                let is_known = stored.clock.load() & FORGETFUL != 0;
+                return if is_known || stored.clock.set(FORGETFUL) & FORGETFUL != 0 {
+                    Kept::Yes
+                } else {
+                    Kept::Evicting
+                };
             }
         }
     }
@@ -524,7 +543,11 @@ fn place_for<'a, S: Socket>(socket: &S, stored: &'a Pairs, vip: &Endpoint) -> Op
             empty = Some(pair);
         }
         let free = meta.state == pair_state::VALID && !by_connect;
-        if free && meta.vip_port_be == vip.port_be && address(&pair.vip) == vip.address {
+        if free
+            && meta.vip_port_be == vip.port_be
+            && may_be(&pair.vip, &vip.address)
+            && address(&pair.vip) == vip.address
+        {
             return Some(pair);
         }
     }
@@ -545,7 +568,10 @@ fn announce_storage<S: Socket>(socket: &S) {
     let held = slot.owner.load();
     // Of a slot that the agent is copying into, only OVERFLOW is sure to stay.
     let sure = if held & owner::COPYING == 0 { 0 } else { owner::OVERFLOW };
-    slot.owner.set(if held & owner::COOKIE == cookie { owner::MORE | sure } else { owner::OVERFLOW });
+    let wanted = if held & owner::COOKIE == cookie { owner::MORE | sure } else { owner::OVERFLOW };
+    if held & wanted != wanted {
+        slot.owner.set(wanted);
+    }
 }
 
 /// Writes `new` if the pair still is as `meta` says.

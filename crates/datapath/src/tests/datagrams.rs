@@ -183,14 +183,22 @@ fn r8_nine_destinations_are_kept_and_the_tenth_says_that_it_evicts() {
     for (vip, backend) in &vips[..9] {
         assert_eq!((socket.send(&tables, vip).reason, socket.from(backend)), (Reason::Sticky, at(vip)));
     }
-    for (vip, backend) in &vips[9..] {
-        assert_eq!(
-            (socket.send(&tables, vip).reason, socket.from(backend)),
-            (Reason::PairForgotten, at(vip))
-        );
-        let known = vips.iter().filter(|(vip, backend)| socket.from(backend) == at(vip)).count();
-        assert_eq!(known, 9, "one goes for each that comes");
+    let evicts = |first: Reason| {
+        for (number, (vip, backend)) in vips[9..].iter().enumerate() {
+            let reason = if number == 0 { first } else { Reason::Balanced };
+            assert_eq!((socket.send(&tables, vip).reason, socket.from(backend)), (reason, at(vip)));
+            let known = vips.iter().filter(|(vip, backend)| socket.from(backend) == at(vip)).count();
+            assert_eq!(known, 9, "one goes for each that comes");
+        }
+    };
+    // It says so once, and again when it begins anew.
+    evicts(Reason::PairForgotten);
+    socket.dial(&tables, udp(&vips[0].0));
+    socket.peer.set(None);
+    for (vip, _) in &vips[..9] {
+        socket.send(&tables, vip);
     }
+    evicts(Reason::PairForgotten);
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn the_sequences_do_something() {
     let mut runner = proptest::test_runner::TestRunner::deterministic();
     let bytes = prop::collection::vec(any::<u8>(), 1000..1200);
     let mut total = history::Tally::default();
-    for _ in 0..100 {
+    for _ in 0..200 {
         let mut bytes = bytes.new_tree(&mut runner).unwrap().current();
         bytes[0] = 0;
         let tally = history::run(&bytes);
