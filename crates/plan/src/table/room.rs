@@ -39,8 +39,12 @@ impl Pool {
     }
 }
 
-/// Backend indexes: those never used first, then those freed longest ago. Sockets may remember an index for
-/// long; its generation tells them apart, but the later it comes back the better.
+/// Freed backend indexes that rest before those never used are left for later. Not all: what was ever used is in the
+/// mirror, and is read by each audit.
+const RESTING: usize = 1024;
+
+/// Backend indexes: those freed longest ago once [`RESTING`] others rest, else those never used. Sockets may remember an
+/// index for long; its generation tells them apart, but the later it comes back the better.
 #[derive(Clone, Debug)]
 pub(super) struct Indexes {
     capacity: u32,
@@ -55,6 +59,11 @@ impl Indexes {
     }
 
     pub(super) fn take(&mut self, allowed: impl Fn(u32) -> bool) -> Option<u32> {
+        if self.free.len() > RESTING
+            && let Some(place) = self.free.iter().position(|n| allowed(*n))
+        {
+            return self.free.remove(place);
+        }
         while self.next < self.capacity {
             let n = self.next;
             self.next += 1;

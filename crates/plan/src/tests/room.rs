@@ -1,5 +1,7 @@
 //! Ids, indexes, records and ranges come back.
 
+use std::collections::BTreeMap;
+
 use abi::Range;
 use model::Family;
 
@@ -73,4 +75,25 @@ fn nothing_leaks_over_thousands_of_edits() {
     assert_eq!(plan.refused, []);
     // One frontend of each family is a node port, which has no address of its own.
     assert_eq!(table.usage(), Capacity { services: 6, addresses4: 4, addresses6: 4, sources: 0, ..capacity });
+}
+
+#[test]
+fn backends_that_come_and_go_take_no_more_and_no_more_room() {
+    let capacity = Capacity { backends: 5000, ..ROOMY };
+    let (mut desired, mut table) = (Desired::new(), Table::new(capacity));
+    let mut used_at: BTreeMap<u32, u32> = BTreeMap::new();
+    for turn in 0..3000u32 {
+        let backends = [(turn % 250) as u8, ((turn + 1) % 250) as u8];
+        let touched = edit(&mut desired, &(0, Some(Sketch::new("", [PortSketch::v4(80, 0, backends)]))));
+        assert_eq!(diff(&desired, &touched, &mut table, Deletes::Allowed).refused, []);
+        grace(&mut table);
+        let range = table.record(&vip(Family::V4, 0, 80)).map(|it| it.local).unwrap();
+        for index in table.list(range).unwrap() {
+            // It stays for two turns; then it rests while a thousand others come.
+            let rested = used_at.insert(*index, turn).map_or(turn, |before| turn - before);
+            assert!(rested == 1 || rested == turn || rested > 1000, "{index} came back after {rested} turns");
+        }
+    }
+    let highest = used_at.last_key_value().map(|(index, _)| *index);
+    assert!((Some(1024)..Some(1040)).contains(&highest), "{highest:?}");
 }
