@@ -1,4 +1,4 @@
-//! Where it is measured: a namespace with real servers, and two sibling cgroups, one of them with the programs.
+//! Where it is measured: a namespace with real servers, and sibling cgroups, one of them with the programs.
 
 use std::{
     sync::Arc,
@@ -10,7 +10,7 @@ use kernel::{Loaded, Maps, Pins};
 use testkit::{Bpffs, Cgroup, Namespace};
 
 use crate::{
-    operation::{Case, Server},
+    operation::{Case, Family, Operation, Path, Server},
     tables::{self, ENDPOINTS, endpoint4, endpoint6},
     worker::{Worker, take_cpu},
 };
@@ -19,12 +19,14 @@ use crate::{
 pub(crate) struct Arena {
     inside: Worker,
     outside: Worker,
+    /// Where there is nothing, until somebody puts programs there that ours are measured against.
+    apart: Worker,
     /// How long the tables took.
     pub(crate) filled_in: Duration,
     /// Where the programs are.
     pub(crate) pins: Pins,
     // Children before their parent.
-    _cgroups: [Arc<Cgroup>; 2],
+    cgroups: [Arc<Cgroup>; 3],
     _parent: Cgroup,
     _bpffs: Bpffs,
 }
@@ -35,7 +37,8 @@ impl Arena {
         testkit::require_root();
         let bpffs = Bpffs::mount()?;
         let parent = Cgroup::create()?;
-        let (with, without) = (Arc::new(parent.child("with")?), Arc::new(parent.child("without")?));
+        let child = |name| parent.child(name).map(Arc::new);
+        let (with, without, apart) = (child("with")?, child("without")?, child("apart")?);
         let namespace = Arc::new(Namespace::create("bench")?);
         for index in 0..ENDPOINTS {
             namespace.add_address(endpoint4(index).into())?;
@@ -67,9 +70,10 @@ impl Arena {
         Ok(Self {
             inside,
             outside,
+            apart: Worker::start(&apart, &namespace, &server, services)?,
             filled_in,
             pins,
-            _cgroups: [with, without],
+            cgroups: [with, without, apart],
             _parent: parent,
             _bpffs: bpffs,
         })
@@ -79,6 +83,17 @@ impl Arena {
     pub(crate) fn run(&self, case: Case, count: u32) -> Result<Duration> {
         let worker = if case.path.has_programs() { &self.inside } else { &self.outside };
         worker.run(case, count)
+    }
+
+    /// How long `count` of the same to an endpoint take, in the cgroup that [`Arena::apart`] names.
+    pub(crate) fn run_apart(&self, operation: Operation, family: Family, count: u32) -> Result<Duration> {
+        self.apart.run(Case { operation, family, path: Path::Direct }, count)
+    }
+
+    /// A cgroup without programs of ours, for others.
+    pub(crate) fn apart(&self) -> &std::path::Path {
+        let [_, _, apart] = &self.cgroups;
+        apart.path()
     }
 
     /// Fails unless the programs are where they should be, and only there.

@@ -1,9 +1,11 @@
-//! What a connection costs with the programs in force, against the same without them: E1 to E4 and E6 of the
-//! figures in docs/performance.md. Started by `cargo xtask bench`.
+//! What a connection costs with the programs in force, against the same without them: E1 to E7, E9 and
+//! E10 of the figures in docs/performance.md. Started by `cargo xtask bench`.
 #![forbid(unsafe_code)]
 
 mod arena;
 mod measure;
+mod memory;
+mod net_cost;
 mod operation;
 mod programs;
 mod report;
@@ -17,7 +19,7 @@ use clap::Parser;
 
 use crate::{arena::Arena, report::Report};
 
-/// Measure what a connection costs, with the programs and without.
+/// Measure what a connection costs, with the programs and without, and what memory their maps take.
 #[derive(Parser)]
 #[command(name = "balancing-bench")]
 struct Arguments {
@@ -58,7 +60,10 @@ fn run(arguments: &Arguments) -> Result<()> {
     println!("measuring for {} s ...", duration.as_secs());
     let measured = measure::measure(&arena, duration)?;
     let programs = programs::measure(&arena)?;
-    let report = Report::new(arguments.services, &measured, programs)?;
+    let net_costs = net_cost::measure(&arena)?;
+    let as_shipped = tables::sizes(arguments.services, arguments.snug) == kernel::Sizes::default();
+    let map_memory = memory::measure(&arena.pins, as_shipped)?;
+    let report = Report::new(arguments.services, &measured, programs, net_costs, map_memory)?;
     println!("\n{report}");
     if let Some(file) = &arguments.json {
         let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::{
     arena::Arena,
-    operation::{Case, Dice, Family, Operation, Path},
+    operation::{Case, Dice, Family, Operation},
 };
 
 /// How long one round shall take.
@@ -47,9 +47,9 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// Measures all cases for about `duration`.
 pub(crate) fn measure(arena: &Arena, duration: Duration) -> Result<Vec<Series>> {
     let mut all = Vec::new();
-    for operation in Operation::ALL {
+    for operation in Operation::COMPARED {
         for family in Family::ALL {
-            for path in Path::ALL {
+            for &path in operation.paths() {
                 let case = Case { operation, family, path };
                 all.push(Series { case, rounds: Vec::new(), count: calibrate(arena, case)? });
             }
@@ -86,6 +86,7 @@ fn calibrate(arena: &Arena, case: Case) -> Result<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::operation::Path;
 
     fn series(rounds: &[f64]) -> Series {
         let case = Case { operation: Operation::UdpConnect, family: Family::V4, path: Path::Hot };

@@ -10,14 +10,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, accept_with, bind, connect, getpeername,
-    listen, recvfrom, sendto, socket_with, sockopt,
+    listen, recv, recvfrom, send, sendto, socket_with, sockopt,
 };
 use serde::Serialize;
 
 use crate::tables::{ENDPOINTS, PORT, TARGET, endpoint4, endpoint6, vip4, vip6};
 
 /// What a client does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) enum Operation {
     /// Socket, connect, close.
@@ -28,10 +28,14 @@ pub(crate) enum Operation {
     UdpExchange,
     /// Socket, request and reply, close: what a resolver does.
     UdpExchangeFresh,
+    /// One byte and one back, over a connection that stays.
+    TcpTraffic,
+    /// The peer's name of a connection that stays.
+    PeerName,
 }
 
 /// Family of the client's socket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum Family {
     /// An IPv4 socket.
     #[serde(rename = "IPv4")]
@@ -60,8 +64,27 @@ pub(crate) enum Path {
 
 impl Operation {
     /// All.
-    pub(crate) const ALL: [Self; 4] =
-        [Self::UdpConnect, Self::TcpConnect, Self::UdpExchange, Self::UdpExchangeFresh];
+    pub(crate) const ALL: [Self; 6] = [
+        Self::UdpConnect,
+        Self::TcpConnect,
+        Self::UdpExchange,
+        Self::UdpExchangeFresh,
+        Self::TcpTraffic,
+        Self::PeerName,
+    ];
+
+    /// Those that a ratio says something about. A peer's name is asked for in so little time that the program is most
+    /// of it: what that costs net is what counts.
+    pub(crate) const COMPARED: [Self; 5] =
+        [Self::UdpConnect, Self::TcpConnect, Self::UdpExchange, Self::UdpExchangeFresh, Self::TcpTraffic];
+
+    /// Where it can be tried: a connection that stays is to one service.
+    pub(crate) fn paths(self) -> &'static [Path] {
+        match self {
+            Self::TcpTraffic | Self::PeerName => &[Path::Direct, Path::Hot, Path::NoService],
+            _ => &Path::ALL,
+        }
+    }
 }
 
 impl Family {
@@ -92,6 +115,14 @@ pub(crate) struct Case {
     pub(crate) family: Family,
     /// Where to.
     pub(crate) path: Path,
+}
+
+impl Case {
+    /// Where what stays for this family and path is among a client's.
+    #[inline]
+    fn index(self) -> usize {
+        self.family as usize * Path::ALL.len() + self.path as usize
+    }
 }
 
 /// Numbers at random: xorshift64, never 0.
@@ -155,12 +186,46 @@ impl Servers {
     }
 }
 
+/// Both ends of a TCP connection.
+#[derive(Debug)]
+struct Connection {
+    client: OwnedFd,
+    server: OwnedFd,
+}
+
+impl Connection {
+    fn open(server: &Server, family: Family, to: SocketAddr) -> Result<Self> {
+        let client = fresh(family, SocketType::STREAM)?;
+        connect(&client, &to)?;
+        let server = accept_with(&server.of(family).tcp, SocketFlags::CLOEXEC)?;
+        for end in [&client, &server] {
+            sockopt::set_tcp_nodelay(end, true)?;
+        }
+        Ok(Self { client, server })
+    }
+
+    /// One byte there, one back.
+    #[inline]
+    fn ping(&self) -> Result<()> {
+        let mut byte = [1];
+        for (from, to) in [(&self.client, &self.server), (&self.server, &self.client)] {
+            send(from, &byte, SendFlags::empty())?;
+            if recv(to, &mut byte, RecvFlags::empty())?.0 != byte.len() {
+                bail!("an established connection has ended");
+            }
+        }
+        Ok(())
+    }
+}
+
 /// A client: its sockets that stay, and its dice.
 #[derive(Debug)]
 pub(crate) struct Client {
     /// One for each family and path, in the order of both: what is remembered of a socket that talks to a
     /// thousand services must not slow down one that talks to none.
     sockets: Vec<OwnedFd>,
+    /// In the same order; made when first used, as not every client reaches all.
+    connections: Vec<Option<Connection>>,
     services: u32,
     dice: Dice,
 }
@@ -169,18 +234,38 @@ impl Client {
     /// In the calling thread's namespace and cgroup.
     pub(crate) fn open(services: u32) -> Result<Self> {
         let families = Family::ALL.into_iter().flat_map(|family| Path::ALL.map(|_| family));
-        let sockets = families.map(|family| fresh(family, SocketType::DGRAM)).collect::<Result<_>>()?;
-        Ok(Self { sockets, services, dice: Dice(0x9e37_79b9_7f4a_7c15) })
+        let sockets: Vec<_> =
+            families.map(|family| fresh(family, SocketType::DGRAM)).collect::<Result<_>>()?;
+        let connections = sockets.iter().map(|_| None).collect();
+        Ok(Self { sockets, connections, services, dice: Dice(0x9e37_79b9_7f4a_7c15) })
     }
 
     /// Does it `count` times; how long all of it took.
     pub(crate) fn run(&mut self, server: &Server, case: Case, count: u32) -> Result<Duration> {
+        if matches!(case.operation, Operation::TcpTraffic | Operation::PeerName) {
+            self.establish(server, case)?;
+        }
         let begun = Instant::now();
         for _ in 0..count {
             let to = self.destination(case);
             self.once(server, case, to).with_context(|| format!("{case:?} to {to}"))?;
         }
         Ok(begun.elapsed())
+    }
+
+    /// Sees to it that there is a connection for `case`.
+    fn establish(&mut self, server: &Server, case: Case) -> Result<()> {
+        let to = self.destination(case);
+        let connection = self.connections.get_mut(case.index()).context("no such connection")?;
+        if connection.is_none() {
+            let opened = Connection::open(server, case.family, to);
+            *connection = Some(opened.with_context(|| format!("{case:?} to {to}"))?);
+        }
+        Ok(())
+    }
+
+    fn connection(&self, case: Case) -> Result<&Connection> {
+        self.connections.get(case.index()).and_then(Option::as_ref).context("no such connection")
     }
 
     #[inline]
@@ -202,13 +287,14 @@ impl Client {
                 Ok(())
             }
             Operation::UdpExchange => {
-                let index = case.family as usize * Path::ALL.len() + case.path as usize;
-                exchange(self.sockets.get(index).context("no such socket")?, servers, to)
+                exchange(self.sockets.get(case.index()).context("no such socket")?, servers, to)
             }
             Operation::UdpExchangeFresh => {
                 let socket = fresh(case.family, SocketType::DGRAM)?;
                 exchange(&socket, servers, to)
             }
+            Operation::TcpTraffic => self.connection(case)?.ping(),
+            Operation::PeerName => getpeername(&self.connection(case)?.client)?.map(drop).context("no peer"),
         }
     }
 

@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use crate::{
     measure::Series,
+    memory::MapMemory,
+    net_cost::NetCosts,
     operation::{Case, Family, Operation, Path},
     programs::ProgramTime,
     tables::ENDPOINTS,
@@ -24,6 +26,8 @@ pub(crate) struct Report {
     rounds: usize,
     figures: Vec<Figure>,
     programs: Vec<ProgramTime>,
+    net_costs: NetCosts,
+    map_memory: MapMemory,
 }
 
 /// One ratio.
@@ -50,13 +54,19 @@ struct Figure {
 
 impl Report {
     /// Puts it together.
-    pub(crate) fn new(services: u32, measured: &[Series], programs: Vec<ProgramTime>) -> Result<Self> {
+    pub(crate) fn new(
+        services: u32,
+        measured: &[Series],
+        programs: Vec<ProgramTime>,
+        net_costs: NetCosts,
+        map_memory: MapMemory,
+    ) -> Result<Self> {
         let find = |case: Case| {
             measured.iter().find(|series| series.case == case).with_context(|| format!("{case:?} is missing"))
         };
         let mut figures = Vec::new();
-        for operation in Operation::ALL {
-            for path in [Path::Hot, Path::Random, Path::NoService] {
+        for operation in Operation::COMPARED {
+            for &path in operation.paths().iter().filter(|path| path.has_programs()) {
                 for family in Family::ALL {
                     let series = find(Case { operation, family, path })?;
                     let direct = find(Case { operation, family, path: Path::Direct })?;
@@ -89,6 +99,8 @@ impl Report {
             rounds: measured.first().map_or(0, |series| series.rounds.len()),
             figures,
             programs,
+            net_costs,
+            map_memory,
         })
     }
 }
@@ -101,17 +113,26 @@ fn figure(operation: Operation, path: Path) -> &'static str {
         (Operation::UdpConnect, _) => "E1",
         (Operation::TcpConnect, _) => "E4",
         (Operation::UdpExchange, _) => "E6",
-        (Operation::UdpExchangeFresh, _) => "-",
+        (Operation::TcpTraffic, _) => "E7",
+        (Operation::UdpExchangeFresh | Operation::PeerName, _) => "-",
     }
 }
 
-fn what(operation: Operation) -> &'static str {
+/// What an operation is called in tables.
+pub(crate) fn what(operation: Operation) -> &'static str {
     match operation {
         Operation::UdpConnect => "UDP connect+close",
         Operation::TcpConnect => "TCP connect+close",
         Operation::UdpExchange => "UDP request+reply",
         Operation::UdpExchangeFresh => "the same, new socket",
+        Operation::TcpTraffic => "TCP, established",
+        Operation::PeerName => "getpeername",
     }
+}
+
+/// A figure, or that there is none.
+pub(crate) fn or_dash(value: Option<f64>, digits: usize) -> String {
+    value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
 fn place(path: Path) -> &'static str {
@@ -136,6 +157,8 @@ fn aims(operation: Operation, path: Path, services: u32) -> Option<(f64, f64)> {
         (Operation::UdpExchange, Path::Hot) => Some((1.027, 1.032)),
         (Operation::UdpExchange, Path::Random) => Some((1.12, 1.17)),
         (Operation::UdpExchange, Path::NoService) => Some((1.015, 1.016)),
+        // 1.00 ± 0.01
+        (Operation::TcpTraffic, _) => Some((1.01, 1.0)),
         _ => None,
     }
 }
@@ -152,7 +175,6 @@ impl fmt::Display for Report {
         )?;
         for figure in &self.figures {
             let Figure { direct_min, min, ratio_min, ratio_median, .. } = figure;
-            let or_dash = |value: Option<f64>| value.map_or("-".to_owned(), |value| format!("{value:.3}"));
             let family = match figure.family {
                 Family::V4 => "IPv4",
                 Family::V6 => "IPv6",
@@ -165,11 +187,12 @@ impl fmt::Display for Report {
                 figure.what,
                 place(figure.path),
                 min - direct_min,
-                or_dash(figure.target),
-                or_dash(figure.peer),
+                or_dash(figure.target, 3),
+                or_dash(figure.peer, 3),
             )?;
         }
-        writeln!(f, "\nns for one run, as the kernel counts them (that counting included):")?;
+        writeln!(f, "\n{}\n{}", self.net_costs, self.map_memory)?;
+        writeln!(f, "ns for one run, as the kernel counts them (that counting included):")?;
         writeln!(f, "{:<14}{:<23}{:>9}{:>12}{:>12}", "program", "in", "hot VIP", "random VIP", "no service")?;
         let mut told: Vec<(&str, Operation)> = Vec::new();
         for ProgramTime { hook, operation, .. } in &self.programs {

@@ -11,6 +11,7 @@
 pub mod attach;
 pub mod carry;
 pub mod clients;
+mod code;
 pub mod connections;
 pub mod error;
 pub mod events;
@@ -24,6 +25,8 @@ pub mod probe;
 pub mod recover;
 pub mod store;
 mod sys;
+#[cfg(feature = "yardstick")]
+pub mod yardstick;
 
 pub use attach::{Attached, HOOKS, Installed, Stranger, attached, clean, install, strangers};
 pub use connections::{Connection, Slots};

@@ -4,7 +4,10 @@ use std::os::fd::OwnedFd;
 
 use abi::feature;
 
-use crate::sys;
+use crate::{
+    code::{EXIT, add, call, copy, set},
+    sys,
+};
 
 /// A feature, and whether the kernel has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,32 +22,7 @@ pub struct Feature {
     pub problem: Option<String>,
 }
 
-const CGROUP_SOCK_ADDR: u32 = 18;
 const CONNECT4: u32 = 10;
-
-// Instructions, as 64-bit words (Documentation/bpf/standardization/instruction-set.rst): code 8 bits, destination
-// and source register 4 bits each, offset 16, immediate 32.
-const fn instruction(code: u8, destination: u8, source: u8, immediate: i32) -> u64 {
-    code as u64 | (destination as u64) << 8 | (source as u64) << 12 | (immediate as u32 as u64) << 32
-}
-
-const fn set(register: u8, value: i32) -> u64 {
-    instruction(0xb7, register, 0, value)
-}
-
-const fn copy(to: u8, from: u8) -> u64 {
-    instruction(0xbf, to, from, 0)
-}
-
-const fn add(register: u8, value: i32) -> u64 {
-    instruction(0x07, register, 0, value)
-}
-
-const fn call(helper: i32) -> u64 {
-    instruction(0x85, 0, 0, helper)
-}
-
-const EXIT: u64 = instruction(0x95, 0, 0, 0);
 
 struct Helper {
     name: &'static str,
@@ -97,7 +75,7 @@ fn helpers() -> [Helper; 9] {
 
 fn load(mut code: Vec<u64>) -> std::io::Result<OwnedFd> {
     code.extend([set(0, 1), EXIT]);
-    sys::program_load(CGROUP_SOCK_ADDR, CONNECT4, &code)
+    sys::program_load(sys::CGROUP_SOCK_ADDR, CONNECT4, &code)
 }
 
 /// Asks the kernel for everything that the programs use. Needs the rights to load programs.

@@ -15,6 +15,8 @@ use std::{
 use bytemuck::{Pod, Zeroable};
 
 mod command {
+    #[cfg(feature = "yardstick")]
+    pub(super) const MAP_CREATE: i32 = 0;
     pub(super) const MAP_LOOKUP_ELEM: i32 = 1;
     pub(super) const MAP_UPDATE_ELEM: i32 = 2;
     pub(super) const MAP_DELETE_ELEM: i32 = 3;
@@ -105,6 +107,23 @@ fn info<T: Zeroable>(fd: BorrowedFd<'_>) -> io::Result<T> {
     let mut attribute = InfoAttribute { fd: raw(fd), len, info: address(&raw mut info) };
     bpf(command::OBJ_GET_INFO_BY_FD, &mut attribute)?;
     Ok(info)
+}
+
+/// What a map shall be: the beginning of BPF_MAP_CREATE's attribute.
+#[cfg(feature = "yardstick")]
+#[repr(C)]
+pub(crate) struct NewMap {
+    pub(crate) kind: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) flags: u32,
+}
+
+/// Makes a map.
+#[cfg(feature = "yardstick")]
+pub(crate) fn map_create(mut map: NewMap) -> io::Result<OwnedFd> {
+    bpf(command::MAP_CREATE, &mut map).map(owned)
 }
 
 /// The beginning of `struct bpf_map_info`.
@@ -425,6 +444,9 @@ pub(crate) fn for_each<K: Pod, V: Pod>(
     Ok(())
 }
 
+/// Type of the programs that see socket addresses (`enum bpf_prog_type`).
+pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
+
 #[repr(C)]
 struct ProgramAttribute {
     kind: u32,
@@ -441,7 +463,7 @@ struct ProgramAttribute {
     attach_type: u32,
 }
 
-/// Loads a program of raw instructions, to see whether the kernel takes it.
+/// Loads a program of raw instructions.
 pub(crate) fn program_load(kind: u32, attach_type: u32, code: &[u64]) -> io::Result<OwnedFd> {
     let mut attribute = ProgramAttribute {
         kind,
