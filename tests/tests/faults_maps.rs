@@ -54,6 +54,20 @@ fn entries(contents: &Contents, service: &str) -> Entries {
     Entries { frontends, records, lists, backends, names }
 }
 
+/// The maps that refer to one another, and change their layout together.
+const TABLES: [&str; 10] = [
+    "frontends4",
+    "frontends6",
+    "records",
+    "lists",
+    "backends",
+    "names",
+    "sources",
+    "addresses4",
+    "addresses6",
+    "spaces",
+];
+
 /// Spoils what the first service has in the tables; the second is another one.
 type Spoil = fn(&mut Maps, &Entries, &Entries);
 
@@ -261,6 +275,30 @@ fn r27_pins_that_are_removed_are_put_back_and_those_that_are_replaced_end_the_ag
     assert!(log.contains("removed or replaced") && log.contains("start it again"), "{log}");
     traffic.goes_on();
     let agent = host.agent(&[]).unwrap();
+    assert_eq!(agent.status().unwrap().problems, Vec::<String>::new());
+    traffic.end();
+}
+
+#[test]
+fn r27_tables_of_an_earlier_layout_are_left_to_the_programs_that_read_them() {
+    let host = Host::new("earlier").unwrap();
+    host.write("web.yaml", web::manifest("web", 10, &[1, 2])).unwrap();
+    let _servers = web::serve(&host, &[1, 2]).unwrap();
+    host.agent(&[]).unwrap().kill().unwrap();
+    let traffic = Traffic::start(&host, &[(10, &[1, 2])]).unwrap();
+    // As an agent with an earlier layout leaves them, of which some look like ours.
+    let ids = |host: &Host| maps(host).all().map(|map| (map.name(), map.id()));
+    let before = ids(&host);
+    for name in TABLES {
+        let now = Pins::new(host.pins()).map_named(name).unwrap();
+        fs::rename(&now, now.with_file_name(format!("{name}_v1"))).unwrap();
+    }
+    let agent = host.agent(&[]).unwrap();
+    assert!(!agent.log().contains("put back"), "{}", agent.log());
+    assert!(agent.log().contains("maps of other layouts removed"), "{}", agent.log());
+    for ((name, earlier), (_, now)) in before.into_iter().zip(ids(&host)) {
+        assert_eq!(earlier == now, !TABLES.contains(&name), "{name}");
+    }
     assert_eq!(agent.status().unwrap().problems, Vec::<String>::new());
     traffic.end();
 }

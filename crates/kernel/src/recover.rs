@@ -34,6 +34,13 @@ pub fn put_back(maps: &Maps, pins: &Pins) -> Result<Vec<&'static str>, Error> {
 /// As [`put_back`].
 pub(crate) fn put_back_from_programs(pins: &Pins) -> Result<Vec<&'static str>, Error> {
     let mut missing = missing(pins)?;
+    // Where another layout is pinned nothing was removed: this is an upgrade, and what the programs have is of that
+    // layout, whatever it looks like. They go on reading it until ours are in force.
+    for place in (0..missing.len()).rev() {
+        if !pins.layouts(missing[place].name)?.is_empty() {
+            missing.swap_remove(place);
+        }
+    }
     let mut found = Vec::new();
     for hook in HOOKS {
         if missing.is_empty() {
