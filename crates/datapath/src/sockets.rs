@@ -346,11 +346,11 @@ fn fingerprint(pair: &Pair) -> u64 {
     mix([high.load(), low.load()], Meta::unpack(pair.meta.load()).backend_port_be)
 }
 
-/// 64 bits that tell endpoints apart well enough: two that look alike only means that one more is avoided. Never 0.
+/// 64 bits that tell endpoints apart well enough: two that look alike, or like none, only mean that one more is avoided.
 #[inline(always)]
 fn mix(words: [u64; 2], port_be: u16) -> u64 {
     let [high, low] = words;
-    (low ^ high.rotate_left(31) ^ u64::from(port_be) << 1) | 1
+    low ^ (high ^ u64::from(port_be)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
 }
 
 #[inline(always)]
@@ -504,19 +504,22 @@ pub fn remember_stored<S: Socket>(socket: &S, words: &[u64; PAIR_WORDS]) -> Kept
     new.stamp = tick(stored);
     // Two threads may be at it on one socket; who loses looks again.
     for _ in 0..2 {
-        if let Some(pair) = place_for(socket, stored, &new.vip)
-            && write(pair, pair.meta.load(), &new)
+        let (place, word) = place_for(socket, stored, &new.vip);
+        if let Some(pair) = place
+            && write(pair, word, &new)
         {
             return Kept::Yes;
         }
     }
-    // All are in use: one goes, not always the same, and not the one that a connection stands on.
-    for step in 0..2 {
+    // All are in use: one goes, not always the same, not the one that a connection stands on, and not one that
+    // another thread is writing.
+    for step in 0..3 {
         let index = (new.stamp.wrapping_add(step)) as usize % STORED_PAIRS;
         if let Some(pair) = stored.pairs.get(index) {
-            let meta = pair.meta.load();
-            let connected = Meta::unpack(meta).flags & pair_flag::CONNECTED != 0;
-            if !connected && write(pair, meta, &new) {
+            let word = pair.meta.load();
+            let meta = Meta::unpack(word);
+            let connected = meta.flags & pair_flag::CONNECTED != 0;
+            if !connected && meta.state != pair_state::BUSY && write(pair, word, &new) {
                 // Read first: that costs a tenth.
                 let is_known = stored.clock.load() & FORGETFUL != 0;
                 return if is_known || stored.clock.set(FORGETFUL) & FORGETFUL != 0 {
@@ -530,17 +533,20 @@ pub fn remember_stored<S: Socket>(socket: &S, words: &[u64; PAIR_WORDS]) -> Kept
     Kept::No
 }
 
-/// The pair that `vip` has already, or else one that is empty or stands for a connection that is over.
+/// The pair that `vip` has already, or else one that is empty or stands for a connection that is over; and its word,
+/// of which that is true: whoever writes it must replace this one, since another thread may have found it as well.
 #[inline(always)]
-fn place_for<'a, S: Socket>(socket: &S, stored: &'a Pairs, vip: &Endpoint) -> Option<&'a Pair> {
+fn place_for<'a, S: Socket>(socket: &S, stored: &'a Pairs, vip: &Endpoint) -> (Option<&'a Pair>, u64) {
     let connected = socket.is_connected();
-    let mut empty = None;
+    // The word beside the Option, not in it: see `Known::latest`.
+    let (mut empty, mut empty_word) = (None, 0);
     for pair in &stored.pairs {
-        let meta = Meta::unpack(pair.meta.load());
+        let word = pair.meta.load();
+        let meta = Meta::unpack(word);
         let by_connect = meta.flags & pair_flag::CONNECTED != 0;
         let over = meta.state == pair_state::VALID && by_connect && !connected;
         if (meta.state == pair_state::EMPTY || over) && empty.is_none() {
-            empty = Some(pair);
+            (empty, empty_word) = (Some(pair), word);
         }
         let free = meta.state == pair_state::VALID && !by_connect;
         if free
@@ -548,10 +554,10 @@ fn place_for<'a, S: Socket>(socket: &S, stored: &'a Pairs, vip: &Endpoint) -> Op
             && may_be(&pair.vip, &vip.address)
             && address(&pair.vip) == vip.address
         {
-            return Some(pair);
+            return (Some(pair), word);
         }
     }
-    empty
+    (empty, empty_word)
 }
 
 /// Tells later look-ups that the socket has storage.

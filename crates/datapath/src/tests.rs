@@ -9,6 +9,8 @@ mod destination;
 mod forgetting;
 mod frontends;
 mod history;
+mod room;
 mod sequences;
 mod spy;
+mod storage;
 mod world;

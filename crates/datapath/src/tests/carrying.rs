@@ -16,9 +16,11 @@ const VIP: &str = "10.96.0.1:53";
 const OTHER: &str = "10.96.0.2:53";
 const BACKEND: &str = "10.1.0.1:53";
 const SECOND: &str = "10.1.0.2:53";
+const THIRD: &str = "10.96.0.3:53";
+const LAST: &str = "10.1.0.3:53";
 
 fn world() -> (Tables, Slots, Slots) {
-    (tables(&[(VIP, &[BACKEND]), (OTHER, &[SECOND])]), Slots::new(1), Slots::new(1))
+    (tables(&[(VIP, &[BACKEND]), (OTHER, &[SECOND]), (THIRD, &[LAST])]), Slots::new(1), Slots::new(1))
 }
 
 /// A socket that the earlier programs have remembered a connection to [`VIP`] of.
@@ -153,4 +155,73 @@ fn r9_a_pair_learned_just_after_the_copy_is_found_again() {
     socket.send(&tables, OTHER);
     to.owner.keep(!COPYING);
     assert_eq!((socket.from(&at(BACKEND)), socket.from(&at(SECOND))), (at(VIP), at(OTHER)));
+}
+
+#[test]
+fn r9_the_words_of_a_frozen_socket_are_not_written() {
+    let (tables, previous, slots) = world();
+    let earlier = MemorySocket::new(1, &previous);
+    earlier.send(&tables, VIP);
+    let mut socket = MemorySocket::new(1, &slots);
+    socket.previous = Some(&previous);
+    let pair = &previous.at(1).unwrap().pair;
+    let words = || [pair.meta.load(), pair.ids.load(), pair.service.load()];
+    let before = words();
+    // What would be written there: that it speaks to the backend itself, and which destination it used last.
+    for to in [BACKEND, OTHER, VIP] {
+        socket.send(&tables, to);
+        assert_eq!(words(), before, "the agent is copying them");
+    }
+}
+
+#[test]
+fn r9_what_a_frozen_socket_has_stored_does_not_come_back() {
+    // The earlier slot is the socket's own, or another's.
+    for cookie in [1, 2] {
+        let (tables, previous, slots) = world();
+        remembered(&tables, 1, &previous, &slots);
+        let mut socket = MemorySocket::new(cookie, &slots);
+        socket.previous = Some(&previous);
+        socket.send(&tables, OTHER);
+        assert_eq!(socket.from(&at(SECOND)), at(OTHER));
+        socket.dial(&tables, udp("192.0.2.1:53"));
+        socket.hang_up();
+        // Two more destinations: the socket uses its storage again.
+        for (vip, backend) in [(VIP, BACKEND), (THIRD, LAST)] {
+            assert_eq!(
+                (socket.send(&tables, vip).backend, socket.from(&at(backend))),
+                (at(backend), at(vip))
+            );
+        }
+        assert_eq!(socket.from(&at(SECOND)), at(SECOND));
+    }
+}
+
+#[test]
+fn r9_a_stored_pair_is_found_after_the_owner_of_the_earlier_slot_is_gone() {
+    let (tables, previous, slots) = world();
+    let owner = remembered(&tables, 1, &previous, &slots);
+    let mut socket = MemorySocket::new(2, &slots);
+    socket.previous = Some(&previous);
+    socket.dial(&tables, udp(OTHER));
+    // Only the earlier slot says that somebody has used storage: as if there had been no new one then.
+    slots.at(2).unwrap().owner.store(0);
+    previous.at(2).unwrap().owner.set(OVERFLOW);
+    owner.release();
+    assert_eq!(socket.named(&at(SECOND)), Some(at(OTHER)));
+}
+
+#[test]
+fn r9_a_pair_learned_while_the_agent_copies_in_vain_is_found_again() {
+    let (tables, previous, slots) = world();
+    let socket = remembered(&tables, 1, &previous, &slots);
+    let to = slots.at(1).unwrap();
+    socket.dial(&tables, udp("192.0.2.1:53"));
+    // The agent has looked at the earlier slot before that, and claims the new one after it.
+    to.owner.store(1 | COPYING);
+    socket.send(&tables, OTHER);
+    // It finds the earlier one given up, and takes back what it did.
+    to.pair.meta.store(0);
+    to.owner.keep(OVERFLOW);
+    assert_eq!(socket.from(&at(SECOND)), at(OTHER));
 }

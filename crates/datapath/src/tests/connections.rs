@@ -2,7 +2,7 @@
 
 extern crate std;
 
-use super::world::{Application, at, delete, set_list, tables, tcp, udp};
+use super::world::{Application, add_backend, at, delete, set_list, stop_serving, tables, tcp, udp};
 use abi::{Reason, TCP, UDP, slot::owner};
 use datapath::memory::{MemorySocket, Slots};
 use std::{collections::BTreeSet, vec::Vec};
@@ -38,7 +38,7 @@ fn r9_the_peer_stays_whatever_happens_to_the_service() {
         let backend = socket.dial(&tables, abi::Key { protocol, ..tcp(VIP) }).backend;
         set_list(&mut tables, 1, VIP, &[]);
         assert_eq!(socket.named(&backend), Some(at(VIP)));
-        super::world::stop_serving(&mut tables, "10.1.0.1:80");
+        stop_serving(&mut tables, "10.1.0.1:80");
         delete(&mut tables, VIP);
         tables.backends.clear();
         assert_eq!(socket.named(&backend), Some(at(VIP)));
@@ -180,4 +180,23 @@ fn r9_a_refused_connect_leaves_the_connection_that_a_udp_socket_has() {
     socket.hang_up();
     assert_eq!(socket.dial(&tables, udp(OTHER)).reason, Reason::NoEndpoints);
     assert_eq!(socket.named(&backend), None);
+}
+
+#[test]
+fn r9_a_connection_keeps_its_peer_when_sends_to_its_vip_get_another_backend() {
+    let (first, second) = ("10.1.0.1:80", "10.1.0.2:80");
+    for slot_is_taken in [false, true] {
+        let (mut tables, slots) = (tables(&[(VIP, &[first])]), Slots::new(1));
+        let (owner, socket) = (MemorySocket::new(1, &slots), MemorySocket::new(2, &slots));
+        if slot_is_taken {
+            owner.dial(&tables, tcp(VIP));
+        }
+        socket.dial(&tables, udp(VIP));
+        stop_serving(&mut tables, first);
+        let index = add_backend(&mut tables, 1, at(second));
+        set_list(&mut tables, 1, VIP, &[index]);
+        assert_eq!(socket.send(&tables, VIP).backend, at(second));
+        assert_eq!(socket.named(&at(first)), Some(at(VIP)));
+        assert_eq!((socket.from(&at(first)), socket.from(&at(second))), (at(VIP), at(VIP)));
+    }
 }

@@ -96,12 +96,59 @@ fn r8_every_decision_names_the_index_of_its_backend() {
 
 #[test]
 fn r8_a_second_vip_avoids_the_backend_of_the_first() {
-    let (tables, slots) = (tables(&[(VIP, &MANY[..2]), (OTHER, &MANY[..2])]), Slots::new(64));
-    for cookie in 1..=50 {
+    // Every word of the IPv6 addresses counts, so that none of it may be left out when they are compared.
+    const SIX: [&str; 2] = ["[fd00:1:2:3:4:5:6:7]:53", "[fd00:1:2:3:4:5:6:8]:53"];
+    for backends in [&MANY[..2], &SIX] {
+        for slot_is_taken in [false, true] {
+            let (tables, slots) = (tables(&[(VIP, backends), (OTHER, backends)]), Slots::new(1));
+            if slot_is_taken {
+                MemorySocket::new(99, &slots).send(&tables, VIP);
+            }
+            for cookie in 1..=50 {
+                let socket = MemorySocket::new(cookie, &slots);
+                let (first, second) =
+                    (socket.send(&tables, VIP).backend, socket.send(&tables, OTHER).backend);
+                assert_ne!(first, second);
+                assert_eq!((socket.from(&first), socket.from(&second)), (at(VIP), at(OTHER)));
+                socket.release();
+            }
+        }
+    }
+}
+
+#[test]
+fn r8_the_one_backend_that_is_free_is_found_however_many_a_socket_has() {
+    // As many destinations as a socket can have, and one more with all of their backends and one of its own.
+    let (mut tables, vips) = many_vips(9);
+    let mut all: Vec<u32> =
+        vips.iter().map(|(_, endpoint)| add_backend(&mut tables, 10, *endpoint)).collect();
+    all.insert(4, add_backend(&mut tables, 10, at(MANY[0])));
+    set_list(&mut tables, 10, VIP, &all);
+    let slots = Slots::new(64);
+    for cookie in 1..=40 {
         let socket = MemorySocket::new(cookie, &slots);
-        let (first, second) = (socket.send(&tables, VIP).backend, socket.send(&tables, OTHER).backend);
-        assert_ne!(first, second);
-        assert_eq!((socket.from(&first), socket.from(&second)), (at(VIP), at(OTHER)));
+        for (vip, _) in &vips {
+            socket.send(&tables, vip);
+        }
+        assert_eq!(socket.send(&tables, VIP).backend, at(MANY[0]));
+    }
+}
+
+#[test]
+fn r9_ipv6_addresses_are_shown_whole() {
+    const SIX: [(&str, &[&str]); 2] = [
+        ("[fd00:9:8:7:6:5:4:3]:53", &["[fd00:1:2:3:4:5:6:7]:53"]),
+        ("[fd00:9:8:7:6:5:4:2]:54", &["[fd00:1:2:3:4:5:6:8]:54"]),
+    ];
+    // The first is in the slot and the second in storage.
+    let (tables, slots) = (tables(&SIX), Slots::new(1));
+    let socket = MemorySocket::new(1, &slots);
+    for (vip, backends) in SIX {
+        assert_eq!(socket.send(&tables, vip).backend, at(backends[0]));
+    }
+    for (vip, backends) in SIX {
+        assert_eq!(socket.from(&at(backends[0])), at(vip));
+        assert_eq!(socket.send(&tables, vip).reason, Reason::Sticky);
     }
 }
 
@@ -162,7 +209,7 @@ fn r8_a_backend_spoken_to_directly_answers_as_itself_until_the_vip_is_used_again
 }
 
 /// `count` VIPs, each with a backend of its own; their VIPs and backends.
-fn many_vips(count: usize) -> (Tables, Vec<(String, Endpoint)>) {
+pub(super) fn many_vips(count: usize) -> (Tables, Vec<(String, Endpoint)>) {
     let texts: Vec<(String, String)> =
         (0..count).map(|n| (format!("10.96.1.{n}:53"), format!("10.1.1.{n}:53"))).collect();
     let backends: Vec<[&str; 1]> = texts.iter().map(|(_, backend)| [backend.as_str()]).collect();
@@ -170,80 +217,4 @@ fn many_vips(count: usize) -> (Tables, Vec<(String, Endpoint)>) {
         texts.iter().zip(&backends).map(|((vip, _), backend)| (vip.as_str(), backend.as_slice())).collect();
     let tables = tables(&services);
     (tables, texts.into_iter().map(|(vip, backend)| (vip, at(&backend))).collect())
-}
-
-#[test]
-fn r8_nine_destinations_are_kept_and_the_tenth_says_that_it_evicts() {
-    let (tables, vips) = many_vips(12);
-    let slots = Slots::new(4);
-    let socket = MemorySocket::new(1, &slots);
-    for (vip, backend) in &vips[..9] {
-        assert_eq!((socket.send(&tables, vip).reason, socket.from(backend)), (Reason::Balanced, at(vip)));
-    }
-    for (vip, backend) in &vips[..9] {
-        assert_eq!((socket.send(&tables, vip).reason, socket.from(backend)), (Reason::Sticky, at(vip)));
-    }
-    let evicts = |first: Reason| {
-        for (number, (vip, backend)) in vips[9..].iter().enumerate() {
-            let reason = if number == 0 { first } else { Reason::Balanced };
-            assert_eq!((socket.send(&tables, vip).reason, socket.from(backend)), (reason, at(vip)));
-            let known = vips.iter().filter(|(vip, backend)| socket.from(backend) == at(vip)).count();
-            assert_eq!(known, 9, "one goes for each that comes");
-        }
-    };
-    // It says so once, and again when it begins anew.
-    evicts(Reason::PairForgotten);
-    socket.dial(&tables, udp(&vips[0].0));
-    socket.peer.set(None);
-    for (vip, _) in &vips[..9] {
-        socket.send(&tables, vip);
-    }
-    evicts(Reason::PairForgotten);
-}
-
-#[test]
-fn r8_eight_destinations_are_kept_without_the_slot() {
-    let (tables, vips) = many_vips(9);
-    let slots = Slots::new(1);
-    let (owner, socket) = (MemorySocket::new(1, &slots), MemorySocket::new(2, &slots));
-    owner.send(&tables, &vips[0].0);
-    for (vip, _) in &vips[..8] {
-        assert_eq!(socket.send(&tables, vip).reason, Reason::Balanced);
-    }
-    assert!(vips[..8].iter().all(|(vip, backend)| socket.from(backend) == at(vip)));
-    assert_eq!(socket.send(&tables, &vips[8].0).reason, Reason::PairForgotten);
-}
-
-#[test]
-fn r8_the_pair_of_a_connection_is_never_evicted() {
-    for slot_is_taken in [false, true] {
-        let (tables, vips) = many_vips(40);
-        let slots = Slots::new(1);
-        let owner = MemorySocket::new(1, &slots);
-        if slot_is_taken {
-            owner.send(&tables, &vips[0].0);
-        }
-        let socket = MemorySocket::new(2, &slots);
-        let connected = socket.dial(&tables, udp(&vips[0].0)).backend;
-        for (vip, backend) in &vips[1..] {
-            let reason = socket.send(&tables, vip).reason;
-            assert!([Reason::Balanced, Reason::PairForgotten].contains(&reason), "{reason:?}");
-            assert_eq!(socket.from(backend), at(vip));
-            assert_eq!(socket.named(&connected), Some(at(&vips[0].0)));
-        }
-    }
-}
-
-#[test]
-fn r8_a_connection_that_is_over_takes_no_room() {
-    let (tables, vips) = many_vips(9);
-    let slots = Slots::new(1);
-    let (owner, socket) = (MemorySocket::new(1, &slots), MemorySocket::new(2, &slots));
-    owner.send(&tables, &vips[8].0);
-    socket.dial(&tables, udp(&vips[8].0));
-    socket.hang_up();
-    for (vip, _) in &vips[..8] {
-        assert_eq!(socket.send(&tables, vip).reason, Reason::Balanced, "R8: at least 8 pairs a socket");
-    }
-    assert!(vips[..8].iter().all(|(vip, backend)| socket.from(backend) == at(vip)));
 }

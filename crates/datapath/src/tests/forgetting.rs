@@ -2,7 +2,10 @@
 
 extern crate std;
 
-use super::world::{Application, at, tables, tcp, udp};
+use super::{
+    datagrams::many_vips,
+    world::{Application, at, tables, tcp, udp},
+};
 use abi::{Key, Reason, TCP, UDP};
 use datapath::memory::{MemorySocket, Slots, Tables};
 
@@ -122,4 +125,25 @@ fn r9_forgetting_one_socket_leaves_its_neighbour_alone() {
     other.dial(&tables, udp(OTHER));
     owner.dial(&tables, udp("192.0.2.1:53"));
     assert_eq!((owner.named(&at(BACKEND)), other.named(&at(BACKEND))), (None, Some(at(OTHER))));
+}
+
+#[test]
+fn r9_what_was_forgotten_in_storage_does_not_come_back_when_it_is_used_again() {
+    let (tables, vips) = many_vips(4);
+    for slot_is_taken in [false, true] {
+        let slots = Slots::new(1);
+        let (owner, socket) = (MemorySocket::new(1, &slots), MemorySocket::new(2, &slots));
+        if slot_is_taken {
+            owner.send(&tables, &vips[0].0);
+        }
+        for two in [&vips[..2], &vips[2..]] {
+            for (vip, backend) in two {
+                assert_eq!((socket.send(&tables, vip).backend, socket.from(backend)), (*backend, at(vip)));
+            }
+            let known = vips.iter().filter(|(_, backend)| socket.from(backend) != *backend).count();
+            assert_eq!(known, 2);
+            socket.dial(&tables, udp("192.0.2.1:53"));
+            socket.hang_up();
+        }
+    }
 }

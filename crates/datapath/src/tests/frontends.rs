@@ -6,9 +6,9 @@ use super::world::{Front, delete, put, tables, tcp, udp};
 use abi::{
     Key, Reason,
     frontend::mode,
-    lines::{self, FURTHER, LAST_RECORD, Line, ROOM, Shape, WINDOW, WORDS},
+    lines::{self, FURTHER, LAST_RECORD, Line, LineWords, ROOM, Shape, WINDOW, WORDS},
 };
-use core::cell::RefCell;
+use core::cell::{Cell, RefCell};
 use datapath::{
     Env, frontends,
     frontends::{Crowded, Table},
@@ -23,6 +23,8 @@ struct Written {
     seed: u64,
     lines: Vec<Line>,
     keys: RefCell<BTreeMap<u32, Key>>,
+    /// How many lines were looked at.
+    looks: Cell<usize>,
 }
 
 impl Table for Written {
@@ -31,6 +33,7 @@ impl Table for Written {
     }
 
     fn line(&self, number: u32) -> Option<&Line> {
+        self.looks.set(self.looks.get() + 1);
         self.lines.get(number as usize)
     }
 
@@ -41,7 +44,8 @@ impl Table for Written {
 
 impl Written {
     fn new(lines: usize, seed: u64) -> Self {
-        Self { seed, lines: (0..lines).map(|_| Line::default()).collect(), keys: RefCell::default() }
+        let lines = (0..lines).map(|_| Line::default()).collect();
+        Self { seed, lines, keys: RefCell::default(), looks: Cell::default() }
     }
 
     fn put(&self, key: &Key, record: u32) -> Result<(), Crowded> {
@@ -176,12 +180,13 @@ fn a_window_is_as_long_as_it_may_be_and_goes_around_the_end() {
         assert_eq!(all[key], (record, record / WORDS as u32));
     }
     table.check_marks();
-    // The mark goes with the last that needs it, and a frontend takes the first free place.
+    // The mark goes with the last that needs it, and a frontend takes the first free place. The mark is in the first
+    // word, also where that is free.
     for key in &keys[8..63] {
         frontends::delete(&table, key);
     }
     assert!(table.is_further(15));
-    frontends::delete(&table, &keys[2]);
+    frontends::delete(&table, &keys[0]);
     table.put(&keys[63], 200).unwrap();
     assert_eq!(table.all()[&keys[63]], (200, 7), "it stays where it is");
     frontends::delete(&table, &keys[63]);
@@ -266,6 +271,10 @@ fn words_hold_what_was_put_in() {
             assert_eq!(line.find(tag), (record + 1, true));
         }
     }
+    // Copied, it says the same.
+    let line = Line::from(LineWords([1, 2, 3, 4, 5, 6, 7, lines::pack(99, 8)]));
+    assert_eq!(line.find(99), (9, false));
+    assert_eq!(line.0.map(|word| word.load()), [1, 2, 3, 4, 5, 6, 7, lines::pack(99, 8)]);
     assert_eq!(lines::unpack(0), None);
     assert_eq!(lines::unpack(FURTHER), None);
 }
@@ -298,4 +307,63 @@ fn a_vip_that_is_deleted_is_gone() {
     let mut tables = tables(&[("10.96.0.10:80", &["10.1.0.1:80"])]);
     delete(&mut tables, "10.96.0.10:80");
     assert_eq!(look_up(&tables, &udp("10.96.0.10:80")).1.reason, Reason::NotAService);
+}
+
+#[test]
+fn every_part_of_a_frontend_counts_in_where_it_is() {
+    let shape = Shape { seed: 7, lines: 1 };
+    let tags = |all: &[Key]| {
+        let mut tags: Vec<u32> = all.iter().map(|key| shape.place(key).tag).collect();
+        tags.sort_unstable();
+        tags.dedup();
+        tags.len()
+    };
+    let four = ["10.96.0.1:53", "10.96.0.2:53", "10.96.0.1:54", "11.96.0.1:53"];
+    let six = [
+        "[fd00:1:2:3:4:5:6:7]:53",
+        "[fd01:1:2:3:4:5:6:7]:53",
+        "[fd00:1:2:4:4:5:6:7]:53",
+        "[fd00:1:2:3:5:5:6:7]:53",
+        "[fd00:1:2:3:4:5:6:8]:53",
+        "[fd00:1:2:3:4:5:6:7]:54",
+    ];
+    let both: Vec<Key> = four.iter().chain(&six).flat_map(|text| [udp(text), tcp(text)]).collect();
+    assert_eq!(tags(&both), both.len());
+    // The line and the tag are two numbers: frontends of one line have many tags.
+    let many: Vec<Key> = (0..2000).map(|n| tcp(&format!("10.96.{}.{}:443", n / 256, n % 256))).collect();
+    let shape = Shape { seed: 7, lines: 4 };
+    let line: Vec<Key> = many.into_iter().filter(|key| shape.place(key).line == 0).collect();
+    assert!(line.len() > 400);
+    assert_eq!(tags(&line), line.len());
+}
+
+#[test]
+fn a_frontend_in_its_own_line_is_found_by_one_look() {
+    let tables = tables(&[("10.96.0.10:80", &[]), ("[fd00::a]:80", &[])]);
+    for key in [tcp("10.96.0.10:80"), udp("[fd00::a]:80")] {
+        assert_eq!(frontends::look(&tables, &key), (tables.frontends[&key] + 1, false));
+    }
+}
+
+#[test]
+fn what_is_too_far_from_its_own_line_is_garbage() {
+    let table = Written::new(16, 7);
+    let key = key(5);
+    let place = table.shape().place(&key);
+    table.keys.borrow_mut().insert(5, key);
+    for (steps, is_there) in [(WINDOW - 1, true), (WINDOW, false), (15, false)] {
+        let line = &table.lines[table.shape().behind(place.line, steps) as usize];
+        line.0[2].store(lines::pack(place.tag, 5));
+        frontends::sweep(&table);
+        assert_eq!(lines::unpack(line.0[2].load()).is_some(), is_there, "{steps}");
+        line.0[2].store(0);
+    }
+}
+
+#[test]
+fn to_put_a_frontend_into_a_line_with_room_takes_a_look_at_no_other() {
+    let table = Written::new(16, 7);
+    table.put(&key(5), 5).unwrap();
+    // Once as its own, and once as the first of those where it may be.
+    assert_eq!(table.looks.get(), 2);
 }
