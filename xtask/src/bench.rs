@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     /// Make the tables as small as these services allow, instead of as shipped
     #[arg(long)]
     snug: bool,
-    /// Less than a minute instead of three
+    /// About a minute instead of three
     #[arg(long)]
     quick: bool,
     /// Also write everything to this file, as JSON
