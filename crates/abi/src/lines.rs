@@ -94,11 +94,7 @@ pub struct Shape {
 impl Shape {
     /// Lines for so many frontends; a power of two.
     pub const fn lines_for(frontends: u32) -> u32 {
-        match frontends.div_ceil(ROOM).checked_next_power_of_two() {
-            Some(lines) if lines > 0 => lines,
-            Some(_) => 1,
-            None => 1 << 31,
-        }
+        frontends.div_ceil(ROOM).next_power_of_two()
     }
 
     /// Where a frontend is.
