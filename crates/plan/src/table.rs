@@ -16,7 +16,7 @@ use std::{
 use abi::{Backend, Endpoint, Key, Name, Range, Record, Space, client::SourceKey};
 use model::ServicePortName;
 
-pub(crate) use client::source_key;
+pub use client::source_key;
 pub use compare::Difference;
 pub use restore::Inconsistency;
 

@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use super::{Room, Table};
 
 /// The key of a source range of a service port.
-pub(crate) fn source_key(service: u32, range: &IpNet) -> SourceKey {
+pub fn source_key(service: u32, range: &IpNet) -> SourceKey {
     let mapped = if range.addr().is_ipv4() { 96 } else { 0 };
     SourceKey {
         bits: 32 + mapped + u32::from(range.prefix_len()),

@@ -20,8 +20,7 @@ use proptest::prelude::*;
 
 use super::maps::Maps;
 use crate::{
-    Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched, diff,
-    table::source_key,
+    Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched, diff, source_key,
 };
 
 /// Room for everything that the generators make, twice.
