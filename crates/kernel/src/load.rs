@@ -15,7 +15,7 @@ use aya::{
 
 use crate::{
     Error, Pins, frontends,
-    maps::PinnedMap,
+    maps::{PinnedMap, is_hashed},
     object::{HOOKS, HookPoint, OBJECT},
     pins::{MAPS, MapName},
     probe, recover, sys,
@@ -84,7 +84,7 @@ impl Loaded {
         let mut seed = 0;
         for map in MAPS {
             let pinned = PinnedMap::open(pins, map)?;
-            if let Some(pinned) = pinned.as_ref().filter(|map| is_hashed(map.name())) {
+            if let Some(pinned) = pinned.as_ref().filter(|map| map.is_hashed()) {
                 seed = adopt_seed(seed, frontends::seed(pinned)?, || pins.map(map))?;
             }
             let pinned = pinned.map(|map| map.entries());
@@ -161,11 +161,6 @@ impl Loaded {
         .map_err(|source| Error::Program { program: hook.name, source: Box::new(source) })?;
         run(fd.as_fd()).map_err(|source| Error::syscall("BPF_LINK_CREATE/UPDATE", hook.name, source))
     }
-}
-
-/// Is it a table of frontends?
-fn is_hashed(map: &str) -> bool {
-    matches!(map, "frontends4" | "frontends6")
 }
 
 /// The seed of the tables of frontends that are pinned; both have the same, unless they have none yet (0).

@@ -67,6 +67,11 @@ const SHAPES: [Shape; 18] = [
     shape::<(), ()>("events", RINGBUF, 0),
 ];
 
+/// Is it the name of a table of frontends?
+pub(crate) fn is_hashed(map: &str) -> bool {
+    matches!(map, "frontends4" | "frontends6")
+}
+
 /// How a pin is opened.
 type Get = fn(&Path) -> io::Result<OwnedFd>;
 
@@ -112,7 +117,12 @@ impl PinnedMap {
         if name != shape.name {
             return Err(Error::ForeignMap { path, problem: format!("it is the map {name:?}") });
         }
-        Ok(Some(Self { name: shape.name, fd, info }))
+        let map = Self { name: shape.name, fd, info };
+        if map.is_hashed() && !map.lines().is_power_of_two() {
+            let problem = format!("{} entries are not a power of two and one more", info.max_entries);
+            return Err(Error::ForeignMap { path, problem });
+        }
+        Ok(Some(map))
     }
 
     /// Is an open map of this shape?
@@ -140,10 +150,12 @@ impl PinnedMap {
 
     /// How much it has room for: entries, or frontends (bytes, for the ring buffer).
     pub fn capacity(&self) -> u32 {
-        match self.name {
-            "frontends4" | "frontends6" => self.lines().saturating_mul(lines::ROOM),
-            _ => self.entries(),
-        }
+        if self.is_hashed() { self.lines().saturating_mul(lines::ROOM) } else { self.entries() }
+    }
+
+    /// Is it a table of frontends?
+    pub(crate) fn is_hashed(&self) -> bool {
+        is_hashed(self.name)
     }
 
     /// How many entries the kernel says it has.
