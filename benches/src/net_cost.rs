@@ -167,8 +167,7 @@ pub(crate) fn measure(arena: &Arena) -> Result<NetCosts> {
 fn run(arena: &Arena) -> Result<Fastest> {
     let maps = Maps::open(&arena.pins)?;
     let mut events = Events::open(&arena.pins)?;
-    // What was measured before has filled the ring: nobody reads it, and a socket that forgets a destination is told of
-    // at every level.
+    // What was measured before may have left some: nobody read them.
     drain(&mut events);
     let lost = maps.events_lost()?;
     let mut fastest = Fastest::default();

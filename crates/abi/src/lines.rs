@@ -10,9 +10,9 @@
 //!
 //! A frontend is in its own line, or, if that is full, in one of the [`WINDOW`] behind it (around the end); then
 //! [`FURTHER`] is set in the first word of its own. It never moves. Tables have room for [`ROOM`] frontends a line only,
-//! so that one line is enough but for one frontend in a thousand, and the window all but always: that 64 of 16 expected
-//! hash to the same eight lines happens once in 10^17. The seed is random, so that nobody can choose addresses and
-//! ports that do.
+//! so that one line is enough but for fewer than one frontend in a thousand, and the window all but always: that more than
+//! 64 of 16 expected hash to the same eight lines is to be expected in one of 10^14 full tables (Poisson). The seed is
+//! random, so that nobody can choose addresses and ports that do.
 //!
 //! One array more than there are lines: the first word of the last is the seed, for who adopts the table.
 

@@ -12,9 +12,6 @@ use abi::{
 const LOOPBACK4: Address = Address::v4(u32::from_be(0x7f00_0001));
 const LOOPBACK6: Address = Address([0, 0, 0, u32::from_be(1)]);
 
-/// How often a reader that met a reused element of `addresses` looks again before it gives up.
-pub const LOOK_UPS: u32 = 4;
-
 /// The record of a frontend, and its index.
 #[inline(always)]
 pub fn look_up<'a, E: Env>(env: &'a E, key: &Key) -> (Option<E::Ref<'a, Record>>, Found) {

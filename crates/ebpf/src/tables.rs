@@ -12,11 +12,14 @@ use aya_ebpf::{
     helpers::{bpf_get_prandom_u32, generated::bpf_ktime_get_coarse_ns},
 };
 use core::ptr::read_volatile;
-use datapath::{Env, Found, destination::LOOK_UPS};
+use datapath::{Env, Found};
 
 /// BPF_NOEXIST of include/uapi/linux/bpf.h.
 const NO_EXIST: u64 = 1;
 const EEXIST: i32 = 17;
+
+/// How often a reader that met a reused element of `addresses` looks again before it gives up.
+const LOOK_UPS: u32 = 4;
 
 /// The bpf maps.
 pub struct Tables;

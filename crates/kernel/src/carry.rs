@@ -12,11 +12,7 @@ use abi::{
     slot::{Entry, Meta, SLOTS, owner, pair_state},
 };
 
-use crate::{
-    Error, Pins,
-    pins::MapName,
-    sys::{self, Mapping},
-};
+use crate::{Error, Pins, mapping::Mapping, pins::MapName, sys};
 
 /// What was carried over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -13,10 +13,7 @@ use abi::{
 
 use datapath::sockets::{PAIR_WORDS, Seen};
 
-use crate::{
-    Error, Maps,
-    sys::{self, Mapping},
-};
+use crate::{Error, Maps, mapping::Mapping, sys};
 
 /// Words of a socket's storage.
 const STORED_WORDS: usize = size_of::<abi::Pairs>() / size_of::<u64>();

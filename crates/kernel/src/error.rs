@@ -40,7 +40,7 @@ pub enum Error {
     /// Nothing is pinned: the agent has never run here, or was cleaned.
     #[error("{} is not there: the agent has not run on this machine, or `balancing clean` was run", .0.display())]
     NotInstalled(PathBuf),
-    /// All entries that a frontend may be in are others'. Chance makes it once in 10^17.
+    /// All entries that a frontend may be in are others'. By chance in one of 10^14 full tables ([`abi::lines`]).
     #[error(
         "no place for {0} among the frontends that hash alike: stop the agent, run `balancing clean`, and start it again, \
          which hashes otherwise"

@@ -13,11 +13,7 @@ use abi::{
 };
 use datapath::frontends::{self, Table};
 
-use crate::{
-    Error, Maps,
-    maps::PinnedMap,
-    sys::{self, Mapping},
-};
+use crate::{Error, Maps, mapping::Mapping, maps::PinnedMap, sys};
 
 /// What a table is like.
 ///

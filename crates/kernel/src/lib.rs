@@ -18,6 +18,7 @@ pub mod events;
 mod frontends;
 pub mod live;
 pub mod load;
+mod mapping;
 pub mod maps;
 mod object;
 pub mod pins;

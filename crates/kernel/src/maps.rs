@@ -18,6 +18,7 @@ use abi::{
 use crate::{
     Error, Pins,
     frontends::Writer,
+    mapping::Mapping,
     pins::MapName,
     sys::{self, MapInfo},
 };
@@ -376,7 +377,7 @@ impl Maps {
     /// The map can't be read.
     pub fn slots_used(&self) -> Result<usize, Error> {
         let size = size_of::<slot::Entry>();
-        let mapping = sys::Mapping::new(self.slots.fd(), self.slots.capacity() as usize * size)
+        let mapping = Mapping::new(self.slots.fd(), self.slots.capacity() as usize * size)
             .map_err(self.slots.error("mmap"))?;
         Ok((0..self.slots.capacity() as usize)
             .filter_map(|index| mapping.slot(index, size))
