@@ -17,6 +17,7 @@ use model::{ObjectName, ServicePortName};
 use crate::{
     compile::{FrontendSpec, PortTable, ServiceTables},
     space::space,
+    table::Usage,
 };
 
 /// What every frontend and service port should be.
@@ -302,6 +303,29 @@ impl Desired {
     /// All service ports, by name.
     pub fn ports(&self) -> impl Iterator<Item = &PortTable> {
         self.services.values().flat_map(|entry| entry.tables.ports.values())
+    }
+
+    /// How much room all of it takes, if nothing is shared but the lists that are equal.
+    pub fn need(&self) -> Usage {
+        let mut need = Usage::new(|_| 0);
+        let add = |to: &mut u32, n: usize| *to = to.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
+        for tables in self.services.values().map(|entry| &entry.tables) {
+            add(&mut need.services, tables.ports.len());
+            for port in tables.ports.values() {
+                add(&mut need.backends, port.backends.len());
+                add(&mut need.sources, port.sources.len());
+            }
+            let lists: BTreeSet<_> = tables.frontends.values().map(|it| (&it.port, &it.list)).collect();
+            add(&mut need.lists, lists.into_iter().map(|(_, list)| list.len()).sum());
+        }
+        let v4 = self.claims.keys().filter(|key| key.is_v4()).count();
+        add(&mut need.frontends4, v4);
+        add(&mut need.frontends6, self.claims.len() - v4);
+        add(&mut need.records, self.claims.len());
+        for ip in self.addresses() {
+            add(if ip.is_ipv4() { &mut need.addresses4 } else { &mut need.addresses6 }, 1);
+        }
+        need
     }
 
     /// Frontends that several services want, by key.

@@ -1,5 +1,6 @@
 //! A mirror of what the pinned maps hold, and who has which id, index and range.
 
+mod capacity;
 mod change;
 mod client;
 mod compare;
@@ -9,123 +10,19 @@ mod room;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    fmt,
     net::IpAddr,
 };
 
 use abi::{Backend, Endpoint, Key, Name, Range, Record, Space, client::SourceKey};
 use model::ServicePortName;
 
+pub use capacity::{Capacity, Room, Usage};
 pub use client::source_key;
 pub use compare::Difference;
 pub use restore::Inconsistency;
 
 use crate::desired::Touched;
 use room::{Freed, Indexes, Pool, Quarantine, Ranges, Uses};
-
-/// How many entries each map has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Capacity {
-    /// Service ports: `names`.
-    pub services: u32,
-    /// `backends`.
-    pub backends: u32,
-    /// `lists`.
-    pub lists: u32,
-    /// `records`.
-    pub records: u32,
-    /// `frontends4`.
-    pub frontends4: u32,
-    /// `frontends6`.
-    pub frontends6: u32,
-    /// `addresses4`.
-    pub addresses4: u32,
-    /// `addresses6`.
-    pub addresses6: u32,
-    /// `sources`.
-    pub sources: u32,
-}
-
-/// What can be full.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Room {
-    /// Service ports: `names`.
-    Services,
-    /// `backends`.
-    Backends,
-    /// `lists`: no free range is long enough.
-    Lists,
-    /// `records`.
-    Records,
-    /// `frontends4`.
-    Frontends4,
-    /// `frontends6`.
-    Frontends6,
-    /// `addresses4`.
-    Addresses4,
-    /// `addresses6`.
-    Addresses6,
-    /// `sources`.
-    Sources,
-}
-
-impl Room {
-    /// Name of the map.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Services => "names",
-            Self::Backends => "backends",
-            Self::Lists => "lists",
-            Self::Records => "records",
-            Self::Frontends4 => "frontends4",
-            Self::Frontends6 => "frontends6",
-            Self::Addresses4 => "addresses4",
-            Self::Addresses6 => "addresses6",
-            Self::Sources => "sources",
-        }
-    }
-}
-
-impl fmt::Display for Room {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Capacity {
-    /// What `of` says of each kind.
-    pub fn new(of: impl Fn(Room) -> u32) -> Self {
-        Self {
-            services: of(Room::Services),
-            backends: of(Room::Backends),
-            lists: of(Room::Lists),
-            records: of(Room::Records),
-            frontends4: of(Room::Frontends4),
-            frontends6: of(Room::Frontends6),
-            addresses4: of(Room::Addresses4),
-            addresses6: of(Room::Addresses6),
-            sources: of(Room::Sources),
-        }
-    }
-
-    /// How much there is of one kind.
-    pub const fn of(&self, room: Room) -> u32 {
-        match room {
-            Room::Services => self.services,
-            Room::Backends => self.backends,
-            Room::Lists => self.lists,
-            Room::Records => self.records,
-            Room::Frontends4 => self.frontends4,
-            Room::Frontends6 => self.frontends6,
-            Room::Addresses4 => self.addresses4,
-            Room::Addresses6 => self.addresses6,
-            Room::Sources => self.sources,
-        }
-    }
-}
-
-/// How much of each map is in use, without what is in quarantine.
-pub type Usage = Capacity;
 
 /// Contents of the maps, as read from the kernel.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -248,6 +145,18 @@ impl Table {
     /// How much each map holds.
     pub fn capacity(&self) -> Capacity {
         self.capacity
+    }
+
+    /// The maps have become larger, and hold what they held. Nothing becomes smaller.
+    pub fn enlarge(&mut self, capacity: &Capacity) {
+        let capacity = self.capacity.max(capacity);
+        self.record_pool.enlarge(capacity.records);
+        self.service_pool.enlarge(capacity.services);
+        self.backend_pool.enlarge(capacity.backends);
+        if capacity.lists > self.capacity.lists {
+            self.ranges.give(self.capacity.lists, capacity.lists - self.capacity.lists);
+        }
+        self.capacity = capacity;
     }
 
     /// How much of it is in use, without what is in quarantine.

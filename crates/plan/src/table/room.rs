@@ -17,6 +17,10 @@ impl Pool {
         Self { capacity, next, free: (0..next).filter(|n| !used.contains(n)).collect() }
     }
 
+    pub(super) fn enlarge(&mut self, capacity: u32) {
+        self.capacity = capacity;
+    }
+
     /// A free number that is `allowed`.
     pub(super) fn take(&mut self, allowed: impl Fn(u32) -> bool) -> Option<u32> {
         if let Some(n) = self.free.iter().copied().find(|n| allowed(*n)) {
@@ -56,6 +60,10 @@ impl Indexes {
     /// `free` are those below `next`, oldest first.
     pub(super) fn new(capacity: u32, next: u32, free: VecDeque<u32>) -> Self {
         Self { capacity, next, free }
+    }
+
+    pub(super) fn enlarge(&mut self, capacity: u32) {
+        self.capacity = capacity;
     }
 
     pub(super) fn take(&mut self, allowed: impl Fn(u32) -> bool) -> Option<u32> {

@@ -1,12 +1,13 @@
 //! Images that nobody could have written.
 
+use model::Family;
 use proptest::prelude::*;
 
 use super::{
     maps::Maps,
-    world::{ROOMY, edit, edits, settle},
+    world::{PortSketch, ROOMY, Sketch, edit, edits, settle, vip},
 };
-use crate::{Deletes, Desired, Image, Table, Touched, diff};
+use crate::{Deletes, Desired, Image, Phase, Table, Touched, diff};
 
 #[derive(Clone, Debug)]
 struct Blow {
@@ -224,7 +225,7 @@ fn renamed(uid: &str, change: impl Fn(&mut Image)) -> (Desired, Table, Maps, Map
     let mut image = maps.image();
     change(&mut image);
     let (table, found) = Table::restore(&image, ROOMY);
-    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found.len(), 2, "not its own, and shared: {found:?}");
     (desired, table, Maps::of(&image), before)
 }
 
@@ -267,4 +268,19 @@ fn r8_a_second_name_of_a_service_port_takes_nothing_from_the_first() {
     assert_eq!(maps.names.keys().copied().collect::<Vec<_>>(), [5, 6]);
     assert_eq!(maps.frontends, before.frontends);
     settle(&desired, &mut table, &mut maps);
+}
+
+#[test]
+fn a_record_that_two_frontends_lead_to_stays_with_the_one_whose_it_is() {
+    let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
+    let touched = edit(&mut desired, &(0, Some(Sketch::new("", [PortSketch::v4(80, 1, [1])]))));
+    maps.apply(&diff(&desired, &touched, &mut table, Deletes::Allowed), |_| {});
+    let mut image = maps.image();
+    let (rightful, record) = image.frontends[0];
+    image.frontends.push((vip(Family::V4, 2, 80), record));
+    let (mut table, found) = Table::restore(&image, ROOMY);
+    assert_eq!(found.len(), 2, "not its own, and shared: {found:?}");
+    let plan = diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
+    assert_eq!(plan.phases, [Phase::DeleteFrontends(vec![vip(Family::V4, 2, 80)])]);
+    assert!(table.record(&rightful).is_some());
 }

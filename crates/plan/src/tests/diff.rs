@@ -296,3 +296,15 @@ fn a_change_costs_its_own_service_only() {
     let plan = diff(&world.desired, &touched, &mut world.table, Deletes::Allowed);
     assert_eq!(plan.len(), 2 + 1 + 1 + 1);
 }
+
+#[test]
+fn r22_r30_source_ranges_fit_up_to_the_last() {
+    let mut world = World::new(Capacity { sources: 2, ..ROOMY });
+    let restricted = |ranges: &[u8]| {
+        let sources = ranges.iter().copied().collect();
+        Sketch::new("", [PortSketch { sources, ..PortSketch::v4(80, 1, [1]) }])
+    };
+    assert_eq!(world.set(0, restricted(&[1, 2])).refused, []);
+    let plan = world.set(0, restricted(&[1, 2, 3]));
+    assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Sources, capacity: 2, .. }]), "{plan:?}");
+}

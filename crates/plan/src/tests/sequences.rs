@@ -6,7 +6,7 @@ use super::{
     maps::{Maps, Reader},
     world::{ROOMY, edit, edits, grace, intent, meaning},
 };
-use crate::{Capacity, Deletes, Desired, Image, Plan, Table, Touched, diff};
+use crate::{Capacity, Deletes, Desired, Image, Plan, Room, Table, Touched, diff};
 
 /// Applies edits as the agent does, checks every prefix of every plan, and returns the result.
 fn run(edits: &[(super::world::Edit, u8)], capacity: Capacity) -> (Desired, Table, Maps) {
@@ -76,7 +76,7 @@ proptest! {
             addresses6: room / 3,
             sources: room / 2,
         };
-        let (_, table, maps) = run(&edits, capacity);
+        let (desired, mut table, mut maps) = run(&edits, capacity);
         let used = table.usage();
         prop_assert!(used.services <= capacity.services && used.backends <= capacity.backends);
         prop_assert!(used.lists <= capacity.lists && used.records <= capacity.records);
@@ -86,6 +86,32 @@ proptest! {
         let (restored, found) = Table::restore(&maps.image(), capacity);
         prop_assert_eq!(found, []);
         prop_assert_eq!(restored.usage(), used);
+
+        // R30: and all is well once there is as much as is needed, with what was there left where it is.
+        let most = Capacity::new(|_| u32::MAX);
+        if let Some(larger) = capacity.grown(&desired.need(), |_| false, &most) {
+            table.enlarge(&larger);
+            prop_assert_eq!(table.capacity(), larger);
+        }
+        for _ in 0..3 {
+            grace(&mut table);
+            let plan = diff(&desired, &Touched::default(), &mut table, Deletes::Allowed);
+            maps.apply(&plan, Maps::assert_sound);
+        }
+        prop_assert_eq!(meaning(&maps), intent(&desired));
+    }
+
+    #[test]
+    fn r30_what_is_needed_is_never_less_than_what_is_used(edits in edits(1..20)) {
+        let changes: Vec<_> = edits.into_iter().map(|edit| (edit, 1)).collect();
+        let (desired, ..) = run(&changes, ROOMY);
+        let mut table = Table::new(ROOMY);
+        diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
+        let (need, used) = (desired.need(), table.usage());
+        for room in Room::ALL {
+            prop_assert!(used.of(room) <= need.of(room), "{room}: {used:?} of {need:?}");
+        }
+        prop_assert_eq!((used.services, used.backends), (need.services, need.backends));
     }
 
     #[test]
