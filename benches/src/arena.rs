@@ -6,7 +6,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use kernel::{Loaded, Maps, Pins};
+use kernel::{Maps, Pins, Sizes};
+use model::Protocol;
 use testkit::{Bpffs, Cgroup, Namespace};
 
 use crate::{
@@ -33,7 +34,7 @@ pub(crate) struct Arena {
 
 impl Arena {
     /// Builds it: all hooks attached as the agent does, tables for `services`.
-    pub(crate) fn build(services: u32, snug: bool) -> Result<Self> {
+    pub(crate) fn build(services: u32) -> Result<Self> {
         testkit::require_root();
         let bpffs = Bpffs::mount()?;
         let parent = Cgroup::create()?;
@@ -55,12 +56,10 @@ impl Arena {
         let server = Arc::new(namespace.run(Server::open)?);
 
         let pins = Pins::new(bpffs.path().join("pins"));
-        let sizes = tables::sizes(services, snug);
-        let loaded = Loaded::load(&pins, &sizes)?;
         let begun = Instant::now();
-        tables::fill(Maps::open(&pins)?, services)?;
+        let loaded = tables::build(&pins, services, &[Protocol::Tcp, Protocol::Udp])?;
         let filled_in = begun.elapsed();
-        kernel::install(loaded, &pins, &sizes, with.path())?;
+        kernel::install(loaded, &pins, &Sizes::default(), with.path())?;
         agent::set_level(&Maps::open(&pins)?, agent::EventLevel::Failures)?;
 
         // Workers inherit nothing but their namespace; the one who tells them what to do sits on the same CPU.

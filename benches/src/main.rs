@@ -26,9 +26,6 @@ struct Arguments {
     /// Services in the tables, each with ten endpoints, TCP and UDP, in both families
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     services: u32,
-    /// Make the tables as small as these services allow, instead of as shipped
-    #[arg(long)]
-    snug: bool,
     /// Measure for half a minute instead of two and a half
     #[arg(long)]
     quick: bool,
@@ -49,7 +46,7 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let duration = Duration::from_secs(if arguments.quick { 35 } else { 150 });
-    let arena = Arena::build(arguments.services, arguments.snug)?;
+    let arena = Arena::build(arguments.services)?;
     println!(
         "{} services x {} endpoints, TCP and UDP, both families: in the tables after {} ms",
         arguments.services,
@@ -61,8 +58,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let measured = measure::measure(&arena, duration)?;
     let programs = programs::measure(&arena)?;
     let net_costs = net_cost::measure(&arena)?;
-    let as_shipped = tables::sizes(arguments.services, arguments.snug) == kernel::Sizes::default();
-    let map_memory = memory::measure(&arena.pins, as_shipped)?;
+    let map_memory = memory::measure(arguments.services)?;
     let report = Report::new(arguments.services, &measured, programs, net_costs, map_memory)?;
     println!("\n{report}");
     if let Some(file) = &arguments.json {

@@ -8,7 +8,11 @@ use std::{
 use anyhow::{Context, Result};
 use aya::maps::MapInfo;
 use kernel::{Pins, pins::MAPS};
+use model::Protocol;
 use serde::Serialize;
+use testkit::Bpffs;
+
+use crate::tables;
 
 const MIB: u64 = 1 << 20;
 
@@ -19,7 +23,7 @@ pub(crate) struct MapMemory {
     figure: &'static str,
     /// Bytes.
     total: u64,
-    /// At most this many bytes; null where the tables are not those that it is for.
+    /// At most this many bytes; null with another number of services than it is for.
     target: Option<u64>,
     /// What the best peer takes, in bytes.
     peer: Option<u64>,
@@ -36,8 +40,11 @@ struct MapSize {
     bytes: u64,
 }
 
-/// Reads it. The aim is for tables as shipped.
-pub(crate) fn measure(pins: &Pins, as_shipped: bool) -> Result<MapMemory> {
+/// Reads it, with one TCP port of each service in both families in the tables. The aim is for 10,000 services.
+pub(crate) fn measure(services: u32) -> Result<MapMemory> {
+    let bpffs = Bpffs::mount()?;
+    let pins = Pins::new(bpffs.path().join("pins"));
+    let _loaded = tables::build(&pins, services, &[Protocol::Tcp])?;
     let mut maps = Vec::new();
     for map in MAPS {
         let path = pins.map(map);
@@ -47,7 +54,7 @@ pub(crate) fn measure(pins: &Pins, as_shipped: bool) -> Result<MapMemory> {
         maps.push(MapSize { map: map.name, entries: fact("max_entries")?, bytes: fact("memlock")? });
     }
     maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));
-    let (target, peer) = as_shipped.then_some((40 * MIB, 100 * MIB)).unzip();
+    let (target, peer) = (services == 10_000).then_some((40 * MIB, 100 * MIB)).unzip();
     Ok(MapMemory { figure: "E10", total: maps.iter().map(|map| map.bytes).sum(), target, peer, maps })
 }
 

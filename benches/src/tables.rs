@@ -7,12 +7,12 @@ use std::{
 
 use agent::Reconciler;
 use anyhow::{Result, bail};
-use kernel::{Maps, Sizes};
+use kernel::{Loaded, Maps, Pins};
 use model::{
     Change, Endpoint, EndpointSlice, Family, Object, ObjectName, Protocol, Service, ServicePort, ServiceType,
     SlicePort, TargetPort, TrafficPolicy, View,
 };
-use plan::Deletes;
+use plan::{Capacity, Deletes};
 
 /// Endpoints of each service.
 pub(crate) const ENDPOINTS: u32 = 10;
@@ -42,37 +42,32 @@ pub(crate) fn endpoint6(index: u32) -> Ipv6Addr {
     Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1 + index as u16)
 }
 
-/// As shipped, and larger only where `services` do not fit; or `snug`, as small as they can be.
-pub(crate) fn sizes(services: u32, snug: bool) -> Sizes {
-    let shipped = Sizes::default();
-    // Two protocols and two families each.
-    let ports = services * 4;
-    let needed =
-        Sizes { services: ports.next_power_of_two(), backends: (ports * ENDPOINTS).next_power_of_two() };
-    if snug {
-        return needed;
-    }
-    Sizes { services: shipped.services.max(needed.services), backends: shipped.backends.max(needed.backends) }
-}
-
-/// Fills the tables the way the agent does.
-pub(crate) fn fill(maps: Maps, services: u32) -> Result<()> {
-    let view = View { node: "bench".into(), proxy_name: None, resolve_selectors: false };
+/// Makes and fills tables as the agent does, as large as it would make them: the programs over them, not yet in force.
+pub(crate) fn build(pins: &Pins, services: u32, protocols: &[Protocol]) -> Result<Loaded> {
+    let mut loaded = Loaded::load(pins, &agent::sizes(&Capacity::FIRST))?;
+    let maps = Maps::open(pins)?;
     let capacity = agent::capacity(&maps);
+    let view = View { node: "bench".into(), proxy_name: None, resolve_selectors: false };
     let mut reconciler = Reconciler::new(maps, capacity, view)?;
-    reconciler.apply((0..services).flat_map(objects).map(Change::Upsert));
+    reconciler.apply((0..services).flat_map(|index| objects(index, protocols)).map(Change::Upsert));
+    if let Some(larger) = reconciler.larger(&[], &Capacity::new(|_| u32::MAX)) {
+        let maps;
+        (loaded, maps) = kernel::grow(pins, reconciler.store(), &agent::sizes(&larger))?;
+        loaded.settle(pins)?;
+        let capacity = agent::capacity(&maps);
+        reconciler.move_to(maps, capacity);
+    }
     let round = reconciler.round(Deletes::Allowed)?;
     if let Some(refused) = round.refused.first() {
         bail!("{refused}");
     }
-    Ok(())
+    Ok(loaded)
 }
 
-fn objects(index: u32) -> [Object; 3] {
+fn objects(index: u32, protocols: &[Protocol]) -> [Object; 3] {
     let name = format!("service-{index}");
-    let protocols = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
-    let ports = protocols.map(|(name, protocol)| ServicePort {
-        name: name.into(),
+    let ports = protocols.iter().map(|&protocol| ServicePort {
+        name: protocol.to_string(),
         protocol,
         port: PORT,
         node_port: 0,
@@ -88,7 +83,7 @@ fn objects(index: u32) -> [Object; 3] {
         external_ips: Vec::new(),
         load_balancer_ips: Vec::new(),
         source_ranges: Vec::new(),
-        ports: ports.into(),
+        ports: ports.collect(),
         selector: BTreeMap::new(),
         internal_policy: TrafficPolicy::Cluster,
         external_policy: TrafficPolicy::Cluster,
@@ -98,14 +93,17 @@ fn objects(index: u32) -> [Object; 3] {
         health_check_node_port: 0,
     };
     let slice = |family: Family, suffix: &str, address: fn(u32) -> IpAddr| {
-        let ports =
-            protocols.map(|(name, protocol)| SlicePort { name: name.into(), protocol, port: Some(TARGET) });
+        let ports = protocols.iter().map(|&protocol| SlicePort {
+            name: protocol.to_string(),
+            protocol,
+            port: Some(TARGET),
+        });
         Object::EndpointSlice(EndpointSlice {
             name: ObjectName::new("bench", format!("{name}-{suffix}")),
             service: Some(name.clone()),
             headless: false,
             family,
-            ports: ports.into(),
+            ports: ports.collect(),
             endpoints: (0..ENDPOINTS).map(|index| endpoint(address(index))).collect(),
         })
     };

@@ -6,22 +6,9 @@ use kernel::TableStore;
 use std::net::IpAddr;
 
 use model::{Change, NodePortAddresses, View};
-use plan::{Capacity, Deletes};
+use plan::Deletes;
 
-use crate::machine::SIZES;
-
-/// What [`SIZES`] makes of the maps.
-pub const CAPACITY: Capacity = Capacity {
-    services: SIZES.services,
-    backends: SIZES.backends,
-    lists: SIZES.backends + SIZES.backends / 4,
-    records: SIZES.services * 3,
-    frontends4: SIZES.services,
-    frontends6: SIZES.services,
-    addresses4: SIZES.services,
-    addresses6: SIZES.services,
-    sources: SIZES.services,
-};
+use crate::machine::CAPACITY;
 
 /// A reconciler, and whether its sources have synced.
 pub struct Control<S> {

@@ -15,14 +15,20 @@ use anyhow::{Context, Result, anyhow};
 use host::CgroupRoot;
 use kernel::{Installed, Loaded, Maps, Pins, Sizes};
 use model::Protocol;
+use plan::Capacity;
 use testkit::{Backend, Bpffs, Cgroup, Namespace};
 
 /// Small tables: quickly made, and quickly read whole.
-pub const SIZES: Sizes = Sizes { services: 256, backends: 2048 };
+pub const CAPACITY: Capacity = Capacity::for_cluster(256, 2048);
 
 /// What is local in the namespace besides the loopback addresses.
 const LOCAL4: &str = "10.1.0.0/16";
 const LOCAL6: &str = "fd00:1::/64";
+
+/// [`CAPACITY`], for the kernel.
+pub fn sizes() -> Sizes {
+    agent::sizes(&CAPACITY)
+}
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -78,8 +84,9 @@ impl Machine {
     /// # Errors
     /// The kernel refuses.
     pub fn install(&self) -> Result<Installed, kernel::Error> {
-        let loaded = Loaded::load(&self.pins, &SIZES)?;
-        kernel::install(loaded, &self.pins, &SIZES, self.cgroup.path())
+        let sizes = sizes();
+        let loaded = Loaded::load(&self.pins, &sizes)?;
+        kernel::install(loaded, &self.pins, &sizes, self.cgroup.path())
     }
 
     /// The maps.

@@ -1,6 +1,7 @@
 //! The built program, run as operators run it: the agent as a process of its own, commands beside it.
 //!
 //! ```text
+//! limited     too little memory
 //! roster      who is a backend of what, since when, until when, and who was reached when
 //! population  sockets that are used once, and sockets that live long
 //! turmoil     changes of manifests, and restarts of the agent
@@ -9,6 +10,7 @@
 //! within      commands started by other commands
 //! ```
 
+pub mod limited;
 pub mod population;
 pub mod roster;
 pub mod traffic;

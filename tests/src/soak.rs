@@ -31,6 +31,8 @@ use std::{
 };
 
 use anyhow::{Context, Result};
+use kernel::{Loaded, Pins};
+use plan::Capacity;
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
 use testkit::{Backend, Family};
 
@@ -85,6 +87,8 @@ pub fn run(options: &Options) -> Result<Report> {
     let host = Host::new("soak")?;
     host.namespace().add_address(CLIENTS[0].parse()?)?;
     let _backends = serve(&host)?;
+    // Small ones, so that they become larger in the course of it.
+    drop(Loaded::load(&Pins::new(host.pins()), &agent::sizes(&Capacity::for_cluster(8, 16)))?);
     let ledger = Arc::new(Ledger::default());
     let mut dice = Dice::new(options.seed);
     let mut editor = Editor::new(&host, &ledger, options.seed ^ 1)?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use abi::{Backend, Key, Name, Record};
-use balancing_tests::process::{Answer, Host, PATIENCE, program, traffic::Traffic, web, within::after};
+use balancing_tests::process::{Answer, Host, PATIENCE, program, traffic::Traffic, web};
 use kernel::{Contents, Maps, Pins, TableStore};
 use testkit::wait;
 
@@ -375,68 +375,5 @@ fn r30_what_does_not_fit_is_named_and_programmed_when_there_is_room() {
         .unwrap();
     web::all_answer(&host, 11, &[2, 3]);
     assert_eq!(agent.status().unwrap().audit_differences, 0);
-    traffic.end();
-}
-
-/// A memory cgroup with a limit; removed when dropped.
-struct Limited(PathBuf, &'static str);
-
-impl Limited {
-    fn new(bytes: u64) -> Self {
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
-        let own = fs::read_to_string("/proc/self/cgroup").unwrap();
-        let v1 = mounts.lines().find(|line| {
-            line.split_once(" - cgroup ")
-                .is_some_and(|(_, rest)| rest.split([',', ' ']).any(|it| it == "memory"))
-        });
-        let unique = format!("balancing-test-{}-memory", std::process::id());
-        let (directory, file) = match v1 {
-            Some(line) => {
-                let own = own.lines().find_map(|line| line.split_once(":memory:")).unwrap().1;
-                let point = line.split(' ').nth(4).unwrap();
-                (Path::new(point).join(own.trim_start_matches('/')).join(unique), "memory.limit_in_bytes")
-            }
-            None => {
-                let root = testkit::cgroup::mount_point().unwrap();
-                // Already so nearly everywhere.
-                let _ = fs::write(root.join("cgroup.subtree_control"), "+memory");
-                (root.join(unique), "memory.max")
-            }
-        };
-        fs::create_dir(&directory).unwrap();
-        let limited = Self(directory, file);
-        limited.set(bytes);
-        limited
-    }
-
-    fn set(&self, bytes: u64) {
-        fs::write(self.0.join(self.1), bytes.to_string()).expect("this test needs the memory controller");
-    }
-}
-
-impl Drop for Limited {
-    fn drop(&mut self) {
-        // Those who were in it have ended, but what they were charged for may take a moment.
-        let _ = testkit::eventually(PATIENCE, || fs::remove_dir(&self.0));
-    }
-}
-
-#[test]
-fn too_little_memory_for_the_maps_is_said() {
-    let host = Host::new("memory").unwrap();
-    host.write("web.yaml", web::manifest("web", 10, &[1])).unwrap();
-    let _servers = web::serve(&host, &[1]).unwrap();
-    let limited = Limited::new(64 << 20);
-    let join = format!("echo $$ > {}/cgroup.procs", limited.0.display());
-    let start = |arguments: &[&str]| after(&join, &host.agent_command(&program(), arguments));
-    let answer = Answer::of(&mut start(&["--max-backends", "16777216"])).unwrap();
-    answer
-        .fails(1, &["map", "Cannot allocate memory", "--max-services and --max-backends", "balancing clean"]);
-    limited.set(256 << 20);
-    host.balancing(&["clean"]).unwrap().succeeds();
-    let mut agent =
-        host.start_command(&mut start(&["--max-backends", "1024", "--max-services", "64"])).unwrap();
-    agent.wait_ready().unwrap();
-    let traffic = Traffic::start(&host, &[(10, &[1])]).unwrap();
     traffic.end();
 }

@@ -23,7 +23,10 @@ use std::{
 use abi::{Key, Reason, Record, UDP};
 use agent::Reconciler;
 use balancing_tests::{
-    control::CAPACITY, machine::Machine, random::Random, scenario::upserts, socket::Socket,
+    machine::{CAPACITY, Machine},
+    random::Random,
+    scenario::upserts,
+    socket::Socket,
 };
 use datapath::Env;
 use kernel::{LiveTables, Maps, TableStore, wait_for_readers};

@@ -17,7 +17,7 @@ use std::{
 use abi::settings::level;
 use balancing_tests::{
     control::Control,
-    machine::{Machine, SIZES},
+    machine::{Machine, sizes},
     scenario::upserts,
     socket::Socket,
 };
@@ -73,7 +73,7 @@ fn map_ids(maps: &Maps) -> Vec<u32> {
 }
 
 fn install_on(pins: &Pins, cgroup: &Cgroup) {
-    install(Loaded::load(pins, &SIZES).unwrap(), pins, &SIZES, cgroup.path()).unwrap();
+    install(Loaded::load(pins, &sizes()).unwrap(), pins, &sizes(), cgroup.path()).unwrap();
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn a_foreign_map_at_our_path_is_refused_and_nothing_is_touched() {
         let path = pins.map_named(name).unwrap();
         fs::hard_link(machine.pins.map_named(foreign).unwrap(), &path).unwrap();
         let before = files(pins.directory());
-        match Loaded::load(&pins, &SIZES).err() {
+        match Loaded::load(&pins, &sizes()).err() {
             Some(Error::ForeignMap { path: told, .. }) => assert_eq!(told, path),
             other => panic!("{name}: {other:?}"),
         }
@@ -204,7 +204,7 @@ fn pins_belong_on_a_bpffs() {
     testkit::require_root();
     let directory = tempfile::tempdir().unwrap();
     let pins = Pins::new(directory.path().join("pins"));
-    assert!(matches!(Loaded::load(&pins, &SIZES), Err(Error::NoBpffs(_))));
+    assert!(matches!(Loaded::load(&pins, &sizes()), Err(Error::NoBpffs(_))));
     assert!(!directory.path().join("pins").exists());
     assert!(matches!(Maps::open(&pins), Err(Error::NotInstalled(_))));
 }
@@ -288,8 +288,8 @@ fn r10_what_a_kernel_lacks_is_done_without() {
     let mut control = Control::new(machine.maps().unwrap(), view).unwrap();
     let empty = documents(&[&service("empty").cluster_ip("10.96.0.11").port("80/UDP")]);
     control.change(upserts(&empty).unwrap()).unwrap();
-    let loaded = Loaded::load_with(&machine.pins, &SIZES, 0).unwrap();
-    install(loaded, &machine.pins, &SIZES, machine.cgroup.path()).unwrap();
+    let loaded = Loaded::load_with(&machine.pins, &sizes(), 0).unwrap();
+    install(loaded, &machine.pins, &sizes(), machine.cgroup.path()).unwrap();
     let maps = machine.maps().unwrap();
     maps.change_settings(|settings| settings.events = level::FAILURES).unwrap();
     let mut events = kernel::Events::open(&machine.pins).unwrap();

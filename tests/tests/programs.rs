@@ -5,7 +5,8 @@
 use std::{collections::BTreeMap, fmt::Write, fs, path::Path};
 
 use aya::programs::loaded_programs;
-use kernel::{HOOKS, Loaded, Pins, Sizes, attached, install};
+use kernel::{HOOKS, Loaded, Pins, attached, install};
+use plan::Capacity;
 use testkit::{Bpffs, Cgroup};
 
 /// More than this share above what was accepted is too much. A little is not: the seed of the tables is drawn when
@@ -40,7 +41,7 @@ impl Snapshot {
     fn take() -> Self {
         testkit::require_root();
         let (bpffs, cgroup) = (Bpffs::mount().unwrap(), Cgroup::create().unwrap());
-        let (pins, sizes) = (Pins::new(bpffs.path().join("pins")), Sizes::default());
+        let (pins, sizes) = (Pins::new(bpffs.path().join("pins")), agent::sizes(&Capacity::FIRST));
         install(Loaded::load(&pins, &sizes).unwrap(), &pins, &sizes, cgroup.path()).unwrap();
         let hooks = attached(&pins).unwrap();
         // One that cannot be looked at is of a test beside this one, and has just gone.

@@ -15,9 +15,6 @@ pub(crate) struct Arguments {
     /// Services in the tables, each with ten endpoints
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     services: u32,
-    /// Make the tables as small as these services allow, instead of as shipped
-    #[arg(long)]
-    snug: bool,
     /// About a minute instead of three
     #[arg(long)]
     quick: bool,
@@ -34,10 +31,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mut bench = as_root("env", "measuring attaches programs to a cgroup of its own, and")?;
     bench.arg(format!("PATH={}", env::var("PATH").unwrap_or_default())).arg(&program);
     bench.arg("--services").arg(arguments.services.to_string());
-    for (wanted, flag) in [(arguments.snug, "--snug"), (arguments.quick, "--quick")] {
-        if wanted {
-            bench.arg(flag);
-        }
+    if arguments.quick {
+        bench.arg("--quick");
     }
     if let Some(file) = &arguments.json {
         // Relative to where the user is, not to where we run it.

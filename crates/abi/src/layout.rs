@@ -5,7 +5,7 @@
 
 /// `frontends4`, `frontends6`, `records`, `lists`, `backends`, `names`, `sources`, `addresses4`, `addresses6`, `spaces`:
 /// they refer to one another and change together.
-pub const TABLES: u32 = 3;
+pub const TABLES: u32 = 4;
 
 /// `slots`. A later layout may only append words: sockets outlive agents, and their words are copied.
 pub const SLOTS: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
@@ -76,7 +76,7 @@ mod tests {
                         Use6 20 address@0 uses@16\n\
                         Prefix 36 network@0 mask@16 flags@32\n\
                         Space 580 v4@0 v6@288 first_node_port@576 last_node_port@578\n";
-        assert_eq!((super::TABLES, tables.as_str()), (3, expected));
+        assert_eq!((super::TABLES, tables.as_str()), (4, expected));
 
         let slots = [fields!(Slot: owner pair), fields!(Pair: vip backend meta ids service)].concat();
         let expected = "Slot 64 owner@0 pair@8\nPair 56 vip@0 backend@16 meta@32 ids@40 service@48\n";

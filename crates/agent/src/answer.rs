@@ -333,7 +333,5 @@ pub(crate) fn refused(refusal: &Refusal) -> String {
         Refusal::Full { .. } => "--max-services",
         Refusal::Name { .. } => return refusal.to_string(),
     };
-    format!(
-        "{refusal} (a greater {setting} takes `balancing clean`, since sizes are fixed when maps are made)"
-    )
+    format!("{refusal} by a greater {setting}")
 }

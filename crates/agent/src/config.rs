@@ -21,8 +21,9 @@ mod value;
 
 use std::{path::PathBuf, time::Duration};
 
-use kernel::{Pins, Sizes, pins};
+use kernel::{Pins, pins};
 use model::NodePortAddresses;
+use plan::Capacity;
 
 pub use file::FileError;
 pub use level::EventLevel;
@@ -60,11 +61,11 @@ settings! {
     /// Reset TCP connections too when their backend stops being usable; else only connected UDP sockets are closed
     reset_tcp: bool = false, "";
 
-    /// Service ports that the tables have room for; fixed when the maps are made
-    max_services: Entries<4_194_304> = Entries(Sizes::default().services), "N";
+    /// Service ports, over both families, that tables may grow to have room for
+    max_services: Entries<4_194_304> = Entries(65_536), "N";
 
-    /// Endpoints of service ports that the tables have room for; fixed when the maps are made
-    max_backends: Entries<16_777_216> = Entries(Sizes::default().backends), "N";
+    /// Endpoints of service ports, over both families, that tables may grow to have room for
+    max_backends: Entries<16_777_216> = Entries(524_288), "N";
 
     /// The bpffs directory for pinned maps and programs
     bpffs: Pins = Pins::new(pins::DEFAULT), "DIR";
@@ -77,9 +78,9 @@ settings! {
 pub const FILE_VARIABLE: &str = "BALANCING_CONFIG";
 
 impl Config {
-    /// How large the tables are made.
-    pub fn sizes(&self) -> Sizes {
-        Sizes { services: self.max_services.0, backends: self.max_backends.0 }
+    /// How large tables may become; those that are pinned may be larger.
+    pub fn most(&self) -> Capacity {
+        Capacity::for_cluster(self.max_services.0, self.max_backends.0)
     }
 }
 

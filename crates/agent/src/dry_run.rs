@@ -9,13 +9,16 @@ mod services;
 use std::{thread, time::Duration};
 
 use host::Addresses;
-use kernel::{Maps, Pins, Sizes, TableStore};
+use kernel::{Maps, TableStore};
 use model::View;
 use plan::{Capacity, Deletes, Phase, Plan};
 use serde::Serialize;
 use source::manifests::{Batch, Directory, Manifests, Problem, Severity};
 
-use crate::{Config, Error, Reconciler, answer};
+use crate::{
+    Config, Error, Reconciler, answer,
+    growth::{capacity, growth},
+};
 use paper::Paper;
 pub use services::{Frontend, Outcome, ServiceChange};
 
@@ -78,11 +81,12 @@ pub struct Writes {
 /// The directory can't be listed, or the maps can't be read.
 pub fn dry_run(config: &Config) -> Result<DryRun, Error> {
     Manifests::open(&config.manifests)?;
-    let (paper, capacity, mut notices) = open(&config.bpffs, &config.sizes())?;
+    let (paper, capacity, mut notices) = open(config)?;
     let found = paper.was_read;
     let mut reconciler = Reconciler::new(
         paper,
-        capacity,
+        // An agent would make them larger.
+        capacity.max(&config.most()),
         View {
             node: config.node_name.clone(),
             proxy_name: config.service_proxy_name.clone(),
@@ -98,6 +102,10 @@ pub fn dry_run(config: &Config) -> Result<DryRun, Error> {
     reconciler.apply(batch.changes);
     if batch.whole {
         reconciler.complete();
+    }
+    let larger = capacity.grown(&reconciler.desired().need(), |_| false, &config.most());
+    if let Some(larger) = larger.filter(|_| found) {
+        notices.push(format!("to be made larger: {}", growth(&capacity, &larger)));
     }
     reconciler.look_at_everything();
     let round = reconciler.round(if batch.whole { Deletes::Allowed } else { Deletes::Held })?;
@@ -151,30 +159,17 @@ fn look(config: &Config) -> Batch {
     all
 }
 
-/// A picture of what is pinned, or of empty maps of the sizes that the agent would make; and what is to be said of it.
-fn open(pins: &Pins, sizes: &Sizes) -> Result<(Paper, Capacity, Vec<String>), Error> {
-    let maps = match Maps::open_read_only(pins) {
-        Ok(maps) => maps,
+/// A picture of what is pinned, or of empty maps, how much those hold; and what is to be said of it.
+fn open(config: &Config) -> Result<(Paper, Capacity, Vec<String>), Error> {
+    let pins = &config.bpffs;
+    match Maps::open_read_only(pins) {
+        Ok(maps) => Ok((Paper::of(maps.read()?), capacity(&maps), Vec::new())),
         Err(kernel::Error::NotInstalled(missing)) => {
             let other = missing != pins.directory();
             let of_another =
                 "what is pinned has tables of another version, which the agent would make anew".into();
-            return Ok((
-                Paper::default(),
-                Capacity::new(|room| sizes.entries(room.name()).unwrap_or_default()),
-                if other { vec![of_another] } else { Vec::new() },
-            ));
+            Ok((Paper::default(), config.most(), if other { vec![of_another] } else { Vec::new() }))
         }
-        Err(error) => return Err(error.into()),
-    };
-    let capacity = crate::capacity(&maps);
-    let mut notices = Vec::new();
-    if (capacity.services, capacity.backends) != (sizes.services, sizes.backends) {
-        notices.push(format!(
-            "there is room for {} service ports and {} endpoints, not {} and {} as configured; sizes are fixed when \
-             maps are made",
-            capacity.services, capacity.backends, sizes.services, sizes.backends
-        ));
+        Err(error) => Err(error.into()),
     }
-    Ok((Paper::of(maps.read()?), capacity, notices))
 }

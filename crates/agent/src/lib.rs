@@ -10,6 +10,7 @@ pub mod dry_run;
 mod error;
 pub mod event_log;
 pub mod explain;
+pub mod growth;
 pub mod local;
 mod lock;
 pub mod reconcile;
@@ -19,7 +20,8 @@ pub mod status;
 
 pub use config::{Config, EventLevel};
 pub use error::Error;
+pub use growth::{capacity, sizes};
 pub use lock::is_owned;
 pub use reconcile::{GracePeriod, Reconciler, Round};
-pub use run::{capacity, run, set_level};
+pub use run::{run, set_level};
 pub use status::Status;

@@ -202,6 +202,21 @@ impl<S: TableStore> Reconciler<S> {
         })
     }
 
+    /// What to make of maps that have no room for what is desired, or for what was `refused`: at most `most`. `None`: they
+    /// can stay as they are.
+    pub fn larger(&self, refused: &[Refusal], most: &Capacity) -> Option<Capacity> {
+        let is_full =
+            |room| refused.iter().any(|it| matches!(it, Refusal::Full { room: full, .. } if *full == room));
+        self.table.capacity().grown(&self.desired.need(), is_full, most)
+    }
+
+    /// From now on the tables are in a larger store, which holds what the one before does.
+    pub fn move_to(&mut self, store: S, capacity: Capacity) {
+        self.store = store;
+        self.capacity = capacity;
+        self.table.enlarge(&capacity);
+    }
+
     /// Looks at everything in the next round.
     pub fn look_at_everything(&mut self) {
         self.touched = Touched::everything();

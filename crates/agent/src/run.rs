@@ -6,6 +6,7 @@
 
 mod clients;
 mod events;
+mod growth;
 mod look;
 mod report;
 mod search;
@@ -18,7 +19,7 @@ use std::{
 };
 
 use host::{Addresses, Capabilities, Capability, CgroupRoot, NetworkNamespace, bpffs, bpffs::Mounted, limit};
-use kernel::{Events, Loaded, Maps, Sizes, Stranger};
+use kernel::{Events, Installed, Loaded, Maps, Stranger};
 use model::View;
 use observe::log::Memory;
 use plan::{Capacity, Deletes, Refusal};
@@ -33,6 +34,7 @@ use crate::{
     answer::{self, ClusterIps, Question, Still},
     config::{Effective, EventLevel},
     event_log::EventLog,
+    growth::{capacity, sizes},
     lock::Lock,
     sockets::{self, Sockets},
 };
@@ -48,6 +50,7 @@ const LOOK: Duration = Duration::from_secs(1);
 const OPEN_FILES: u64 = 128;
 /// Activities that can fail.
 const ROUND: &str = "writing the tables";
+const GROWING: &str = "making the tables larger";
 const AUDIT_OF_TABLES: &str = "auditing the tables";
 const LOOKING: &str = "looking after the programs";
 /// First and longest pause before a failed round is tried again.
@@ -189,7 +192,7 @@ impl Agent {
         if let Some(program) = strangers.iter().find(|it| it.is_ours()).map(|it| it.program_id) {
             return Err(Error::Twice { cgroup, program });
         }
-        let loaded = Loaded::load(&config.bpffs, &config.sizes())?;
+        let loaded = Loaded::load(&config.bpffs, &sizes(&Capacity::FIRST.min(&config.most())))?;
         if !loaded.put_back().is_empty() {
             tracing::warn!("pins of maps had been removed; put back: {}", loaded.put_back().join(", "));
         }
@@ -201,7 +204,6 @@ impl Agent {
         let settings = maps.settings()?;
         let paused = settings.paused != 0;
         let log = EventLog::new(&config.node_name, root, settings.reported_lost);
-        warn_of_other_sizes(&maps, &config.sizes());
         // The agent before may have written until a moment ago; what it freed is reused from here on.
         kernel::wait_for_readers();
         let view = View {
@@ -307,22 +309,31 @@ impl Agent {
                 if self.failures.remove(ROUND).is_some() {
                     tracing::info!("the tables are right again");
                 }
-                self.retry_at = None;
-                self.retry_pause = RETRY.0;
+                if self.failures.contains_key(GROWING) {
+                    self.retry();
+                } else {
+                    self.retry_at = None;
+                    self.retry_pause = RETRY.0;
+                }
             }
             Err(error) => {
                 tracing::error!("{error}; trying again in {:?}", self.retry_pause);
                 self.failures.insert(ROUND, error.to_string());
                 // Some of it may have been written.
                 self.sockets.backends_lost();
-                self.retry_at = Some(Instant::now() + self.retry_pause);
-                self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
+                self.retry();
             }
         }
     }
 
+    fn retry(&mut self) {
+        self.retry_at = Some(Instant::now() + self.retry_pause);
+        self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
+    }
+
     fn try_round(&mut self) -> Result<(), Error> {
         if !self.in_force {
+            self.make_room(&[]);
             // Everything that the new programs will look for is there before they are, and nothing that the ones of
             // the agent before may look for is gone.
             self.write(if self.were_in_force { self.deletes } else { Deletes::Held })?;
@@ -333,12 +344,22 @@ impl Agent {
     }
 
     fn write(&mut self, deletes: Deletes) -> Result<(), Error> {
-        let begun = Instant::now();
-        let round = self.reconciler.round(deletes)?;
-        for refusal in round.refused.iter().filter(|refusal| !self.refused.contains(refusal)) {
+        let mut refused = self.write_once(deletes)?;
+        while !refused.is_empty() && self.make_room(&refused) {
+            refused = self.write_once(deletes)?;
+        }
+        for refusal in refused.iter().filter(|refusal| !self.refused.contains(refusal)) {
             tracing::error!("{}", answer::refused(refusal));
         }
-        self.refused = round.refused;
+        self.refused = refused;
+        self.begin_grace();
+        Ok(())
+    }
+
+    /// What was refused.
+    fn write_once(&mut self, deletes: Deletes) -> Result<Vec<Refusal>, Error> {
+        let begun = Instant::now();
+        let round = self.reconciler.round(deletes)?;
         if round.ends_affinity {
             self.sweep_affinity();
         }
@@ -350,16 +371,15 @@ impl Agent {
             self.rounds += 1;
             tracing::info!(took = ?begun.elapsed(), "tables: {}", round.summary);
         }
-        self.begin_grace();
-        Ok(())
+        Ok(round.refused)
     }
 
     fn put_in_force(&mut self) -> Result<(), Error> {
         let loaded = match self.loaded.take() {
             Some(loaded) => loaded,
-            None => Loaded::load(&self.config.bpffs, &self.config.sizes())?,
+            None => Loaded::load(&self.config.bpffs, &sizes(&self.reconciler.table().capacity()))?,
         };
-        let installed = kernel::install(loaded, &self.config.bpffs, &self.config.sizes(), &self.cgroup)?;
+        let installed = self.install(loaded)?;
         (self.in_force, self.were_in_force) = (true, true);
         // Also what happened while no agent ran (R27).
         self.sockets.backends_lost();
@@ -371,6 +391,11 @@ impl Agent {
         }
         tracing::info!("programs in force on {}", self.cgroup.display());
         Ok(())
+    }
+
+    fn install(&self, loaded: Loaded) -> Result<Installed, kernel::Error> {
+        let sizes = sizes(&self.reconciler.table().capacity());
+        kernel::install(loaded, &self.config.bpffs, &sizes, &self.cgroup)
     }
 
     /// What was freed can be used again after a grace period, which is waited for elsewhere.
@@ -451,25 +476,4 @@ impl Agent {
 pub fn set_level(maps: &Maps, level: EventLevel) -> Result<(), kernel::Error> {
     let (events, sample) = level.words();
     maps.change_settings(|settings| (settings.events, settings.sample) = (events, sample))
-}
-
-/// Sizes are fixed when maps are made.
-fn warn_of_other_sizes(maps: &Maps, wanted: &Sizes) {
-    let has = capacity(maps);
-    if (has.services, has.backends) != (wanted.services, wanted.backends) {
-        tracing::warn!(
-            "the tables have room for {} service ports and {} endpoints, not {} and {} as configured: sizes are fixed when \
-             maps are made; to change them, stop the agent, run `balancing clean`, and start it again",
-            has.services,
-            has.backends,
-            wanted.services,
-            wanted.backends
-        );
-    }
-}
-
-/// How much the maps hold.
-pub fn capacity(maps: &Maps) -> Capacity {
-    let all = maps.all();
-    Capacity::new(|room| all.iter().find(|map| map.name() == room.name()).map_or(0, |map| map.capacity()))
 }

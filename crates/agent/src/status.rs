@@ -81,16 +81,18 @@ pub struct MapUse {
     pub name: String,
     /// Entries in use.
     pub used: u64,
-    /// Entries that there can be.
+    /// Entries that there is room for.
     pub capacity: u64,
+    /// Entries that it may be made larger for.
+    pub most: u64,
 }
 
 impl MapUse {
     /// At which share, in percent, a map is reported as filling up (R30).
     pub const WARN_PERCENT: u64 = 80;
 
-    /// Use in percent.
+    /// Use in percent of what there may be.
     pub fn percent(&self) -> u64 {
-        (self.used * 100).checked_div(self.capacity).unwrap_or_default()
+        (self.used * 100).checked_div(self.most).unwrap_or_default()
     }
 }

@@ -57,7 +57,7 @@ impl Options {
             .enable_all()
             .build()
             .context("starting the runtime")?;
-        runtime.block_on(async {
+        let outcome = runtime.block_on(async {
             let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
             let stop = async {
                 tokio::select! {
@@ -67,6 +67,9 @@ impl Options {
             };
             agent::run(effective, log, stop).await?;
             Ok(ExitCode::SUCCESS)
-        })
+        });
+        // Nobody wants what a search or a look into a directory would still find: on a busy machine either takes seconds.
+        runtime.shutdown_background();
+        outcome
     }
 }

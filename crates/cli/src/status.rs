@@ -98,7 +98,9 @@ fn screen(status: &Status, format: Format) -> String {
             )
         }));
         rows.extend(status.maps.iter().map(|map| {
-            ("map", format!("{}: {} of {} ({} %)", map.name, map.used, map.capacity, map.percent()))
+            let growth =
+                if map.most > map.capacity { format!(", may grow to {}", map.most) } else { String::new() };
+            ("map", format!("{}: {} of {}{growth} ({} %)", map.name, map.used, map.capacity, map.percent()))
         }));
     }
     rows.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));

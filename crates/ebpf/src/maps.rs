@@ -37,11 +37,12 @@ pub static NAMES: HashMap<u32, Name, 65536, 1> = HashMap::new();
 #[btf_map(name = "spaces")]
 pub static SPACES: Array<Space, 2> = Array::new();
 
+// Few look-ups come here, and those can bear an element that is apart from the others: NO_PREALLOC, as above.
 #[btf_map(name = "addresses4")]
-pub static ADDRESSES4: HashMap<u32, Use4, 65536> = HashMap::new();
+pub static ADDRESSES4: HashMap<u32, Use4, 65536, 1> = HashMap::new();
 
 #[btf_map(name = "addresses6")]
-pub static ADDRESSES6: HashMap<[u32; 4], Use6, 65536> = HashMap::new();
+pub static ADDRESSES6: HashMap<[u32; 4], Use6, 65536, 1> = HashMap::new();
 
 #[btf_map(name = "clients")]
 pub static CLIENTS: HashMap<u64, Client, 4096> = HashMap::new();

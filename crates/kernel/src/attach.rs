@@ -17,7 +17,7 @@ pub struct Attached {
 }
 
 /// Puts `loaded` in force on `cgroup`: attaches what is not attached yet and replaces what is, without a moment
-/// without a program; then carries over the sockets of an earlier slot layout, and removes the pins of maps
+/// without a program; then puts larger maps in their places ([`crate::grow()`]), carries over the sockets of an earlier slot layout, and removes the pins of maps
 /// that nobody uses any more.
 ///
 /// # Errors
@@ -27,6 +27,7 @@ pub fn install(mut loaded: Loaded, pins: &Pins, sizes: &Sizes, cgroup: &Path) ->
         carry::settle(pins, layout)?;
     }
     put_in_force(&loaded, pins, cgroup)?;
+    loaded.settle(pins)?;
     let mut carried = None;
     if let Some(layout) = loaded.carries_from() {
         // A program that was replaced may still run, and take an earlier slot that has been looked at already.

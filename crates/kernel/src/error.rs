@@ -75,8 +75,8 @@ fn known(source: &io::Error) -> Option<&'static str> {
             "the bpf file system is read-only: make it writable, as with mount -o remount,rw /sys/fs/bpf",
         ),
         libc::ENOMEM => Some(
-            "there is not enough memory for it (a limit of the container?): allow more, or run `balancing clean` and \
-             start with a smaller --max-services and --max-backends",
+            "there is not enough memory for it (a limit of the container?): allow more, or let tables grow less far \
+             by --max-services and --max-backends",
         ),
         libc::EMFILE | libc::ENFILE => {
             Some("no more files may be opened: raise the limit (ulimit -n, LimitNOFILE=)")

@@ -16,6 +16,7 @@ pub mod connections;
 pub mod error;
 pub mod events;
 mod frontends;
+pub mod grow;
 pub mod live;
 pub mod load;
 mod mapping;
@@ -33,6 +34,7 @@ pub use attach::{Attached, HOOKS, Installed, Stranger, attached, clean, install,
 pub use connections::{Connection, Slots};
 pub use error::Error;
 pub use events::Events;
+pub use grow::grow;
 pub use live::LiveTables;
 pub use load::{Loaded, Sizes};
 pub use maps::Maps;

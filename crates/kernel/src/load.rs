@@ -1,7 +1,7 @@
 //! Loading the programs over maps that may already be pinned.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     hash::{BuildHasher, RandomState},
     os::fd::AsFd,
     path::PathBuf,
@@ -21,37 +21,22 @@ use crate::{
     probe, recover, sys,
 };
 
-/// How large the tables are made. Pinned ones keep their size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sizes {
-    /// Service ports, over both families; frontends, a family.
-    pub services: u32,
-    /// Endpoints of service ports, over both families.
-    pub backends: u32,
-}
-
-impl Default for Sizes {
-    /// Good for 50k services and 500k backends.
-    fn default() -> Self {
-        Self { services: 65_536, backends: 524_288 }
-    }
-}
+/// How many entries tables are made with, by the name of the map: frontends, for those that are hashed. Pinned ones keep
+/// their size.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sizes(BTreeMap<&'static str, u32>);
 
 impl Sizes {
-    /// Entries of a map that configuration sizes.
-    pub fn entries(&self, name: &str) -> Option<u32> {
-        match name {
-            // And one for the seed.
-            "frontends4" | "frontends6" => Some(Shape::lines_for(self.services).saturating_add(1)),
-            "names" | "addresses4" | "addresses6" | "sources" => Some(self.services),
-            // Each frontend's, and room for those that a change is about to replace.
-            "records" => Some(self.services.saturating_mul(3)),
-            // The frontends of a service port share one, and what of it is on this node only is short; and room for those
-            // that a change is about to replace.
-            "lists" => Some(self.backends.saturating_add(self.backends / 4)),
-            "backends" => Some(self.backends),
-            _ => None,
-        }
+    /// Entries of each map.
+    pub fn new(entries: impl IntoIterator<Item = (&'static str, u32)>) -> Self {
+        Self(entries.into_iter().collect())
+    }
+
+    /// As the kernel counts entries.
+    fn entries(&self, name: &str) -> Option<u32> {
+        let count = *self.0.get(name)?;
+        // And one for the seed.
+        Some(if is_hashed(name) { Shape::lines_for(count).saturating_add(1) } else { count })
     }
 }
 
@@ -60,6 +45,8 @@ pub struct Loaded {
     ebpf: Ebpf,
     carrying: Option<u32>,
     put_back: Vec<&'static str>,
+    /// Maps that are larger than those in whose place they are to be.
+    next: Vec<MapName>,
 }
 
 impl Loaded {
@@ -80,7 +67,18 @@ impl Loaded {
     pub fn load_with(pins: &Pins, sizes: &Sizes, features: u32) -> Result<Self, Error> {
         pins.create()?;
         let put_back = recover::put_back_from_programs(pins)?;
+        Self::load_over(pins, sizes, features, Growth::None).map(|loaded| Self { put_back, ..loaded })
+    }
+
+    /// Loads the programs over what is pinned; where that is smaller than `sizes`, over larger maps, still empty, which
+    /// wait beside it.
+    pub(crate) fn load_larger(pins: &Pins, sizes: &Sizes) -> Result<Self, Error> {
+        Self::load_over(pins, sizes, probe::optional_features(), Growth::Beside)
+    }
+
+    fn load_over(pins: &Pins, sizes: &Sizes, features: u32, growth: Growth) -> Result<Self, Error> {
         let mut entries = HashMap::new();
+        let mut next = Vec::new();
         let mut seed = 0;
         for map in MAPS {
             let pinned = PinnedMap::open(pins, map)?;
@@ -88,12 +86,18 @@ impl Loaded {
                 seed = adopt_seed(seed, frontends::seed(pinned)?, || pins.map(map))?;
             }
             let pinned = pinned.map(|map| map.entries());
-            if let Some(count) = pinned.or_else(|| sizes.entries(map.name))
+            let mut count = pinned.or_else(|| sizes.entries(map.name));
+            if growth == Growth::Beside && sizes.entries(map.name) > pinned {
+                next.push(map);
+                count = sizes.entries(map.name);
+            }
+            if let Some(count) = count
                 && map.name != "pairs"
             {
                 entries.insert(map.name, count);
             }
         }
+        let path = |map: MapName| if next.contains(&map) { pins.next_map(map) } else { pins.map(map) };
         while seed == 0 {
             // std's own hash maps are seeded by the kernel's random numbers.
             seed = RandomState::new().hash_one(0);
@@ -113,7 +117,7 @@ impl Loaded {
             loader.map_max_entries(name, count);
         }
         for map in MAPS {
-            loader.map_pin_path(map.name, pins.map(map));
+            loader.map_pin_path(map.name, path(map));
         }
         let carrying = u32::from(earlier.is_some());
         loader.override_global("CARRYING", &carrying, true);
@@ -127,14 +131,22 @@ impl Loaded {
         let mut ebpf = loader.load(OBJECT)?;
         for map in MAPS.into_iter().filter(|map| is_hashed(map.name)) {
             // Before anything is written to it.
-            if let Some(map) = PinnedMap::open(pins, map)?
+            if let Some(map) = PinnedMap::open_by(sys::object_get, map, path(map))?
                 && frontends::seed(&map)? != seed
             {
                 frontends::set_seed(&map, seed)?;
             }
         }
         load_programs(&mut ebpf)?;
-        Ok(Self { ebpf, carrying: earlier, put_back })
+        Ok(Self { ebpf, carrying: earlier, put_back: Vec::new(), next })
+    }
+
+    /// Puts larger maps in the place of those that they were made for ([`crate::grow()`]).
+    ///
+    /// # Errors
+    /// One can't be renamed.
+    pub fn settle(&mut self, pins: &Pins) -> Result<(), Error> {
+        self.next.drain(..).try_for_each(|map| pins.replace_map(map))
     }
 
     /// The earlier layout of `slots` whose sockets must be carried over once the programs are attached.
@@ -161,6 +173,14 @@ impl Loaded {
         .map_err(|source| Error::Program { program: hook.name, source: Box::new(source) })?;
         run(fd.as_fd()).map_err(|source| Error::syscall("BPF_LINK_CREATE/UPDATE", hook.name, source))
     }
+}
+
+/// What becomes of pinned maps that are smaller than wanted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Growth {
+    None,
+    /// A larger one is made beside each.
+    Beside,
 }
 
 /// The seed of the tables of frontends that are pinned; both have the same, unless they have none yet (0).

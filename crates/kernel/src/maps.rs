@@ -55,8 +55,8 @@ const SHAPES: [Shape; 18] = [
     shape::<u32, Backend>("backends", ARRAY, MMAPABLE),
     shape::<u32, Name>("names", HASH, NO_PREALLOC),
     shape::<SourceKey, u32>("sources", LPM_TRIE, NO_PREALLOC),
-    shape::<u32, Use4>("addresses4", HASH, 0),
-    shape::<[u32; 4], Use6>("addresses6", HASH, 0),
+    shape::<u32, Use4>("addresses4", HASH, NO_PREALLOC),
+    shape::<[u32; 4], Use6>("addresses6", HASH, NO_PREALLOC),
     shape::<u32, Space>("spaces", ARRAY, 0),
     shape::<u64, Client>("clients", HASH, 0),
     shape::<AffinityKey, Affinity>("affinity", HASH, NO_PREALLOC),
@@ -91,11 +91,18 @@ impl PinnedMap {
     /// # Errors
     /// It is of another shape, or can't be opened.
     pub(crate) fn open(pins: &Pins, map: MapName) -> Result<Option<Self>, Error> {
-        Self::open_by(sys::object_get, pins, map)
+        Self::open_by(sys::object_get, map, pins.map(map))
     }
 
-    fn open_by(get: Get, pins: &Pins, map: MapName) -> Result<Option<Self>, Error> {
-        let path = pins.map(map);
+    /// The same, of the larger one that is to be in its place.
+    ///
+    /// # Errors
+    /// As [`PinnedMap::open`].
+    pub(crate) fn open_next(pins: &Pins, map: MapName) -> Result<Option<Self>, Error> {
+        Self::open_by(sys::object_get, map, pins.next_map(map))
+    }
+
+    pub(crate) fn open_by(get: Get, map: MapName, path: PathBuf) -> Result<Option<Self>, Error> {
         let fd = match get(&path) {
             Ok(fd) => fd,
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(None),
@@ -219,25 +226,39 @@ impl Maps {
     /// # Errors
     /// Something is missing or of another shape.
     pub fn open(pins: &Pins) -> Result<Self, Error> {
-        Self::open_by(sys::object_get, pins)
+        Self::open_by(pins, |map| PinnedMap::open(pins, map))
     }
 
-    /// The same for reading only: nothing can be written through these, not even by mistake.
+    /// The larger ones that are to be in the place of others, and the others that stay.
+    ///
+    /// # Errors
+    /// As [`Maps::open`].
+    pub(crate) fn open_next(pins: &Pins) -> Result<Self, Error> {
+        Self::open_by(pins, |map| match PinnedMap::open_next(pins, map)? {
+            Some(next) => Ok(Some(next)),
+            None => PinnedMap::open(pins, map),
+        })
+    }
+
+    /// As [`Maps::open`], for reading only: nothing can be written through these, not even by mistake.
     ///
     /// # Errors
     /// As [`Maps::open`].
     pub fn open_read_only(pins: &Pins) -> Result<Self, Error> {
-        Self::open_by(sys::object_get_read_only, pins)
+        Self::open_by(pins, |map| PinnedMap::open_by(sys::object_get_read_only, map, pins.map(map)))
     }
 
-    fn open_by(get: Get, pins: &Pins) -> Result<Self, Error> {
+    fn open_by(
+        pins: &Pins,
+        one: impl Fn(MapName) -> Result<Option<PinnedMap>, Error>,
+    ) -> Result<Self, Error> {
         if !pins.exist()? {
             return Err(Error::NotInstalled(pins.directory().to_owned()));
         }
         let open = |name: &str| {
             let missing = || Error::NotInstalled(pins.directory().join("maps").join(name));
             let map = crate::pins::MAPS.into_iter().find(|map| map.name == name).ok_or_else(missing)?;
-            PinnedMap::open_by(get, pins, map)?.ok_or_else(missing)
+            one(map)?.ok_or_else(missing)
         };
         Ok(Self {
             frontends4: open("frontends4")?,

@@ -69,6 +69,30 @@ impl Pins {
         self.0.join("maps").join(format!("{}_v{}", map.name, map.layout))
     }
 
+    /// Where the larger map waits that is to be in its place (see [`crate::grow`]).
+    pub(crate) fn next_map(&self, map: MapName) -> PathBuf {
+        self.0.join("maps").join(format!("{}_v{}_next", map.name, map.layout))
+    }
+
+    /// Puts the larger map in its place, in one step.
+    ///
+    /// # Errors
+    /// It can't be renamed.
+    pub(crate) fn replace_map(&self, map: MapName) -> Result<(), Error> {
+        let from = self.next_map(map);
+        // kernel 6.18 kernel/bpf/inode.c `bpf_dir_iops`: simple_rename, which replaces.
+        fs::rename(&from, self.map(map))
+            .map_err(|source| Error::syscall("rename", from.display().to_string(), source))
+    }
+
+    /// Removes the pins of larger maps that were never put in their places.
+    ///
+    /// # Errors
+    /// The directory can't be changed.
+    pub(crate) fn remove_next_maps(&self) -> Result<(), Error> {
+        MAPS.iter().try_for_each(|map| remove(&self.next_map(*map)))
+    }
+
     /// Where a map is pinned, by name.
     pub fn map_named(&self, name: &str) -> Option<PathBuf> {
         MAPS.iter().find(|map| map.name == name).map(|map| self.map(*map))

@@ -40,6 +40,9 @@ pub struct Contents {
     pub space: Space,
 }
 
+/// Keys, and the indexes of their records.
+type Frontends = Vec<(Key, u32)>;
+
 /// Where tables are written to: the bpf maps, or memory.
 pub trait TableStore {
     /// Writes names of service ports.
@@ -179,6 +182,15 @@ impl Maps {
         Ok(self.writer.insert(writer))
     }
 
+    /// Frontends, and the records that they lead to.
+    pub(crate) fn frontends(&self) -> Result<(Frontends, Vec<(u32, Record)>), Error> {
+        let words = [Words::read(&self.frontends4)?, Words::read(&self.frontends6)?];
+        let records = self.records(&words)?;
+        let keys = keys(&records);
+        let frontends = words.iter().flat_map(|words| words.frontends(&keys)).collect();
+        Ok((frontends, records))
+    }
+
     /// Records as far as words lead to them: what nothing leads to does not matter.
     fn records(&self, words: &[Words]) -> Result<Vec<(u32, Record)>, Error> {
         let end = words.iter().map(Words::records).max().unwrap_or_default();
@@ -264,10 +276,7 @@ impl TableStore for Maps {
     }
 
     fn read(&self) -> Result<Contents, Error> {
-        let words = [Words::read(&self.frontends4)?, Words::read(&self.frontends6)?];
-        let records = self.records(&words)?;
-        let keys = keys(&records);
-        let frontends = words.iter().flat_map(|words| words.frontends(&keys)).collect();
+        let (frontends, records) = self.frontends()?;
         let end = |record: &Record| record.local.start.saturating_add(record.local.len);
         let lists = records.iter().map(|(_, record)| end(record)).max().unwrap_or_default();
         let lists = lists.min(self.lists.capacity());

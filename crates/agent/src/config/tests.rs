@@ -109,7 +109,7 @@ fn a_flag_wins_then_the_environment_then_the_file() {
     }
     assert_eq!(effective.config.manifests, Path::new("/f"));
     assert_eq!(effective.config.events, EventLevel::All);
-    assert_eq!(effective.config.sizes().services, 7);
+    assert_eq!(effective.config.most().services, 7);
     assert_eq!(shown.len(), SETTINGS.len());
 }
 

@@ -18,7 +18,7 @@ impl Agent {
         let cluster = self.reconciler.cluster();
         let store = self.reconciler.store();
         let usage = self.reconciler.table().usage();
-        let maps = uses(&usage, &self.reconciler.table().capacity(), store);
+        let maps = uses(&usage, &self.reconciler.table().capacity(), &self.config.most(), store);
         let settings = store.settings().unwrap_or_default();
         let hooks = self.hooks().unwrap_or_default();
         let mut problems: Vec<String> = Vec::new();
@@ -91,36 +91,27 @@ impl Agent {
     }
 }
 
-fn uses(usage: &Usage, capacity: &Capacity, maps: &Maps) -> Vec<MapUse> {
-    let rooms = [
-        Room::Frontends4,
-        Room::Frontends6,
-        Room::Records,
-        Room::Lists,
-        Room::Backends,
-        Room::Services,
-        Room::Addresses4,
-        Room::Addresses6,
-        Room::Sources,
-    ];
-    let mut uses: Vec<MapUse> = rooms
+fn uses(usage: &Usage, capacity: &Capacity, most: &Capacity, maps: &Maps) -> Vec<MapUse> {
+    let most = capacity.max(most);
+    let mut uses: Vec<MapUse> = Room::ALL
         .into_iter()
         .map(|room| MapUse {
             name: room.name().into(),
             used: usage.of(room).into(),
             capacity: capacity.of(room).into(),
+            most: most.of(room).into(),
         })
         .collect();
-    // Not part of the tables: what the programs and the agent keep besides.
+    // Not part of the tables: what the programs and the agent keep besides. These stay as large as they are.
+    let mut fixed = |name: &str, used: usize, capacity: u32| {
+        let (used, capacity) = (used as u64, capacity.into());
+        uses.push(MapUse { name: name.into(), used, capacity, most: capacity });
+    };
     for (name, used) in maps.client_uses().unwrap_or_default() {
         let capacity = maps.all().into_iter().find(|map| map.name() == name).map_or(0, |map| map.capacity());
-        uses.push(MapUse { name: name.into(), used: used as u64, capacity: capacity.into() });
+        fixed(name, used, capacity);
     }
-    uses.push(MapUse {
-        name: "slots".into(),
-        used: maps.slots_used().unwrap_or_default() as u64,
-        capacity: abi::slot::SLOTS.into(),
-    });
+    fixed("slots", maps.slots_used().unwrap_or_default(), abi::slot::SLOTS);
     uses
 }
 
