@@ -1,5 +1,7 @@
 //! The whole desired state, kept up to date service by service.
 
+mod packed;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -16,6 +18,7 @@ use model::{ObjectName, ServicePortName};
 
 use crate::{
     compile::{FrontendSpec, PortTable, ServiceTables},
+    desired::packed::Packed,
     space::space,
 };
 
@@ -39,7 +42,7 @@ pub struct Desired {
 #[derive(Clone, Debug)]
 struct Entry {
     age: Age,
-    tables: ServiceTables,
+    tables: Packed,
 }
 
 /// Older is less. A service without a timestamp comes from a manifest and has no known age: it is younger
@@ -102,10 +105,10 @@ impl Touched {
         !self.everything && self.keys.is_empty() && self.ports.is_empty() && self.addresses.is_empty()
     }
 
-    fn add(&mut self, tables: &ServiceTables) {
-        self.keys.extend(tables.frontends.keys());
-        self.ports.extend(tables.ports.keys().cloned());
-        self.addresses.extend(tables.addresses.keys());
+    fn add(&mut self, tables: &Packed) {
+        self.keys.extend(tables.keys());
+        self.ports.extend(tables.ports.iter().map(|port| port.name.clone()));
+        self.addresses.extend(tables.addresses.iter().map(|(ip, _)| ip));
     }
 }
 
@@ -121,7 +124,7 @@ impl Desired {
         if tables.is_empty() {
             return self.remove(service);
         }
-        let entry = Entry { age: created.map_or(Age::Unknown, Age::Created), tables };
+        let entry = Entry { age: created.map_or(Age::Unknown, Age::Created), tables: tables.into() };
         if let Some(old) = self.services.get(service)
             && old.age == entry.age
             && old.tables == entry.tables
@@ -130,8 +133,7 @@ impl Desired {
         }
         // As when endpoints change, which is nearly always.
         let stays_in_place = self.services.get(service).is_some_and(|old| {
-            old.tables.addresses == entry.tables.addresses
-                && old.tables.frontends.keys().eq(entry.tables.frontends.keys())
+            old.tables.addresses == entry.tables.addresses && old.tables.keys().eq(entry.tables.keys())
         });
         let had_node_ports = self.has_node_ports();
         let mut touched = self.take_out(service);
@@ -139,7 +141,7 @@ impl Desired {
         for (key, frontend) in &entry.tables.frontends {
             let is_external = frontend.mode != mode::CLUSTER_IP;
             let claim = Claim { is_external, age: entry.age, service: service.clone() };
-            let claims = self.claims.entry(*key).or_default();
+            let claims = self.claims.entry(*key).or_insert_with(|| Vec::with_capacity(1));
             if let Err(place) = claims.binary_search(&claim) {
                 claims.insert(place, claim);
             }
@@ -171,7 +173,7 @@ impl Desired {
         let mut touched = Touched::default();
         let Some(entry) = self.services.remove(service) else { return touched };
         touched.add(&entry.tables);
-        for key in entry.tables.frontends.keys() {
+        for key in entry.tables.keys() {
             let Some(claims) = self.claims.get_mut(key) else { continue };
             claims.retain(|claim| claim.service != *service);
             if claims.len() < 2 {
@@ -280,12 +282,12 @@ impl Desired {
         if holder.is_external && self.said(key.endpoint.address.ip()) & FOREIGN != 0 {
             return None;
         }
-        self.services.get(&holder.service)?.tables.frontends.get(key)
+        self.services.get(&holder.service)?.tables.frontend(key)
     }
 
     /// What a service port should be.
     pub fn port(&self, port: &ServicePortName) -> Option<&PortTable> {
-        self.services.get(&port.service)?.tables.ports.get(port)
+        self.services.get(&port.service)?.tables.port(port)
     }
 
     /// All frontends, by key.
@@ -295,13 +297,14 @@ impl Desired {
 
     /// The frontends that a service port claims.
     pub(crate) fn frontends_of(&self, port: &ServicePortName) -> impl Iterator<Item = &Key> {
-        let frontends = self.services.get(&port.service).into_iter().flat_map(|it| &it.tables.frontends);
+        let frontends =
+            self.services.get(&port.service).into_iter().flat_map(|it| it.tables.frontends.iter());
         frontends.filter(move |(_, spec)| spec.port == *port).map(|(key, _)| key)
     }
 
     /// All service ports, by name.
     pub fn ports(&self) -> impl Iterator<Item = &PortTable> {
-        self.services.values().flat_map(|entry| entry.tables.ports.values())
+        self.services.values().flat_map(|entry| entry.tables.ports.iter())
     }
 
     /// Frontends that several services want, by key.
