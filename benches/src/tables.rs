@@ -100,7 +100,7 @@ fn objects(index: u32) -> [Object; 3] {
     let slice = |family: Family, suffix: &str, address: fn(u32) -> IpAddr| {
         let ports =
             protocols.map(|(name, protocol)| SlicePort { name: name.into(), protocol, port: Some(TARGET) });
-        Object::EndpointSlice(EndpointSlice {
+        Object::from(EndpointSlice {
             name: ObjectName::new("bench", format!("{name}-{suffix}")),
             service: Some(name.clone()),
             headless: false,
@@ -111,7 +111,7 @@ fn objects(index: u32) -> [Object; 3] {
     };
     let v4 = slice(Family::V4, "v4", |index| endpoint4(index).into());
     let v6 = slice(Family::V6, "v6", |index| endpoint6(index).into());
-    [Object::Service(service), v4, v6]
+    [Object::from(service), v4, v6]
 }
 
 fn endpoint(address: IpAddr) -> Endpoint {

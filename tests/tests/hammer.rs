@@ -110,7 +110,7 @@ fn slice(random: &mut Random, n: u8, ipv6: bool) -> Change {
         node_hints: Vec::new(),
         pod: None,
     });
-    Change::Upsert(Object::EndpointSlice(EndpointSlice {
+    Change::Upsert(Object::from(EndpointSlice {
         name: ObjectName::new("default", format!("s{n}-{ipv6}")),
         service: Some(format!("s{n}")),
         headless: false,

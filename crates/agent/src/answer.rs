@@ -196,8 +196,8 @@ pub(crate) fn endpoints(
                 })
                 .collect();
             ports.push(PortEndpoints {
-                namespace: name.service.namespace,
-                service: name.service.name,
+                namespace: name.service.namespace.clone(),
+                service: name.service.name.clone(),
                 port: name.port,
                 protocol: name.protocol.to_string(),
                 family: if family == Family::V4 { 4 } else { 6 },

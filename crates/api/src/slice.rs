@@ -30,16 +30,17 @@ pub fn from_slice(
     };
     let labels = it.metadata.labels.as_ref();
     let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
-    let endpoints = Field::of(&id, "endpoints");
     Ok(Some(EndpointSlice {
         service: service.filter(|service| !service.is_empty()).cloned(),
         headless: labels.is_some_and(|labels| labels.contains_key("service.kubernetes.io/headless")),
         family,
         ports: ports(&Field::of(&id, "ports"), it, notices)?,
-        endpoints: endpoints
-            .items(it.endpoints.as_deref().unwrap_or_default())
-            .map(|(at, endpoint)| from_endpoint(&at, endpoint, family, &id.name))
-            .collect::<Result<_, _>>()?,
+        endpoints: from_endpoints(
+            &Field::of(&id, "endpoints"),
+            it.endpoints.as_deref().unwrap_or_default(),
+            family,
+            &id.name,
+        )?,
         name: id.name,
     }))
 }
@@ -66,6 +67,20 @@ fn ports(
         }
     }
     Ok(ports)
+}
+
+fn from_endpoints(
+    at: &Field<'_>,
+    list: &[v1::Endpoint],
+    family: Family,
+    slice: &ObjectName,
+) -> Result<Vec<Endpoint>, Invalid> {
+    // Not collected, which would leave room for half as many again: these are most of what a cluster is.
+    let mut endpoints = Vec::with_capacity(list.len());
+    for (at, endpoint) in at.items(list) {
+        endpoints.push(from_endpoint(&at, endpoint, family, slice)?);
+    }
+    Ok(endpoints)
 }
 
 fn from_endpoint(

@@ -4,6 +4,8 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    ops::Deref,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -42,9 +44,13 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Name of a namespaced object.
+/// Name of a namespaced object. It is in a dozen tables at once, of sources, model and plan: clones share one text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
+pub struct ObjectName(Arc<NameParts>);
+
+/// What an [`ObjectName`] consists of.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameParts {
     /// Kubernetes namespace.
     pub namespace: String,
     /// `metadata.name`.
@@ -54,7 +60,15 @@ pub struct ObjectName {
 impl ObjectName {
     /// `namespace/name`.
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self(Arc::new(NameParts { namespace: namespace.into(), name: name.into() }))
+    }
+}
+
+impl Deref for ObjectName {
+    type Target = NameParts;
+
+    fn deref(&self) -> &NameParts {
+        &self.0
     }
 }
 
@@ -273,19 +287,49 @@ pub struct ServiceCidr {
     pub cidrs: Vec<IpNet>,
 }
 
-/// Any object that a source can bring.
+/// Any object that a source can bring. Source and model hold the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
     /// A Service.
-    Service(Service),
+    Service(Arc<Service>),
     /// An EndpointSlice.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Arc<EndpointSlice>),
     /// A Node.
-    Node(Node),
+    Node(Arc<Node>),
     /// A Pod.
-    Pod(Pod),
+    Pod(Arc<Pod>),
     /// A ServiceCIDR.
-    ServiceCidr(ServiceCidr),
+    ServiceCidr(Arc<ServiceCidr>),
+}
+
+impl From<Service> for Object {
+    fn from(service: Service) -> Self {
+        Self::Service(Arc::new(service))
+    }
+}
+
+impl From<EndpointSlice> for Object {
+    fn from(slice: EndpointSlice) -> Self {
+        Self::EndpointSlice(Arc::new(slice))
+    }
+}
+
+impl From<Node> for Object {
+    fn from(node: Node) -> Self {
+        Self::Node(Arc::new(node))
+    }
+}
+
+impl From<Pod> for Object {
+    fn from(pod: Pod) -> Self {
+        Self::Pod(Arc::new(pod))
+    }
+}
+
+impl From<ServiceCidr> for Object {
+    fn from(cidr: ServiceCidr) -> Self {
+        Self::ServiceCidr(Arc::new(cidr))
+    }
 }
 
 /// Which object: kind and name (namespace empty for cluster-scoped kinds).
@@ -349,8 +393,6 @@ impl Object {
 }
 
 /// What a source says happened to one object.
-// Nearly all changes are upserts: a box would cost each of them an allocation and save nothing.
-#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is there, and looks like this now.

@@ -35,7 +35,7 @@ fn r3_a_slice_of_another_service_family_port_or_protocol_is_left_out() {
     let changes: [fn(&mut EndpointSlice); 8] = [
         |s| s.service = Some("other".into()),
         |s| s.service = None,
-        |s| s.name.namespace = "other".into(),
+        |s| s.name = ObjectName::new("other", "a"),
         |s| s.family = Family::V6,
         |s| s.ports[0].name = "https".into(),
         |s| s.ports[0].protocol = Protocol::Udp,

@@ -41,7 +41,7 @@ fn a_selected_pod_becomes_an_endpoint_with_its_node_and_zone() {
 fn who_takes_no_part() {
     type Case = (&'static str, fn(&mut Pod));
     let cases: [Case; 6] = [
-        ("other namespace", |p| p.name.namespace = "other".into()),
+        ("other namespace", |p| p.name = ObjectName::new("other", "a")),
         ("other label", |p| p.labels = map(&[("app", "api")])),
         ("no label", |p| p.labels.clear()),
         ("no address", |p| p.ips.clear()),

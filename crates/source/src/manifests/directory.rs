@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::{self, File, Metadata},
     hash::{DefaultHasher, Hasher},
     io::{self, Read},
@@ -36,11 +36,12 @@ pub struct Directory {
     path: PathBuf,
     /// Which directory it was, by device and inode.
     identity: Option<(u64, u64)>,
-    files: BTreeMap<OsString, Entry>,
-    /// Which files say something about each object; the first one counts.
-    claims: HashMap<ObjectId, BTreeSet<OsString>>,
+    files: BTreeMap<Arc<OsStr>, Entry>,
+    /// Which files say something about each object, in order; the first one counts. Never empty, and hardly ever more
+    /// than one.
+    claims: HashMap<ObjectId, Vec<Arc<OsStr>>>,
     /// What the last batches made true.
-    given: HashMap<ObjectId, Arc<Object>>,
+    given: HashMap<ObjectId, Object>,
 }
 
 /// What one look found.
@@ -173,7 +174,7 @@ impl Directory {
         batch.complete = true;
 
         let mut touched = BTreeSet::new();
-        let vanished: Vec<OsString> =
+        let vanished: Vec<Arc<OsStr>> =
             self.files.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
         for name in vanished {
             let entry = self.files.remove(&name).unwrap_or_default();
@@ -181,8 +182,8 @@ impl Directory {
         }
         for (name, metadata) in found {
             let stamp = metadata.as_ref().ok().map(Stamp::of);
-            if self.files.get(&name).is_none_or(|entry| entry.stamp.is_none() || entry.stamp != stamp) {
-                batch.unsettled |= !self.read(&name, metadata, signs, &mut touched);
+            if self.files.get(&*name).is_none_or(|entry| entry.stamp.is_none() || entry.stamp != stamp) {
+                batch.unsettled |= !self.read(name, metadata, signs, &mut touched);
             }
         }
         batch.whole = self.files.values().all(|entry| entry.known);
@@ -192,19 +193,19 @@ impl Directory {
     }
 
     /// The manifest files that exist.
-    fn list(&mut self) -> io::Result<BTreeMap<OsString, io::Result<Metadata>>> {
+    fn list(&mut self) -> io::Result<BTreeMap<Arc<OsStr>, io::Result<Metadata>>> {
         let directory = Stamp::of(&fs::metadata(&self.path)?);
-        let mut names: BTreeSet<OsString> = self.files.keys().cloned().collect();
+        let mut names: BTreeSet<Arc<OsStr>> = self.files.keys().cloned().collect();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            if is_manifest(&name) {
-                names.insert(name);
+            if is_manifest(&name) && !names.contains(&*name) {
+                names.insert(name.into());
             }
         }
         let mut found = BTreeMap::new();
         for name in names {
             // Known files too, though not listed: a listing may miss a file that is just being replaced.
-            match fs::metadata(self.path.join(&name)) {
+            match fs::metadata(self.path.join(&*name)) {
                 Ok(metadata) if metadata.is_dir() => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 metadata => {
@@ -233,23 +234,23 @@ impl Directory {
     /// Reads a file; returns whether that is final.
     fn read(
         &mut self,
-        name: &OsStr,
+        name: Arc<OsStr>,
         metadata: io::Result<Metadata>,
         signs: &Signs,
         touched: &mut BTreeSet<ObjectId>,
     ) -> bool {
-        let read = metadata.and_then(|metadata| read_file(&self.path.join(name), &metadata));
-        let mut entry = self.files.remove(name).unwrap_or_default();
+        let read = metadata.and_then(|metadata| read_file(&self.path.join(&*name), &metadata));
+        let mut entry = self.files.remove(&name).unwrap_or_default();
         let settled = match read {
             Ok(Some(read)) => {
                 let digest = digest(&read.bytes);
-                let settled = entry.is_at_rest(read.stamp) && !signs.is_being_written(name);
+                let settled = entry.is_at_rest(read.stamp) && !signs.is_being_written(&name);
                 entry.stamp = settled.then_some(read.stamp);
                 if entry.digest != Some(digest) {
                     let parsed = parse_bytes(&read.bytes);
-                    if settled || signs.is_renamed(name) || entry.believes(&parsed, digest) {
+                    if settled || signs.is_renamed(&name) || entry.believes(&parsed, digest) {
                         entry.digest = Some(digest);
-                        self.adopt(name, &mut entry, parsed, touched);
+                        self.adopt(&name, &mut entry, parsed, touched);
                     }
                 }
                 if settled {
@@ -269,13 +270,13 @@ impl Directory {
                 true
             }
         };
-        self.files.insert(name.to_owned(), entry);
+        self.files.insert(name, entry);
         settled
     }
 
     fn adopt(
         &mut self,
-        name: &OsStr,
+        name: &Arc<OsStr>,
         entry: &mut Entry,
         parsed: Result<Content, Fault>,
         touched: &mut BTreeSet<ObjectId>,
@@ -291,13 +292,13 @@ impl Directory {
     }
 
     /// Replaces what a file says by something else.
-    fn claim(&mut self, name: &OsStr, old: Content, new: &Content, touched: &mut BTreeSet<ObjectId>) {
+    fn claim(&mut self, name: &Arc<OsStr>, old: Content, new: &Content, touched: &mut BTreeSet<ObjectId>) {
         for (id, object) in old.objects {
             if new.objects.get(&id) != Some(&object) {
                 if let Some(names) = self.claims.get_mut(&id)
                     && !new.objects.contains_key(&id)
                 {
-                    names.remove(name);
+                    names.retain(|it| it != name);
                     if names.is_empty() {
                         self.claims.remove(&id);
                     }
@@ -306,7 +307,9 @@ impl Directory {
             }
         }
         for id in new.objects.keys() {
-            if self.claims.entry(id.clone()).or_default().insert(name.to_owned()) {
+            let names = self.claims.entry(id.clone()).or_insert_with(|| Vec::with_capacity(1));
+            if let Err(place) = names.binary_search(name) {
+                names.insert(place, name.clone());
                 touched.insert(id.clone());
             }
         }
@@ -314,12 +317,12 @@ impl Directory {
 
     /// What must be said about an object so that the listener knows what the files say.
     fn settle(&mut self, id: ObjectId) -> Option<Change> {
-        let holder = self.claims.get(&id).and_then(BTreeSet::first);
+        let holder = self.claims.get(&id).and_then(|names| names.first());
         match holder.and_then(|name| self.files.get(name)?.content.objects.get(&id)) {
             Some(object) if self.given.get(&id) == Some(object) => None,
             Some(object) => {
                 self.given.insert(id, object.clone());
-                Some(Change::Upsert(Object::clone(object)))
+                Some(Change::Upsert(object.clone()))
             }
             None => self.given.remove(&id).map(|_| Change::Delete(id)),
         }
