@@ -57,7 +57,7 @@ impl Table {
         );
         compare(
             &mut differences,
-            self.services.iter().map(|(id, it)| (id, &it.name)),
+            self.services.iter().map(|(id, it)| (id, &*it.name)),
             image.names.iter().map(|(id, name)| (id, name)),
             |id| format!("name {id}"),
             |have, want| vec![format!("is {}, not {}", describe::name(have), describe::name(want))],
