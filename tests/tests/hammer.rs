@@ -115,7 +115,7 @@ fn slice(random: &mut Random, n: u8, ipv6: bool) -> Change {
         service: Some(format!("s{n}")),
         headless: false,
         family: if ipv6 { model::Family::V6 } else { model::Family::V4 },
-        ports: vec![SlicePort { name: String::new(), protocol: Protocol::Udp, port: Some(5353) }],
+        ports: vec![SlicePort { name: "".into(), protocol: Protocol::Udp, port: Some(5353) }],
         endpoints: endpoints.collect(),
     }))
 }

@@ -170,7 +170,7 @@ fn ports(
             );
         }
         let target = target_port(&at.field("targetPort"), it.target_port.as_ref(), port)?;
-        ports.push(ServicePort { name, protocol, port, node_port, target });
+        ports.push(ServicePort { name: name.into(), protocol, port, node_port, target });
     }
     Ok(ports)
 }

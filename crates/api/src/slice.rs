@@ -1,6 +1,6 @@
 //! discovery.k8s.io/v1 EndpointSlice.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::discovery::v1;
 use model::{Endpoint, EndpointSlice, Family, Kind, ObjectName, SlicePort};
@@ -62,7 +62,7 @@ fn ports(
         }
         let number = port.port.map(|number| at.field("port").port_or_zero(number)).transpose()?;
         match at.field("protocol").protocol(set(&port.protocol))? {
-            Some(protocol) => ports.push(SlicePort { name, protocol, port: number }),
+            Some(protocol) => ports.push(SlicePort { name: name.into(), protocol, port: number }),
             None => notices.push(at.skipped("SCTP is not balanced; this port is skipped")),
         }
     }
@@ -108,18 +108,19 @@ fn from_endpoint(
         ready: conditions.and_then(|c| c.ready).unwrap_or(true),
         serving: conditions.and_then(|c| c.serving).unwrap_or(true),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
-        node: set(&it.node_name).map(str::to_owned),
-        zone: set(&it.zone).map(str::to_owned),
+        node: set(&it.node_name).map(Arc::from),
+        zone: set(&it.zone).map(Arc::from),
         zone_hints: hints
             .and_then(|hints| hints.for_zones.as_ref())
-            .map(|zones| zones.iter().map(|zone| zone.name.clone()).collect())
+            .map(|zones| zones.iter().map(|zone| zone.name.as_str().into()).collect())
             .unwrap_or_default(),
         node_hints: hints
             .and_then(|hints| hints.for_nodes.as_ref())
-            .map(|nodes| nodes.iter().map(|node| node.name.clone()).collect())
+            .map(|nodes| nodes.iter().map(|node| node.name.as_str().into()).collect())
             .unwrap_or_default(),
         pod: pod.and_then(|target| {
-            let namespace = set(&target.namespace).unwrap_or(&slice.namespace);
+            let other = set(&target.namespace).filter(|namespace| **namespace != *slice.namespace);
+            let namespace = other.map_or_else(|| slice.namespace.clone(), Arc::from);
             Some(ObjectName::new(namespace, set(&target.name)?))
         }),
     })

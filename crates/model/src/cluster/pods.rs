@@ -66,7 +66,7 @@ impl<K: std::hash::Hash + Eq> Index<K> {
 pub(super) struct Pods {
     all: BTreeMap<ObjectName, Arc<Pod>>,
     by_label: Index<Label>,
-    by_node: Index<String>,
+    by_node: Index<Arc<str>>,
 }
 
 impl Pods {

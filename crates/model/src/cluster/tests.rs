@@ -254,14 +254,14 @@ fn any_object() -> impl Strategy<Value = Object> {
                 ready: r,
                 serving: s,
                 terminating: t,
-                node,
+                node: node.map(Into::into),
                 ..endpoint(&format!("10.0.0.{last}"))
             };
             Object::from(EndpointSlice { service: Some(app.into()), ..slice(&n, vec![it]) })
         }),
         ("p[1-4]", apps(), 1..5u8, conditions, nodes()).prop_map(|(n, app, last, [r, f, t], node)| {
             let it = pod(&n, &format!("10.0.0.{last}"));
-            let labels = map(&[("app", app), ("stage", "x")]);
+            let (labels, node) = (map(&[("app", app), ("stage", "x")]), node.map(Into::into));
             Object::from(Pod { labels, ready: r, finished: f, terminating: t, node, ..it })
         }),
         ("n[12]", "z[12]").prop_map(|(n, zone)| Object::from(node(&n, &zone))),

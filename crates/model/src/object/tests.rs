@@ -21,7 +21,7 @@ fn objects_are_called_as_kubernetes_calls_them() {
 fn r2_a_service_port_is_called_by_service_port_and_protocol() {
     let table = [
         (http(), "default/web:http/TCP"),
-        (ServicePortName { port: String::new(), protocol: Protocol::Udp, ..http() }, "default/web:/UDP"),
+        (ServicePortName { port: "".into(), protocol: Protocol::Udp, ..http() }, "default/web:/UDP"),
     ];
     for (port, text) in table {
         assert_eq!(port.to_string(), text);

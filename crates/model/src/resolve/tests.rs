@@ -130,7 +130,7 @@ fn a_pod_without_one_named_port_still_serves_the_others() {
     });
     let slices = run(&service, &[pod("a", "10.0.0.1")]);
     assert_eq!(slices.len(), 1);
-    assert_eq!(slices[0].ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["http"]);
+    assert_eq!(slices[0].ports.iter().map(|p| &*p.name).collect::<Vec<_>>(), ["http"]);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn traffic_distribution_becomes_hints_of_ready_endpoints() {
         let it = only(&service, pod).unwrap();
         (it.zone_hints, it.node_hints)
     };
-    let (zone, node) = (vec!["z1".to_string()], vec!["n1".to_string()]);
+    let (zone, node) = (vec!["z1".into()], vec!["n1".into()]);
     assert_eq!(hints(None, pod("a", "10.0.0.1")), (vec![], vec![]));
     assert_eq!(hints(Some(SameZone), pod("a", "10.0.0.1")), (zone.clone(), vec![]));
     assert_eq!(hints(Some(SameNode), pod("a", "10.0.0.1")), (zone, node));

@@ -376,7 +376,7 @@ impl Directory {
         let Some(service) = &slice.service else {
             return Some(format!("{LABEL}: is missing, so that it belongs to no Service and has no effect"));
         };
-        let name = ObjectName::new(&slice.name.namespace, service);
+        let name = ObjectName::new(slice.name.namespace.clone(), service);
         let there = self.claims.contains_key(&ObjectId { kind: Kind::Service, name: name.clone() });
         (!there).then(|| format!("{LABEL}: there is no Service {name}, so that it has no effect"))
     }

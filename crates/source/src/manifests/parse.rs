@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use api::Notice;
-use model::{Object, ObjectId};
+use model::{Object, ObjectId, Texts};
 use serde_json::Value;
 use serde_saphyr::{Options, Spanned, UserMessageFormatter};
 
@@ -63,6 +63,7 @@ struct Documents {
     ignored: BTreeMap<(String, String), (u64, usize)>,
     /// The first thing that is wrong.
     fault: Option<Fault>,
+    texts: Texts,
 }
 
 impl Extend<Spanned<Value>> for Documents {
@@ -83,7 +84,8 @@ impl Documents {
             object: Some(invalid.object),
             reason: format!("{}: {}", invalid.field, invalid.problem),
         })?;
-        for object in converted.objects {
+        for mut object in converted.objects {
+            object.share_texts(&mut self.texts);
             let id = object.id();
             if let Some(first) = self.content.lines.insert(id.clone(), line) {
                 return Err(Fault {
@@ -110,7 +112,7 @@ impl Documents {
     }
 
     fn finish(self) -> Result<Content, Fault> {
-        let Self { mut content, ignored, fault } = self;
+        let Self { mut content, ignored, fault, .. } = self;
         if let Some(fault) = fault {
             return Err(fault);
         }
