@@ -1,5 +1,7 @@
 //! What the files of a directory say together, and what changes from one look to the next.
 
+mod problems;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     ffi::OsStr,
@@ -12,11 +14,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use model::{Change, Kind, Object, ObjectId, ObjectName};
+use model::{Change, Object, ObjectId};
 
 use super::{
     parse::{Content, Fault, parse},
-    problem::{Problem, Severity},
+    problem::Problem,
     signs::Signs,
 };
 
@@ -42,6 +44,12 @@ pub struct Directory {
     claims: HashMap<ObjectId, Vec<Arc<OsStr>>>,
     /// What the last batches made true.
     given: HashMap<ObjectId, Object>,
+    /// Objects that are in more than one file.
+    contested: BTreeSet<ObjectId>,
+    /// Slices that have no effect.
+    orphans: BTreeSet<ObjectId>,
+    /// What was wrong at the last look.
+    problems: Vec<Problem>,
 }
 
 /// What one look found.
@@ -147,7 +155,16 @@ impl Stamp {
 impl Directory {
     /// A directory that has not been looked at.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, identity: None, files: BTreeMap::new(), claims: HashMap::new(), given: HashMap::new() }
+        Self {
+            path,
+            identity: None,
+            files: BTreeMap::new(),
+            claims: HashMap::new(),
+            given: HashMap::new(),
+            contested: BTreeSet::new(),
+            orphans: BTreeSet::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// Where it is.
@@ -167,7 +184,7 @@ impl Directory {
             Ok(found) => found,
             Err(error) => {
                 batch.problems.push(self.problem_of_directory(&error));
-                batch.problems.extend(self.problems());
+                batch.problems.extend_from_slice(&self.problems);
                 return batch;
             }
         };
@@ -176,6 +193,7 @@ impl Directory {
         let mut touched = BTreeSet::new();
         let vanished: Vec<Arc<OsStr>> =
             self.files.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
+        let mut is_same = vanished.is_empty();
         for name in vanished {
             let entry = self.files.remove(&name).unwrap_or_default();
             self.claim(&name, entry.content, &Content::default(), &mut touched);
@@ -184,11 +202,16 @@ impl Directory {
             let stamp = metadata.as_ref().ok().map(Stamp::of);
             if self.files.get(&*name).is_none_or(|entry| entry.stamp.is_none() || entry.stamp != stamp) {
                 batch.unsettled |= !self.read(name, metadata, signs, &mut touched);
+                is_same = false;
             }
         }
         batch.whole = self.files.values().all(|entry| entry.known);
+        self.review(&touched);
         batch.changes = touched.into_iter().filter_map(|id| self.settle(id)).collect();
-        batch.problems = self.problems();
+        if !is_same {
+            self.problems = self.find_problems();
+        }
+        batch.problems.clone_from(&self.problems);
         batch
     }
 
@@ -325,69 +348,6 @@ impl Directory {
                 Some(Change::Upsert(object.clone()))
             }
             None => self.given.remove(&id).map(|_| Change::Delete(id)),
-        }
-    }
-
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut add = |severity, name: &OsStr, fault: &Fault| {
-            problems.push(Problem {
-                severity,
-                file: self.path.join(name),
-                line: fault.line,
-                object: fault.object.clone(),
-                reason: fault.reason.clone(),
-            });
-        };
-        for (name, entry) in &self.files {
-            if let Some(fault) = &entry.fault {
-                add(Severity::Error, name, fault);
-            }
-            for notice in &entry.content.notices {
-                add(Severity::Notice, name, notice);
-            }
-            for (id, object) in &entry.content.objects {
-                if let Some(reason) = self.without_service(object) {
-                    let line = entry.content.lines.get(id).copied();
-                    add(Severity::Notice, name, &Fault { line, object: Some(id.to_string()), reason });
-                }
-            }
-        }
-        for (id, names) in &self.claims {
-            let mut names = names.iter();
-            let Some(holder) = names.next() else { continue };
-            for name in names {
-                let line = self.files.get(name).and_then(|entry| entry.content.lines.get(id)).copied();
-                let holder = holder.to_string_lossy();
-                let reason = format!("is also in {holder}, which holds it; remove one of them");
-                add(Severity::Error, name, &Fault { line, object: Some(id.to_string()), reason });
-            }
-        }
-        // By object as well, for `claims` has no order.
-        let place = |it: &Problem| (it.file.clone(), it.line, it.severity, it.object.clone());
-        problems.sort_by_cached_key(place);
-        problems
-    }
-
-    /// Why a slice has no effect, if its service is not there: the label may be mistyped.
-    fn without_service(&self, object: &Object) -> Option<String> {
-        const LABEL: &str = "metadata.labels.kubernetes.io/service-name";
-        let Object::EndpointSlice(slice) = object else { return None };
-        let Some(service) = &slice.service else {
-            return Some(format!("{LABEL}: is missing, so that it belongs to no Service and has no effect"));
-        };
-        let name = ObjectName::new(slice.name.namespace.clone(), service);
-        let there = self.claims.contains_key(&ObjectId { kind: Kind::Service, name: name.clone() });
-        (!there).then(|| format!("{LABEL}: there is no Service {name}, so that it has no effect"))
-    }
-
-    fn problem_of_directory(&self, error: &io::Error) -> Problem {
-        Problem {
-            severity: Severity::Error,
-            file: self.path.clone(),
-            line: None,
-            object: None,
-            reason: format!("cannot be read, everything stays as it was: {error}"),
         }
     }
 }
