@@ -1,8 +1,10 @@
 //! What a connection costs with the programs in force, against the same without them: E1 to E7, E9 and
-//! E10 of the figures in docs/performance.md. Started by `cargo xtask bench`.
+//! E10 of the figures in docs/performance.md. Started by `cargo xtask bench`. With `control`, what the agent takes: C1 to C5.
 #![forbid(unsafe_code)]
 
 mod arena;
+mod control;
+mod machine;
 mod measure;
 mod memory;
 mod net_cost;
@@ -15,14 +17,16 @@ mod worker;
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 
 use crate::{arena::Arena, report::Report};
 
 /// Measure what a connection costs, with the programs and without, and what memory their maps take.
 #[derive(Parser)]
-#[command(name = "balancing-bench")]
+#[command(name = "balancing-bench", args_conflicts_with_subcommands = true)]
 struct Arguments {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Services in the tables, each with ten endpoints, TCP and UDP, in both families
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     services: u32,
@@ -34,8 +38,20 @@ struct Arguments {
     json: Option<PathBuf>,
 }
 
+/// What else can be measured.
+#[derive(Subcommand)]
+enum Part {
+    /// Measure the agent: how long it takes to start and to follow a change, and what CPU time and memory that takes
+    Control(control::Arguments),
+}
+
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = Arguments::parse();
+    let outcome = match &arguments.part {
+        Some(Part::Control(control)) => control::run(control),
+        None => run(&arguments),
+    };
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

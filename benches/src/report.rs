@@ -1,11 +1,12 @@
 //! The figures: a table for people, JSON for machines.
 
-use std::{fmt, fs};
+use std::fmt;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
+    machine::Machine,
     measure::Series,
     memory::MapMemory,
     net_cost::NetCosts,
@@ -87,13 +88,11 @@ impl Report {
                 }
             }
         }
-        let read = |file: &str| fs::read_to_string(file).with_context(|| format!("cannot read {file}"));
-        let cpus = read("/proc/cpuinfo")?;
-        let cpu = cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+        let Machine { date, kernel, cpu } = Machine::here()?;
         Ok(Self {
-            date: jiff::Timestamp::now().strftime("%Y-%m-%d").to_string(),
-            kernel: read("/proc/sys/kernel/osrelease")?.trim().to_owned(),
-            cpu: cpu.map_or("unknown", |(_, name)| name).to_owned(),
+            date,
+            kernel,
+            cpu,
             services,
             endpoints_per_service: ENDPOINTS,
             rounds: measured.first().map_or(0, |series| series.rounds.len()),

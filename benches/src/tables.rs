@@ -67,7 +67,7 @@ pub(crate) fn build(pins: &Pins, services: u32, protocols: &[Protocol]) -> Resul
 fn objects(index: u32, protocols: &[Protocol]) -> [Object; 3] {
     let name = format!("service-{index}");
     let ports = protocols.iter().map(|&protocol| ServicePort {
-        name: protocol.to_string(),
+        name: protocol.to_string().into(),
         protocol,
         port: PORT,
         node_port: 0,
@@ -94,11 +94,11 @@ fn objects(index: u32, protocols: &[Protocol]) -> [Object; 3] {
     };
     let slice = |family: Family, suffix: &str, address: fn(u32) -> IpAddr| {
         let ports = protocols.iter().map(|&protocol| SlicePort {
-            name: protocol.to_string(),
+            name: protocol.to_string().into(),
             protocol,
             port: Some(TARGET),
         });
-        Object::EndpointSlice(EndpointSlice {
+        Object::from(EndpointSlice {
             name: ObjectName::new("bench", format!("{name}-{suffix}")),
             service: Some(name.clone()),
             headless: false,
@@ -109,7 +109,7 @@ fn objects(index: u32, protocols: &[Protocol]) -> [Object; 3] {
     };
     let v4 = slice(Family::V4, "v4", |index| endpoint4(index).into());
     let v6 = slice(Family::V6, "v6", |index| endpoint6(index).into());
-    [Object::Service(service), v4, v6]
+    [Object::from(service), v4, v6]
 }
 
 fn endpoint(address: IpAddr) -> Endpoint {

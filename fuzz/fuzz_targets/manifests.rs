@@ -10,7 +10,7 @@ fuzz_target!(|text: &str| {
     let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: true };
     let mut cluster = Cluster::new(view);
     for object in content.objects.values() {
-        cluster.apply(Change::Upsert(model::Object::clone(object)));
+        cluster.apply(Change::Upsert(object.clone()));
     }
     let here = cluster.here();
     for service in cluster.services() {

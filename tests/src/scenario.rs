@@ -264,7 +264,7 @@ pub fn upserts(manifests: &str) -> Result<Vec<Change>> {
     let mut objects: Vec<_> = content.objects.into_iter().collect();
     // As the text has them, so that a failure can be repeated.
     objects.sort_by_key(|(id, _)| (content.lines.get(id).copied(), id.clone()));
-    Ok(objects.into_iter().map(|(_, object)| Change::Upsert((*object).clone())).collect())
+    Ok(objects.into_iter().map(|(_, object)| Change::Upsert(object)).collect())
 }
 
 /// `Service default/a`, `Node n1`.

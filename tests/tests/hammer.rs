@@ -113,12 +113,12 @@ fn slice(random: &mut Random, n: u8, ipv6: bool) -> Change {
         node_hints: Vec::new(),
         pod: None,
     });
-    Change::Upsert(Object::EndpointSlice(EndpointSlice {
+    Change::Upsert(Object::from(EndpointSlice {
         name: ObjectName::new("default", format!("s{n}-{ipv6}")),
         service: Some(format!("s{n}")),
         headless: false,
         family: if ipv6 { model::Family::V6 } else { model::Family::V4 },
-        ports: vec![SlicePort { name: String::new(), protocol: Protocol::Udp, port: Some(5353) }],
+        ports: vec![SlicePort { name: "".into(), protocol: Protocol::Udp, port: Some(5353) }],
         endpoints: endpoints.collect(),
     }))
 }

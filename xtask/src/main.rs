@@ -30,7 +30,7 @@ enum Verb {
     Setup,
     /// See it work: pods as namespaces, real backends, a restart in the middle of it (as root, 25 seconds)
     Demo(demo::Arguments),
-    /// Measure what a connection costs with the programs and without (as root, three minutes)
+    /// Measure what a connection costs with the programs and without, or what the agent takes (as root, three minutes)
     Bench(bench::Arguments),
     /// Formatting, clippy, the layers, licences and sources of dependencies
     Lint(lint::Arguments),

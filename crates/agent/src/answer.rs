@@ -191,14 +191,14 @@ pub(crate) fn endpoints(
                     selected: standing.is_selected(),
                     standing: standing.to_string(),
                     pod: candidate.endpoint.pod.as_ref().map(ToString::to_string),
-                    node: candidate.endpoint.node.clone(),
-                    zone: candidate.endpoint.zone.clone(),
+                    node: candidate.endpoint.node.as_deref().map(str::to_owned),
+                    zone: candidate.endpoint.zone.as_deref().map(str::to_owned),
                 })
                 .collect();
             ports.push(PortEndpoints {
-                namespace: name.service.namespace,
-                service: name.service.name,
-                port: name.port,
+                namespace: name.service.namespace.to_string(),
+                service: name.service.name.clone(),
+                port: name.port.to_string(),
                 protocol: name.protocol.to_string(),
                 family: if family == Family::V4 { 4 } else { 6 },
                 endpoints,
@@ -237,7 +237,7 @@ impl ClusterIps {
         let service = self.service(cluster, ip).and_then(|name| cluster.service(name));
         Holder {
             service: service.map(|service| HolderService {
-                namespace: service.name.namespace.clone(),
+                namespace: service.name.namespace.to_string(),
                 name: service.name.name.clone(),
                 proxy: service.proxy_name.clone(),
             }),
@@ -289,7 +289,7 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<(String, usize)> {
 pub(crate) fn held<S: TableStore>(reconciler: &Reconciler<S>) -> Vec<String> {
     let held = reconciler.held().iter();
     held.map(|service| {
-        if (service.namespace.as_str(), service.name.as_str()) == ("default", "kubernetes") {
+        if (&*service.namespace, service.name.as_str()) == ("default", "kubernetes") {
             format!(
                 "Service {service}: an update that would leave it without an endpoint is not applied; it keeps those \
                  that it had"

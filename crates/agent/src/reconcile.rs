@@ -156,7 +156,7 @@ impl<S: TableStore> Reconciler<S> {
         let mut tables = compile(&self.cluster, &name);
         // Its endpoints may be in what could not be read yet: better those of before than none. And without those of the
         // API server nobody would ever learn of new ones (R27, pitfall 20).
-        let is_vital = (name.namespace.as_str(), name.name.as_str()) == ("default", "kubernetes");
+        let is_vital = (&*name.namespace, name.name.as_str()) == ("default", "kubernetes");
         if (!self.complete || is_vital) && self.would_be_emptied(&tables) {
             tables = self.table.recall(&name);
             self.held.insert(name.clone());

@@ -62,7 +62,7 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 /// # Errors
 /// It can't start, or the source ended.
 pub async fn run(config: Effective, log: Memory, stop: impl Future<Output = ()>) -> Result<(), Error> {
-    limit::share_one_heap();
+    limit::use_heap_sparingly();
     let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
     let (mut agent, mut inputs) = Agent::start(config.config, still)?;
     let mut stop = pin!(stop);
@@ -390,6 +390,8 @@ impl Agent {
             tracing::info!("maps of other layouts removed: {}", installed.removed.join(", "));
         }
         tracing::info!("programs in force on {}", self.cgroup.display());
+        // A start needs more than what comes after it.
+        limit::trim_heap();
         Ok(())
     }
 

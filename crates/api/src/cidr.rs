@@ -15,5 +15,5 @@ pub fn from_cidr(it: &v1::ServiceCIDR) -> Result<ServiceCidr, Invalid> {
     let listed = it.spec.as_ref().and_then(|spec| spec.cidrs.as_deref()).unwrap_or_default();
     let at = Field::of(&id, "spec.cidrs");
     let cidrs = at.items(listed).map(|(at, text)| at.cidr(text)).collect::<Result<_, _>>()?;
-    Ok(ServiceCidr { cidrs, name: id.name.name })
+    Ok(ServiceCidr { cidrs, name: id.name.name.clone() })
 }

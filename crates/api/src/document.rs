@@ -78,16 +78,16 @@ fn add_object(
     let object = match kind {
         Kind::Service => {
             let service = typed::<core::Service>(kind, map, notices)?;
-            Some(Object::Service(from_service(&service, notices)?))
+            Some(Object::from(from_service(&service, notices)?))
         }
         Kind::EndpointSlice => {
             let slice = typed::<discovery::EndpointSlice>(kind, map, notices)?;
-            from_slice(&slice, notices)?.map(Object::EndpointSlice)
+            from_slice(&slice, notices)?.map(Object::from)
         }
-        Kind::Node => Some(Object::Node(from_node(&typed::<core::Node>(kind, map, notices)?)?)),
-        Kind::Pod => Some(Object::Pod(from_pod(&typed::<core::Pod>(kind, map, notices)?)?)),
+        Kind::Node => Some(Object::from(from_node(&typed::<core::Node>(kind, map, notices)?)?)),
+        Kind::Pod => Some(Object::from(from_pod(&typed::<core::Pod>(kind, map, notices)?)?)),
         Kind::ServiceCidr => {
-            Some(Object::ServiceCidr(from_cidr(&typed::<networking::ServiceCIDR>(kind, map, notices)?)?))
+            Some(Object::from(from_cidr(&typed::<networking::ServiceCIDR>(kind, map, notices)?)?))
         }
     };
     converted.objects.extend(object);

@@ -26,6 +26,6 @@ pub fn from_node(it: &v1::Node) -> Result<Node, Invalid> {
         labels: it.metadata.labels.clone().unwrap_or_default(),
         internal_ips: of_type("InternalIP")?,
         external_ips: of_type("ExternalIP")?,
-        name: id.name.name,
+        name: id.name.name.clone(),
     })
 }

@@ -37,7 +37,7 @@ pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
     }
     Ok(Pod {
         labels: it.metadata.labels.clone().unwrap_or_default(),
-        node: spec.and_then(|spec| set(&spec.node_name)).map(str::to_owned),
+        node: spec.and_then(|spec| set(&spec.node_name)).map(Into::into),
         ips: ips(&Field::of(&id, "status"), status)?,
         ready: condition("Ready"),
         finished: matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")),

@@ -106,7 +106,7 @@ fn cluster_ips(at: &Field<'_>, spec: &ServiceSpec) -> Result<Vec<IpAddr>, Invali
         let problem = format!("is empty; {NO_ALLOCATION}, give one or \"None\"");
         return Err(at.field("clusterIP").invalid(problem));
     }
-    let mut ips: Vec<IpAddr> = Vec::new();
+    let mut ips: Vec<IpAddr> = Vec::with_capacity(texts.len());
     for (index, text) in texts.iter().enumerate() {
         // As written: most manifests have clusterIP only.
         let place = if spec.cluster_ips.is_some() { list.item(index) } else { at.field("clusterIP") };
@@ -170,7 +170,7 @@ fn ports(
             );
         }
         let target = target_port(&at.field("targetPort"), it.target_port.as_ref(), port)?;
-        ports.push(ServicePort { name, protocol, port, node_port, target });
+        ports.push(ServicePort { name: name.into(), protocol, port, node_port, target });
     }
     Ok(ports)
 }

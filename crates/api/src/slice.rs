@@ -1,6 +1,6 @@
 //! discovery.k8s.io/v1 EndpointSlice.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::api::discovery::v1;
 use model::{Endpoint, EndpointSlice, Family, Kind, ObjectName, SlicePort};
@@ -30,16 +30,17 @@ pub fn from_slice(
     };
     let labels = it.metadata.labels.as_ref();
     let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
-    let endpoints = Field::of(&id, "endpoints");
     Ok(Some(EndpointSlice {
         service: service.filter(|service| !service.is_empty()).cloned(),
         headless: labels.is_some_and(|labels| labels.contains_key("service.kubernetes.io/headless")),
         family,
         ports: ports(&Field::of(&id, "ports"), it, notices)?,
-        endpoints: endpoints
-            .items(it.endpoints.as_deref().unwrap_or_default())
-            .map(|(at, endpoint)| from_endpoint(&at, endpoint, family, &id.name))
-            .collect::<Result<_, _>>()?,
+        endpoints: from_endpoints(
+            &Field::of(&id, "endpoints"),
+            it.endpoints.as_deref().unwrap_or_default(),
+            family,
+            &id.name,
+        )?,
         name: id.name,
     }))
 }
@@ -61,11 +62,25 @@ fn ports(
         }
         let number = port.port.map(|number| at.field("port").port_or_zero(number)).transpose()?;
         match at.field("protocol").protocol(set(&port.protocol))? {
-            Some(protocol) => ports.push(SlicePort { name, protocol, port: number }),
+            Some(protocol) => ports.push(SlicePort { name: name.into(), protocol, port: number }),
             None => notices.push(at.skipped("SCTP is not balanced; this port is skipped")),
         }
     }
     Ok(ports)
+}
+
+fn from_endpoints(
+    at: &Field<'_>,
+    list: &[v1::Endpoint],
+    family: Family,
+    slice: &ObjectName,
+) -> Result<Vec<Endpoint>, Invalid> {
+    // Not collected, which would leave room for half as many again: these are most of what a cluster is.
+    let mut endpoints = Vec::with_capacity(list.len());
+    for (at, endpoint) in at.items(list) {
+        endpoints.push(from_endpoint(&at, endpoint, family, slice)?);
+    }
+    Ok(endpoints)
 }
 
 fn from_endpoint(
@@ -93,18 +108,19 @@ fn from_endpoint(
         ready: conditions.and_then(|c| c.ready).unwrap_or(true),
         serving: conditions.and_then(|c| c.serving).unwrap_or(true),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
-        node: set(&it.node_name).map(str::to_owned),
-        zone: set(&it.zone).map(str::to_owned),
+        node: set(&it.node_name).map(Arc::from),
+        zone: set(&it.zone).map(Arc::from),
         zone_hints: hints
             .and_then(|hints| hints.for_zones.as_ref())
-            .map(|zones| zones.iter().map(|zone| zone.name.clone()).collect())
+            .map(|zones| zones.iter().map(|zone| zone.name.as_str().into()).collect())
             .unwrap_or_default(),
         node_hints: hints
             .and_then(|hints| hints.for_nodes.as_ref())
-            .map(|nodes| nodes.iter().map(|node| node.name.clone()).collect())
+            .map(|nodes| nodes.iter().map(|node| node.name.as_str().into()).collect())
             .unwrap_or_default(),
         pod: pod.and_then(|target| {
-            let namespace = set(&target.namespace).unwrap_or(&slice.namespace);
+            let other = set(&target.namespace).filter(|namespace| **namespace != *slice.namespace);
+            let namespace = other.map_or_else(|| slice.namespace.clone(), Arc::from);
             Some(ObjectName::new(namespace, set(&target.name)?))
         }),
     })

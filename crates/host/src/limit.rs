@@ -18,15 +18,31 @@ pub fn raise_open_files(least: u64) -> Result<u64> {
     if limit < least { Err(Error::OpenFiles { limit, least }) } else { Ok(limit) }
 }
 
-/// Has all threads take memory from one heap. glibc gives each thread one of its own, which keeps the most that it ever
-/// needed: threads that look after sockets come and go, and each would keep a list of all sockets' worth.
+/// Pieces of this size and more go back to the system when they are freed. It is glibc's own first choice.
+#[cfg(target_env = "gnu")]
+const LARGE: i32 = 128 << 10;
+
+/// Has all threads take memory from one heap, and large pieces from the system. glibc gives each thread a heap of its own,
+/// which keeps the most that it ever needed: threads that look after sockets come and go, and each would keep a list of all
+/// sockets' worth. And once it has seen a large piece freed it takes the next from the heap, where a plan or a list that is
+/// needed for a moment leaves a hole for ever.
 ///
-/// Call it before there are other threads. Other C libraries have one heap anyway.
-pub fn share_one_heap() {
+/// Call it before there are other threads. Other C libraries do so anyway.
+pub fn use_heap_sparingly() {
     #[cfg(target_env = "gnu")]
     // SAFETY: numbers only.
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE);
+    }
+}
+
+/// Gives back what the heap has of whole pages that nobody uses.
+pub fn trim_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it takes a number, and what it gives back is in nobody's hands.
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

@@ -122,19 +122,23 @@ pub trait TableStore {
 /// Stands for an element of `lists` that is not what `backends` has at its index.
 const NO_BACKEND: u32 = u32::MAX;
 
-/// Elements of an array or hash that one call reads.
+/// Elements of an array or hash that one call reads or writes: more would hardly be faster, and take memory twice.
 const STEP: usize = 4096;
 
 pub(crate) fn put<K: Pod, V: Pod>(
     map: &PinnedMap,
-    entries: impl Iterator<Item = (K, V)>,
+    mut entries: impl Iterator<Item = (K, V)>,
 ) -> Result<(), Error> {
-    let (keys, values): (Vec<K>, Vec<V>) = entries.unzip();
-    match (keys.as_slice(), values.as_slice()) {
-        ([], _) => Ok(()),
-        ([key], [value]) => sys::update(map.fd(), key, value).map_err(map.error("BPF_MAP_UPDATE_ELEM")),
-        (keys, values) => {
-            sys::update_batch(map.fd(), keys, values).map_err(map.error("BPF_MAP_UPDATE_BATCH"))
+    loop {
+        let (keys, values): (Vec<K>, Vec<V>) = entries.by_ref().take(STEP).unzip();
+        match (keys.as_slice(), values.as_slice()) {
+            ([], _) => return Ok(()),
+            ([key], [value]) => {
+                sys::update(map.fd(), key, value).map_err(map.error("BPF_MAP_UPDATE_ELEM"))?;
+            }
+            (keys, values) => {
+                sys::update_batch(map.fd(), keys, values).map_err(map.error("BPF_MAP_UPDATE_BATCH"))?;
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ mod pods;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
 };
 
 pub use dirty::Dirty;
@@ -38,18 +38,18 @@ pub struct View {
 pub struct Cluster {
     view: View,
     services: BTreeMap<ObjectName, Entry>,
-    slices: BTreeMap<ObjectName, EndpointSlice>,
+    slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
     /// Names of the slices that each service's label points at; the service need not exist.
     slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
-    nodes: BTreeMap<String, Node>,
+    nodes: BTreeMap<String, Arc<Node>>,
     pods: Pods,
     selectors: Selectors,
-    cidrs: BTreeMap<String, ServiceCidr>,
+    cidrs: BTreeMap<String, Arc<ServiceCidr>>,
 }
 
 #[derive(Clone, Debug)]
 struct Entry {
-    service: Service,
+    service: Arc<Service>,
     /// Filled when asked for, emptied by changes: a service of n pods is resolved once, not n times, while
     /// its pods arrive.
     resolved: OnceLock<Vec<EndpointSlice>>,
@@ -78,17 +78,17 @@ impl Cluster {
                 match object {
                     Object::Service(it) => self.set_service(name, Some(it)),
                     Object::EndpointSlice(it) => self.set_slice(name, Some(it)),
-                    Object::Node(it) => self.set_node(name.name, Some(it)),
+                    Object::Node(it) => self.set_node(name.name.clone(), Some(it)),
                     Object::Pod(it) => self.set_pod(&name, Some(it)),
-                    Object::ServiceCidr(it) => self.set_cidr(name.name, Some(it)),
+                    Object::ServiceCidr(it) => self.set_cidr(name.name.clone(), Some(it)),
                 }
             }
             Change::Delete(id) => match id.kind {
                 Kind::Service => self.set_service(id.name, None),
                 Kind::EndpointSlice => self.set_slice(id.name, None),
-                Kind::Node => self.set_node(id.name.name, None),
+                Kind::Node => self.set_node(id.name.name.clone(), None),
                 Kind::Pod => self.set_pod(&id.name, None),
-                Kind::ServiceCidr => self.set_cidr(id.name.name, None),
+                Kind::ServiceCidr => self.set_cidr(id.name.name.clone(), None),
             },
         }
     }
@@ -102,12 +102,12 @@ impl Cluster {
         dirty
     }
 
-    fn set_service(&mut self, name: ObjectName, new: Option<Service>) -> Dirty {
+    fn set_service(&mut self, name: ObjectName, new: Option<Arc<Service>>) -> Dirty {
         let mut dirty = Dirty::default();
-        if self.service(&name) == new.as_ref() {
+        if self.service(&name) == new.as_deref() {
             return dirty;
         }
-        self.selectors.set(&name, new.as_ref());
+        self.selectors.set(&name, new.as_deref());
         match new {
             Some(service) => {
                 self.services.insert(name.clone(), Entry { service, resolved: OnceLock::new() });
@@ -120,12 +120,12 @@ impl Cluster {
         dirty
     }
 
-    fn set_slice(&mut self, name: ObjectName, new: Option<EndpointSlice>) -> Dirty {
+    fn set_slice(&mut self, name: ObjectName, new: Option<Arc<EndpointSlice>>) -> Dirty {
         let mut dirty = Dirty::default();
         if self.slices.get(&name) == new.as_ref() {
             return dirty;
         }
-        if let Some(service) = self.slices.remove(&name).as_ref().and_then(owner_of) {
+        if let Some(service) = self.slices.remove(&name).as_deref().and_then(owner_of) {
             if let Some(names) = self.slices_of.get_mut(&service) {
                 names.remove(&name);
                 if names.is_empty() {
@@ -134,7 +134,7 @@ impl Cluster {
             }
             dirty.services.insert(service);
         }
-        if let Some(service) = new.as_ref().and_then(owner_of) {
+        if let Some(service) = new.as_deref().and_then(owner_of) {
             self.slices_of.entry(service.clone()).or_default().insert(name.clone());
             dirty.services.insert(service);
         }
@@ -144,9 +144,9 @@ impl Cluster {
         dirty
     }
 
-    fn set_pod(&mut self, name: &ObjectName, new: Option<Pod>) -> Dirty {
+    fn set_pod(&mut self, name: &ObjectName, new: Option<Arc<Pod>>) -> Dirty {
         let mut dirty = Dirty::default();
-        if self.pods.get(name) == new.as_ref() {
+        if self.pods.get(name) == new.as_deref() {
             return dirty;
         }
         if let Some(pod) = &new {
@@ -159,7 +159,7 @@ impl Cluster {
         dirty
     }
 
-    fn set_node(&mut self, name: String, new: Option<Node>) -> Dirty {
+    fn set_node(&mut self, name: String, new: Option<Arc<Node>>) -> Dirty {
         let mut dirty = Dirty::default();
         if self.nodes.get(&name) == new.as_ref() {
             return dirty;
@@ -178,7 +178,7 @@ impl Cluster {
         dirty
     }
 
-    fn set_cidr(&mut self, name: String, new: Option<ServiceCidr>) -> Dirty {
+    fn set_cidr(&mut self, name: String, new: Option<Arc<ServiceCidr>>) -> Dirty {
         let changed = self.cidrs.get(&name) != new.as_ref();
         match new {
             Some(cidr) => self.cidrs.insert(name, cidr),
@@ -228,19 +228,19 @@ impl Cluster {
 
     /// A Service, ours or not.
     pub fn service(&self, name: &ObjectName) -> Option<&Service> {
-        self.services.get(name).map(|entry| &entry.service)
+        self.services.get(name).map(|entry| &*entry.service)
     }
 
     /// All Services by name, ours or not (R12 needs both).
     pub fn services(&self) -> impl Iterator<Item = &Service> {
-        self.services.values().map(|entry| &entry.service)
+        self.services.values().map(|entry| &*entry.service)
     }
 
     /// The slices that hold endpoints of a service: those given, by name, then those that its selector
     /// resolves to.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
         let given = self.slices_of.get(service).into_iter().flatten();
-        given.filter_map(|name| self.slices.get(name)).chain(self.resolved(service))
+        given.filter_map(|name| self.slices.get(name).map(Arc::as_ref)).chain(self.resolved(service))
     }
 
     fn resolved(&self, service: &ObjectName) -> &[EndpointSlice] {
@@ -259,12 +259,12 @@ impl Cluster {
 
     /// A Node.
     pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name)
+        self.nodes.get(name).map(Arc::as_ref)
     }
 
     /// All Nodes by name.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
+        self.nodes.values().map(Arc::as_ref)
     }
 
     /// A Pod.
@@ -279,7 +279,7 @@ impl Cluster {
 
     /// All ServiceCIDRs by name.
     pub fn cidrs(&self) -> impl Iterator<Item = &ServiceCidr> {
-        self.cidrs.values()
+        self.cidrs.values().map(Arc::as_ref)
     }
 }
 

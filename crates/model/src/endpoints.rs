@@ -60,7 +60,7 @@ pub fn candidates<'a>(
     port: &ServicePortName,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
 ) -> Vec<Candidate<'a>> {
-    let owner = (port.service.namespace.as_str(), port.service.name.as_str());
+    let owner = (&*port.service.namespace, port.service.name.as_str());
     let mut found: Vec<Candidate<'a>> = slices
         .into_iter()
         .filter(|slice| slice.owner() == Some(owner) && slice.family == port.family)

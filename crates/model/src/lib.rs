@@ -12,6 +12,7 @@ pub mod object;
 pub mod resolve;
 pub mod select;
 mod service;
+mod texts;
 
 pub use cluster::{Cluster, Dirty, View};
 pub use endpoints::{Candidate, candidates};
@@ -19,6 +20,7 @@ pub use node_ports::NodePortAddresses;
 pub use object::*;
 pub use resolve::resolve;
 pub use select::{Here, Mode, Selection, Standing, Traffic, select, standings};
+pub use texts::Texts;
 
 #[cfg(test)]
 mod sample;

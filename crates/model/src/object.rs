@@ -4,9 +4,13 @@ use std::{
     collections::BTreeMap,
     fmt,
     net::{IpAddr, SocketAddr},
+    ops::Deref,
+    sync::Arc,
 };
 
 use ipnet::IpNet;
+
+use crate::texts::Texts;
 
 /// IP family of an address, a service's VIP or a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -42,19 +46,31 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// Name of a namespaced object.
+/// Name of a namespaced object. It is in a dozen tables at once, of sources, model and plan: clones share one text.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
+pub struct ObjectName(Arc<NameParts>);
+
+/// What an [`ObjectName`] consists of.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameParts {
     /// Kubernetes namespace.
-    pub namespace: String,
+    pub namespace: Arc<str>,
     /// `metadata.name`.
     pub name: String,
 }
 
 impl ObjectName {
     /// `namespace/name`.
-    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+    pub fn new(namespace: impl Into<Arc<str>>, name: impl Into<String>) -> Self {
+        Self(Arc::new(NameParts { namespace: namespace.into(), name: name.into() }))
+    }
+}
+
+impl Deref for ObjectName {
+    type Target = NameParts;
+
+    fn deref(&self) -> &NameParts {
+        &self.0
     }
 }
 
@@ -111,7 +127,7 @@ pub enum TargetPort {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePort {
     /// Port name, `""` where unset.
-    pub name: String,
+    pub name: Arc<str>,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// Port on the VIP, 1-65535.
@@ -165,7 +181,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlicePort {
     /// Port name, `""` where unset.
-    pub name: String,
+    pub name: Arc<str>,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// Target port; `None` and 0 mean that this entry names no port (R3).
@@ -184,13 +200,13 @@ pub struct Endpoint {
     /// `conditions.terminating ?? false`.
     pub terminating: bool,
     /// `nodeName`.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// `zone`.
-    pub zone: Option<String>,
+    pub zone: Option<Arc<str>>,
     /// `hints.forZones[].name`.
-    pub zone_hints: Vec<String>,
+    pub zone_hints: Vec<Arc<str>>,
     /// `hints.forNodes[].name`.
-    pub node_hints: Vec<String>,
+    pub node_hints: Vec<Arc<str>>,
     /// The pod behind it (`targetRef` of kind Pod).
     pub pod: Option<ObjectName>,
 }
@@ -251,7 +267,7 @@ pub struct Pod {
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// `spec.nodeName`.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// `status.podIPs`.
     pub ips: Vec<IpAddr>,
     /// Condition `Ready` is True.
@@ -273,19 +289,75 @@ pub struct ServiceCidr {
     pub cidrs: Vec<IpNet>,
 }
 
-/// Any object that a source can bring.
+/// Any object that a source can bring. Source and model hold the same one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Object {
     /// A Service.
-    Service(Service),
+    Service(Arc<Service>),
     /// An EndpointSlice.
-    EndpointSlice(EndpointSlice),
+    EndpointSlice(Arc<EndpointSlice>),
     /// A Node.
-    Node(Node),
+    Node(Arc<Node>),
     /// A Pod.
-    Pod(Pod),
+    Pod(Arc<Pod>),
     /// A ServiceCIDR.
-    ServiceCidr(ServiceCidr),
+    ServiceCidr(Arc<ServiceCidr>),
+}
+
+impl Object {
+    /// Has texts that other objects have too be one, as long as nobody else holds the object. Endpoints are ten or a
+    /// hundred times as many as services, and their nodes and zones few.
+    pub fn share_texts(&mut self, texts: &mut Texts) {
+        match self {
+            Self::Service(service) => {
+                let ports = Arc::get_mut(service).into_iter().flat_map(|it| &mut it.ports);
+                ports.for_each(|port| texts.share(&mut port.name));
+            }
+            Self::EndpointSlice(slice) => {
+                let Some(slice) = Arc::get_mut(slice) else { return };
+                slice.ports.iter_mut().for_each(|port| texts.share(&mut port.name));
+                for it in &mut slice.endpoints {
+                    let hints = it.zone_hints.iter_mut().chain(&mut it.node_hints);
+                    it.node.iter_mut().chain(&mut it.zone).chain(hints).for_each(|text| texts.share(text));
+                }
+            }
+            Self::Pod(pod) => {
+                let nodes = Arc::get_mut(pod).into_iter().flat_map(|it| &mut it.node);
+                nodes.for_each(|node| texts.share(node));
+            }
+            Self::Node(_) | Self::ServiceCidr(_) => {}
+        }
+    }
+}
+
+impl From<Service> for Object {
+    fn from(service: Service) -> Self {
+        Self::Service(Arc::new(service))
+    }
+}
+
+impl From<EndpointSlice> for Object {
+    fn from(slice: EndpointSlice) -> Self {
+        Self::EndpointSlice(Arc::new(slice))
+    }
+}
+
+impl From<Node> for Object {
+    fn from(node: Node) -> Self {
+        Self::Node(Arc::new(node))
+    }
+}
+
+impl From<Pod> for Object {
+    fn from(pod: Pod) -> Self {
+        Self::Pod(Arc::new(pod))
+    }
+}
+
+impl From<ServiceCidr> for Object {
+    fn from(cidr: ServiceCidr) -> Self {
+        Self::ServiceCidr(Arc::new(cidr))
+    }
 }
 
 /// Which object: kind and name (namespace empty for cluster-scoped kinds).
@@ -349,8 +421,6 @@ impl Object {
 }
 
 /// What a source says happened to one object.
-// Nearly all changes are upserts: a box would cost each of them an allocation and save nothing.
-#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is there, and looks like this now.
@@ -365,7 +435,7 @@ pub struct ServicePortName {
     /// The Service.
     pub service: ObjectName,
     /// Port name, `""` where unset.
-    pub port: String,
+    pub port: Arc<str>,
     /// TCP or UDP.
     pub protocol: Protocol,
     /// Family of the VIP and its backends.
@@ -388,7 +458,7 @@ pub struct Backend {
     /// Neither ready nor new: chosen only because nothing better is left.
     pub terminating: bool,
     /// Its node.
-    pub node: Option<String>,
+    pub node: Option<Arc<str>>,
     /// Its pod.
     pub pod: Option<ObjectName>,
 }

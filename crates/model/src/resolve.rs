@@ -4,7 +4,7 @@
 //! `utils.go`, `trafficdist/trafficdist.go`), with two liberties: slices are not cut at 100 endpoints, and a
 //! pod whose Node is unknown stays, without a zone, since manifests seldom come with Nodes.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use crate::object::{
     Endpoint, EndpointSlice, Family, ObjectName, Pod, Protocol, Service, ServicePort, SlicePort, TargetPort,
@@ -32,7 +32,7 @@ pub fn resolve<'a>(
                 continue;
             };
             if !ports.is_empty() {
-                let zone = pod.node.as_deref().and_then(&zone_of);
+                let zone = pod.node.as_deref().and_then(&zone_of).map(Arc::from);
                 groups.entry((family, ports)).or_default().push(endpoint_of(service, pod, address, zone));
             }
         }
@@ -43,7 +43,7 @@ pub fn resolve<'a>(
         .map(|(number, ((family, ports), endpoints))| EndpointSlice {
             // Not a valid object name, so that it is nobody else's.
             name: ObjectName::new(
-                &service.name.namespace,
+                service.name.namespace.clone(),
                 format!("{}:selector:{number}", service.name.name),
             ),
             service: Some(service.name.name.clone()),
@@ -58,7 +58,7 @@ pub fn resolve<'a>(
         .collect()
 }
 
-type PortKey = (String, Protocol, u16);
+type PortKey = (Arc<str>, Protocol, u16);
 
 /// `None` where the pod has no port of that name: it takes no part in this port, only in others.
 fn resolve_port(port: &ServicePort, pod: &Pod) -> Option<PortKey> {
@@ -71,7 +71,7 @@ fn resolve_port(port: &ServicePort, pod: &Pod) -> Option<PortKey> {
     Some((port.name.clone(), port.protocol, number))
 }
 
-fn endpoint_of(service: &Service, pod: &Pod, address: IpAddr, zone: Option<String>) -> Endpoint {
+fn endpoint_of(service: &Service, pod: &Pod, address: IpAddr, zone: Option<Arc<str>>) -> Endpoint {
     let ready = service.publish_not_ready || (pod.ready && !pod.terminating);
     // Only ready endpoints get hints.
     let distribution = service.distribution.filter(|_| ready);

@@ -194,15 +194,15 @@ fn stand(policy: TrafficPolicy, mode: Mode, candidate: &Candidate<'_>, here: &He
 }
 
 fn is_local(candidate: &Candidate<'_>, here: &Here) -> bool {
-    candidate.endpoint.node.as_ref() == Some(&here.node)
+    candidate.endpoint.node.as_deref() == Some(&here.node)
 }
 
 fn is_for_node(candidate: &Candidate<'_>, here: &Here) -> bool {
-    candidate.endpoint.node_hints.contains(&here.node)
+    candidate.endpoint.node_hints.iter().any(|node| **node == *here.node)
 }
 
 fn is_for_zone(candidate: &Candidate<'_>, here: &Here) -> bool {
-    here.zone.as_ref().is_some_and(|zone| candidate.endpoint.zone_hints.contains(zone))
+    here.zone.as_ref().is_some_and(|zone| candidate.endpoint.zone_hints.iter().any(|it| **it == **zone))
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ impl Decision {
                 Backend {
                     ip,
                     port,
-                    namespace: pod.map(|pod| pod.namespace.clone()),
+                    namespace: pod.map(|pod| pod.namespace.to_string()),
                     pod: pod.map(|pod| pod.name.clone()),
                     node: node.map(Into::into),
                 }

@@ -1,5 +1,7 @@
 //! The whole desired state, kept up to date service by service.
 
+mod packed;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -16,6 +18,7 @@ use model::{ObjectName, ServicePortName};
 
 use crate::{
     compile::{FrontendSpec, PortTable, ServiceTables},
+    desired::packed::Packed,
     space::space,
     table::Usage,
 };
@@ -40,7 +43,7 @@ pub struct Desired {
 #[derive(Clone, Debug)]
 struct Entry {
     age: Age,
-    tables: ServiceTables,
+    tables: Packed,
 }
 
 /// Older is less. A service without a timestamp comes from a manifest and has no known age: it is younger
@@ -103,10 +106,10 @@ impl Touched {
         !self.everything && self.keys.is_empty() && self.ports.is_empty() && self.addresses.is_empty()
     }
 
-    fn add(&mut self, tables: &ServiceTables) {
-        self.keys.extend(tables.frontends.keys());
-        self.ports.extend(tables.ports.keys().cloned());
-        self.addresses.extend(tables.addresses.keys());
+    fn add(&mut self, tables: &Packed) {
+        self.keys.extend(tables.keys());
+        self.ports.extend(tables.ports.iter().map(|port| port.name.clone()));
+        self.addresses.extend(tables.addresses.iter().map(|(ip, _)| ip));
     }
 }
 
@@ -122,7 +125,7 @@ impl Desired {
         if tables.is_empty() {
             return self.remove(service);
         }
-        let entry = Entry { age: created.map_or(Age::Unknown, Age::Created), tables };
+        let entry = Entry { age: created.map_or(Age::Unknown, Age::Created), tables: tables.into() };
         if let Some(old) = self.services.get(service)
             && old.age == entry.age
             && old.tables == entry.tables
@@ -131,8 +134,7 @@ impl Desired {
         }
         // As when endpoints change, which is nearly always.
         let stays_in_place = self.services.get(service).is_some_and(|old| {
-            old.tables.addresses == entry.tables.addresses
-                && old.tables.frontends.keys().eq(entry.tables.frontends.keys())
+            old.tables.addresses == entry.tables.addresses && old.tables.keys().eq(entry.tables.keys())
         });
         let had_node_ports = self.has_node_ports();
         let mut touched = self.take_out(service);
@@ -140,7 +142,7 @@ impl Desired {
         for (key, frontend) in &entry.tables.frontends {
             let is_external = frontend.mode != mode::CLUSTER_IP;
             let claim = Claim { is_external, age: entry.age, service: service.clone() };
-            let claims = self.claims.entry(*key).or_default();
+            let claims = self.claims.entry(*key).or_insert_with(|| Vec::with_capacity(1));
             if let Err(place) = claims.binary_search(&claim) {
                 claims.insert(place, claim);
             }
@@ -172,7 +174,7 @@ impl Desired {
         let mut touched = Touched::default();
         let Some(entry) = self.services.remove(service) else { return touched };
         touched.add(&entry.tables);
-        for key in entry.tables.frontends.keys() {
+        for key in entry.tables.keys() {
             let Some(claims) = self.claims.get_mut(key) else { continue };
             claims.retain(|claim| claim.service != *service);
             if claims.len() < 2 {
@@ -281,12 +283,12 @@ impl Desired {
         if holder.is_external && self.said(key.endpoint.address.ip()) & FOREIGN != 0 {
             return None;
         }
-        self.services.get(&holder.service)?.tables.frontends.get(key)
+        self.services.get(&holder.service)?.tables.frontend(key)
     }
 
     /// What a service port should be.
     pub fn port(&self, port: &ServicePortName) -> Option<&PortTable> {
-        self.services.get(&port.service)?.tables.ports.get(port)
+        self.services.get(&port.service)?.tables.port(port)
     }
 
     /// All frontends, by key.
@@ -296,13 +298,14 @@ impl Desired {
 
     /// The frontends that a service port claims.
     pub(crate) fn frontends_of(&self, port: &ServicePortName) -> impl Iterator<Item = &Key> {
-        let frontends = self.services.get(&port.service).into_iter().flat_map(|it| &it.tables.frontends);
+        let frontends =
+            self.services.get(&port.service).into_iter().flat_map(|it| it.tables.frontends.iter());
         frontends.filter(move |(_, spec)| spec.port == *port).map(|(key, _)| key)
     }
 
     /// All service ports, by name.
     pub fn ports(&self) -> impl Iterator<Item = &PortTable> {
-        self.services.values().flat_map(|entry| entry.tables.ports.values())
+        self.services.values().flat_map(|entry| entry.tables.ports.iter())
     }
 
     /// How much room all of it takes, if nothing is shared but the lists that are equal.
@@ -311,11 +314,11 @@ impl Desired {
         let add = |to: &mut u32, n: usize| *to = to.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
         for tables in self.services.values().map(|entry| &entry.tables) {
             add(&mut need.services, tables.ports.len());
-            for port in tables.ports.values() {
+            for port in &tables.ports {
                 add(&mut need.backends, port.backends.len());
                 add(&mut need.sources, port.sources.len());
             }
-            let lists: BTreeSet<_> = tables.frontends.values().map(|it| (&it.port, &it.list)).collect();
+            let lists: BTreeSet<_> = tables.frontends.iter().map(|(_, it)| (&it.port, &it.list)).collect();
             add(&mut need.lists, lists.into_iter().map(|(_, list)| list.len()).sum());
         }
         let v4 = self.claims.keys().filter(|key| key.is_v4()).count();

@@ -104,7 +104,8 @@ struct RecordUse {
 
 #[derive(Clone, Debug)]
 struct ServicePort {
-    name: Name,
+    /// Apart, since it is large and nodes of B-trees are half empty.
+    name: Box<Name>,
     /// `None` if a damaged image has no readable name.
     port: Option<ServicePortName>,
     backends: BTreeMap<Endpoint, u32>,
@@ -206,7 +207,7 @@ impl Table {
 
     /// The id of a service port, and its name as the map has it.
     pub fn services(&self) -> impl Iterator<Item = (u32, &Name)> {
-        self.services.iter().map(|(id, service)| (*id, &service.name))
+        self.services.iter().map(|(id, service)| (*id, &*service.name))
     }
 
     /// For how many seconds clients keep their backend, by service port id: those that have affinity.

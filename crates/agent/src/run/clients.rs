@@ -109,10 +109,10 @@ impl Agent {
 
     fn set_clients(&mut self, mut found: Found) -> Result<usize, Error> {
         let cluster = self.reconciler.cluster();
-        let here = Some(&self.config.node_name);
+        let here = Some(self.config.node_name.as_str());
         let pods: BTreeSet<IpAddr> = cluster
             .pods()
-            .filter(|pod| pod.node.as_ref() == here)
+            .filter(|pod| pod.node.as_deref() == here)
             .flat_map(|pod| &pod.ips)
             .copied()
             .collect();

@@ -45,7 +45,7 @@ impl Agent {
                 // No service port has it; the service whose address it is is known all the same.
                 let owner = self.cluster_ips.service(self.reconciler.cluster(), decision.original.ip);
                 decision.service = owner.map(|it| observe::event::Service {
-                    namespace: it.namespace.clone(),
+                    namespace: it.namespace.to_string(),
                     name: it.name.clone(),
                     port: String::new(),
                 });

@@ -182,7 +182,7 @@ fn pods_bring_addresses_conditions_and_named_ports() {
 #[test]
 fn pods_without_status_are_neither_ready_nor_reachable() {
     let Some(Object::Pod(it)) = objects(pod(json!({}))).pop() else { panic!("no pod") };
-    assert_eq!((it.ready, it.finished, it.ips.len(), it.node), (false, false, 0, None));
+    assert_eq!((it.ready, it.finished, it.ips.len(), it.node.clone()), (false, false, 0, None));
     for phase in ["Succeeded", "Failed"] {
         let document = pod(json!({"status": {"phase": phase, "podIP": "10.0.0.1"}}));
         let Some(Object::Pod(it)) = objects(document).pop() else { panic!("no pod") };

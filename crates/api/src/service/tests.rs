@@ -48,7 +48,7 @@ fn what_is_left_out_gets_the_api_servers_defaults() {
         load_balancer_ips: vec![],
         source_ranges: vec![],
         ports: vec![ServicePort {
-            name: String::new(),
+            name: "".into(),
             protocol: Protocol::Tcp,
             port: 80,
             node_port: 0,

@@ -34,7 +34,7 @@ fn r4_conditions_that_are_left_out_mean_ready_and_serving() {
         pod: None,
     };
     assert_eq!(it.endpoints, [expected], "R3: only addresses[0]");
-    assert_eq!(it.ports, [SlicePort { name: String::new(), protocol: Protocol::Tcp, port: Some(8080) }]);
+    assert_eq!(it.ports, [SlicePort { name: "".into(), protocol: Protocol::Tcp, port: Some(8080) }]);
     assert_eq!((it.name.to_string().as_str(), it.service, it.headless), ("default/web-1", None, false));
 }
 
@@ -52,7 +52,7 @@ fn everything_that_is_given_arrives() {
         }],
     }));
     assert_eq!((it.service.as_deref(), it.headless, it.family), (Some("web"), true, Family::V6));
-    let ports: Vec<_> = it.ports.iter().map(|p| (p.name.as_str(), p.protocol, p.port)).collect();
+    let ports: Vec<_> = it.ports.iter().map(|p| (&*p.name, p.protocol, p.port)).collect();
     let tcp = Protocol::Tcp;
     assert_eq!(ports, [("dns", Protocol::Udp, Some(53)), ("none", tcp, None), ("zero", tcp, Some(0))]);
     let endpoint = &it.endpoints[0];

@@ -1,7 +1,10 @@
 //! Pods by name, label and node, and services by what they select, so that neither side is ever scanned for
 //! the other.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
 
 use crate::object::{ObjectName, Pod, Service};
 
@@ -61,14 +64,14 @@ impl<K: std::hash::Hash + Eq> Index<K> {
 /// The pods.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pods {
-    all: BTreeMap<ObjectName, Pod>,
+    all: BTreeMap<ObjectName, Arc<Pod>>,
     by_label: Index<Label>,
-    by_node: Index<String>,
+    by_node: Index<Arc<str>>,
 }
 
 impl Pods {
     /// Puts a pod in the place of the one with its name, which is returned.
-    pub(super) fn set(&mut self, name: &ObjectName, pod: Option<Pod>) -> Option<Pod> {
+    pub(super) fn set(&mut self, name: &ObjectName, pod: Option<Arc<Pod>>) -> Option<Arc<Pod>> {
         let old = self.all.remove(name);
         if let Some(old) = &old {
             for label in labels(&name.namespace, &old.labels) {
@@ -91,22 +94,22 @@ impl Pods {
     }
 
     pub(super) fn get(&self, name: &ObjectName) -> Option<&Pod> {
-        self.all.get(name)
+        self.all.get(name).map(Arc::as_ref)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
-        self.all.values()
+        self.all.values().map(Arc::as_ref)
     }
 
     pub(super) fn on_node(&self, node: &str) -> impl Iterator<Item = &Pod> {
-        self.by_node.get(node).filter_map(|name| self.all.get(name))
+        self.by_node.get(node).filter_map(|name| self.get(name))
     }
 
     /// A set that holds all pods that `service` selects, and not many more.
     pub(super) fn near(&self, service: &Service) -> impl Iterator<Item = &Pod> {
         let rarest =
             labels(&service.name.namespace, &service.selector).min_by_key(|label| self.by_label.len(label));
-        rarest.into_iter().flat_map(|label| self.by_label.get(&label)).filter_map(|name| self.all.get(name))
+        rarest.into_iter().flat_map(|label| self.by_label.get(&label)).filter_map(|name| self.get(name))
     }
 }
 
@@ -152,7 +155,7 @@ mod tests {
     fn pods_are_looked_for_by_the_rarest_label_of_a_selector() {
         let mut pods = Pods::default();
         for n in 0..10 {
-            pods.set(&name(&format!("p{n}")), Some(Pod { labels: app(n), ..pod("p", "10.0.0.1") }));
+            pods.set(&name(&format!("p{n}")), Some(Pod { labels: app(n), ..pod("p", "10.0.0.1") }.into()));
         }
         assert_eq!(pods.near(&Service { selector: app(3), ..service() }).count(), 1);
         assert_eq!(pods.near(&Service { selector: map(&[("all", "same")]), ..service() }).count(), 10);
@@ -179,9 +182,10 @@ mod tests {
     #[test]
     fn what_is_gone_leaves_nothing_behind() {
         let (mut pods, mut selectors) = (Pods::default(), Selectors::default());
-        pods.set(&name("p"), Some(pod("p", "10.0.0.1")));
+        pods.set(&name("p"), Some(pod("p", "10.0.0.1").into()));
         selectors.set(&name("web"), Some(&service()));
-        pods.set(&name("p"), Some(Pod { labels: app(1), node: Some("n2".into()), ..pod("p", "10.0.0.1") }));
+        let moved = Pod { labels: app(1), node: Some("n2".into()), ..pod("p", "10.0.0.1") };
+        pods.set(&name("p"), Some(moved.into()));
         selectors.set(&name("web"), Some(&Service { selector: app(1), ..service() }));
         assert_eq!((pods.on_node("n1").count(), pods.on_node("n2").count()), (0, 1));
         assert_eq!(pods.near(&service()).count(), 0);

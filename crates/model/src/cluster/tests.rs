@@ -51,29 +51,29 @@ fn r1_which_services_are_ours() {
 
 #[test]
 fn r1_a_change_of_the_proxy_label_acts_as_delete_and_as_add() {
-    let mut cluster = cluster([Object::Service(service())]);
+    let mut cluster = cluster([Object::from(service())]);
     for (label, ours) in [(Some("x".to_string()), false), (None, true)] {
         let changed = Service { proxy_name: label, ..service() };
-        assert_eq!(cluster.apply(Change::Upsert(Object::Service(changed))).services, web());
+        assert_eq!(cluster.apply(Change::Upsert(Object::from(changed))).services, web());
         assert_eq!(cluster.is_ours(cluster.service(&name("web")).unwrap()), ours);
     }
 }
 
 #[test]
 fn r1_a_change_of_the_headless_label_acts_as_delete_and_as_add() {
-    let mut cluster = cluster([Object::EndpointSlice(slice("a", vec![endpoint("10.0.0.1")]))]);
+    let mut cluster = cluster([Object::from(slice("a", vec![endpoint("10.0.0.1")]))]);
     for (headless, count) in [(true, 0), (false, 1)] {
         let changed = EndpointSlice { headless, ..slice("a", vec![endpoint("10.0.0.1")]) };
-        assert_eq!(cluster.apply(Change::Upsert(Object::EndpointSlice(changed))).services, web());
+        assert_eq!(cluster.apply(Change::Upsert(Object::from(changed))).services, web());
         assert_eq!(addresses(&cluster).len(), count);
     }
 }
 
 #[test]
 fn a_slice_that_moves_to_another_service_touches_both() {
-    let mut cluster = cluster([Object::EndpointSlice(slice("a", vec![endpoint("10.0.0.1")]))]);
+    let mut cluster = cluster([Object::from(slice("a", vec![endpoint("10.0.0.1")]))]);
     let moved = EndpointSlice { service: Some("api".into()), ..slice("a", vec![]) };
-    let dirty = cluster.apply(Change::Upsert(Object::EndpointSlice(moved)));
+    let dirty = cluster.apply(Change::Upsert(Object::from(moved)));
     assert_eq!(dirty.services, BTreeSet::from([name("api"), name("web")]));
     assert!(addresses(&cluster).is_empty());
 }
@@ -82,11 +82,11 @@ fn a_slice_that_moves_to_another_service_touches_both() {
 fn the_same_object_again_touches_nothing() {
     let objects = || {
         [
-            Object::Service(service()),
-            Object::EndpointSlice(slice("a", vec![endpoint("10.0.0.1")])),
-            Object::Pod(pod("p", "10.0.0.2")),
-            Object::Node(node("n1", "z1")),
-            Object::ServiceCidr(ServiceCidr { name: "c".into(), cidrs: vec![] }),
+            Object::from(service()),
+            Object::from(slice("a", vec![endpoint("10.0.0.1")])),
+            Object::from(pod("p", "10.0.0.2")),
+            Object::from(node("n1", "z1")),
+            Object::from(ServiceCidr { name: "c".into(), cidrs: vec![] }),
         ]
     };
     let mut cluster = cluster(objects());
@@ -98,10 +98,10 @@ fn the_same_object_again_touches_nothing() {
 fn what_is_there_can_be_found_and_listed() {
     let n2 = ObjectName::new("", "n2");
     let mut cluster = cluster([
-        Object::Node(node("n2", "z2")),
-        Object::Node(node("n1", "z1")),
-        Object::Pod(pod("b", "10.0.0.2")),
-        Object::Pod(pod("a", "10.0.0.1")),
+        Object::from(node("n2", "z2")),
+        Object::from(node("n1", "z1")),
+        Object::from(pod("b", "10.0.0.2")),
+        Object::from(pod("a", "10.0.0.1")),
     ]);
     assert_eq!(cluster.view(), &view());
     assert_eq!(cluster.nodes().collect::<Vec<_>>(), [&node("n1", "z1"), &node("n2", "z2")]);
@@ -115,9 +115,9 @@ fn what_is_there_can_be_found_and_listed() {
 #[test]
 fn r3_selected_pods_and_hand_made_slices_count_together() {
     let cluster = cluster([
-        Object::EndpointSlice(slice("mine", vec![endpoint("10.0.0.9")])),
-        Object::Pod(pod("p", "10.0.0.1")),
-        Object::Service(service()),
+        Object::from(slice("mine", vec![endpoint("10.0.0.9")])),
+        Object::from(pod("p", "10.0.0.1")),
+        Object::from(service()),
     ]);
     assert_eq!(addresses(&cluster), ["10.0.0.1:8080", "10.0.0.9:8080"]);
 }
@@ -125,17 +125,17 @@ fn r3_selected_pods_and_hand_made_slices_count_together() {
 #[test]
 fn selectors_are_left_to_the_api_server_where_there_is_one() {
     let mut cluster = Cluster::new(View { resolve_selectors: false, ..view() });
-    cluster.apply(Change::Upsert(Object::Service(service())));
-    let dirty = cluster.apply(Change::Upsert(Object::Pod(pod("p", "10.0.0.1"))));
+    cluster.apply(Change::Upsert(Object::from(service())));
+    let dirty = cluster.apply(Change::Upsert(Object::from(pod("p", "10.0.0.1"))));
     assert!(dirty.is_empty() && addresses(&cluster).is_empty());
     assert!(cluster.pod(&name("p")).is_some());
 }
 
 #[test]
 fn a_pod_joins_when_it_gets_an_address_and_leaves_with_its_label() {
-    let mut cluster = cluster([Object::Service(service())]);
+    let mut cluster = cluster([Object::from(service())]);
     let mut steps = |pod: Pod| {
-        let dirty = cluster.apply(Change::Upsert(Object::Pod(pod)));
+        let dirty = cluster.apply(Change::Upsert(Object::from(pod)));
         (dirty.services, addresses(&cluster).len())
     };
     assert_eq!(steps(Pod { ips: vec![], ready: false, ..pod("p", "10.0.0.1") }), (web(), 0));
@@ -149,19 +149,19 @@ fn a_pod_joins_when_it_gets_an_address_and_leaves_with_its_label() {
 
 #[test]
 fn a_changed_selector_takes_effect() {
-    let mut cluster = cluster([Object::Pod(pod("p", "10.0.0.1")), Object::Service(service())]);
+    let mut cluster = cluster([Object::from(pod("p", "10.0.0.1")), Object::from(service())]);
     assert_eq!(addresses(&cluster).len(), 1);
     for (selector, count) in [(map(&[("app", "api")]), 0), (map(&[("app", "web")]), 1), (map(&[]), 0)] {
-        cluster.apply(Change::Upsert(Object::Service(Service { selector, ..service() })));
+        cluster.apply(Change::Upsert(Object::from(Service { selector, ..service() })));
         assert_eq!(addresses(&cluster).len(), count);
     }
 }
 
 #[test]
 fn r5_a_change_of_this_nodes_zone_touches_everything() {
-    let mut cluster = cluster([Object::Service(service())]);
+    let mut cluster = cluster([Object::from(service())]);
     assert_eq!(cluster.here(), Here { node: "n1".into(), zone: None });
-    let dirty = cluster.apply(Change::Upsert(Object::Node(node("n1", "z1"))));
+    let dirty = cluster.apply(Change::Upsert(Object::from(node("n1", "z1"))));
     assert!(dirty.all && dirty.touches(&name("anything")));
     assert_eq!(cluster.here().zone.as_deref(), Some("z1"));
     assert!(cluster.apply(delete(Kind::Node, ObjectName::new("", "n1"))).all);
@@ -171,13 +171,13 @@ fn r5_a_change_of_this_nodes_zone_touches_everything() {
 fn another_nodes_zone_touches_the_services_that_have_pods_there() {
     let on_n2 = Pod { node: Some("n2".into()), ..pod("p", "10.0.0.1") };
     let other = Service { name: name("api"), selector: map(&[("app", "api")]), ..service() };
-    let mut cluster = cluster([Object::Service(service()), Object::Service(other), Object::Pod(on_n2)]);
+    let mut cluster = cluster([Object::from(service()), Object::from(other), Object::from(on_n2)]);
     assert_eq!(cluster.endpoints(&http())[0].endpoint.zone, None);
-    let dirty = cluster.apply(Change::Upsert(Object::Node(node("n2", "z2"))));
+    let dirty = cluster.apply(Change::Upsert(Object::from(node("n2", "z2"))));
     assert_eq!(dirty, Dirty { services: web(), nodes: true, ..Dirty::default() });
     assert_eq!(cluster.endpoints(&http())[0].endpoint.zone.as_deref(), Some("z2"));
     let addressed = Node { internal_ips: vec![ip("192.0.2.1")], ..node("n2", "z2") };
-    let dirty = cluster.apply(Change::Upsert(Object::Node(addressed)));
+    let dirty = cluster.apply(Change::Upsert(Object::from(addressed)));
     assert_eq!(dirty, Dirty { nodes: true, ..Dirty::default() });
 }
 
@@ -186,7 +186,7 @@ fn service_cidrs_come_and_go() {
     let cidr = ServiceCidr { name: "kubernetes".into(), cidrs: vec!["10.96.0.0/12".parse().unwrap()] };
     let mut cluster = Cluster::new(view());
     let cidrs_only = Dirty { cidrs: true, ..Dirty::default() };
-    assert_eq!(cluster.apply(Change::Upsert(Object::ServiceCidr(cidr))), cidrs_only);
+    assert_eq!(cluster.apply(Change::Upsert(Object::from(cidr))), cidrs_only);
     assert_eq!(cluster.cidrs().count(), 1);
     assert_eq!(cluster.apply(delete(Kind::ServiceCidr, ObjectName::new("", "kubernetes"))), cidrs_only);
 }
@@ -215,9 +215,12 @@ fn many_pods_and_services_of_one_namespace_stay_cheap() {
     // Squared, this would be 10^8 comparisons and many seconds.
     let app = |i: usize| map(&[("app", &format!("a{i}")), ("stage", "production")]);
     let services = (0..10_000)
-        .map(|i| Object::Service(Service { name: name(&format!("s{i}")), selector: app(i), ..service() }));
+        .map(|i| Object::from(Service { name: name(&format!("s{i}")), selector: app(i), ..service() }));
     let pods = (0..10_000).map(|i| {
-        Object::Pod(Pod { labels: app(i), ..pod(&format!("p{i}"), &format!("10.0.{}.{}", i / 250, i % 250)) })
+        Object::from(Pod {
+            labels: app(i),
+            ..pod(&format!("p{i}"), &format!("10.0.{}.{}", i / 250, i % 250))
+        })
     });
     let mut cluster = Cluster::new(view());
     let mut largest = 0;
@@ -237,7 +240,7 @@ fn any_object() -> impl Strategy<Value = Object> {
     prop_oneof![
         (apps(), apps(), any::<bool>(), any::<bool>()).prop_map(|(n, app, local, publish)| {
             let policy = if local { TrafficPolicy::Local } else { TrafficPolicy::Cluster };
-            Object::Service(Service {
+            Object::from(Service {
                 name: name(n),
                 selector: map(&[("app", app)]),
                 internal_policy: policy,
@@ -251,17 +254,17 @@ fn any_object() -> impl Strategy<Value = Object> {
                 ready: r,
                 serving: s,
                 terminating: t,
-                node,
+                node: node.map(Into::into),
                 ..endpoint(&format!("10.0.0.{last}"))
             };
-            Object::EndpointSlice(EndpointSlice { service: Some(app.into()), ..slice(&n, vec![it]) })
+            Object::from(EndpointSlice { service: Some(app.into()), ..slice(&n, vec![it]) })
         }),
         ("p[1-4]", apps(), 1..5u8, conditions, nodes()).prop_map(|(n, app, last, [r, f, t], node)| {
             let it = pod(&n, &format!("10.0.0.{last}"));
-            let labels = map(&[("app", app), ("stage", "x")]);
-            Object::Pod(Pod { labels, ready: r, finished: f, terminating: t, node, ..it })
+            let (labels, node) = (map(&[("app", app), ("stage", "x")]), node.map(Into::into));
+            Object::from(Pod { labels, ready: r, finished: f, terminating: t, node, ..it })
         }),
-        ("n[12]", "z[12]").prop_map(|(n, zone)| Object::Node(node(&n, &zone))),
+        ("n[12]", "z[12]").prop_map(|(n, zone)| Object::from(node(&n, &zone))),
     ]
 }
 

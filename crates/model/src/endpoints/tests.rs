@@ -35,7 +35,7 @@ fn r3_a_slice_of_another_service_family_port_or_protocol_is_left_out() {
     let changes: [fn(&mut EndpointSlice); 8] = [
         |s| s.service = Some("other".into()),
         |s| s.service = None,
-        |s| s.name.namespace = "other".into(),
+        |s| s.name = ObjectName::new("other", "a"),
         |s| s.family = Family::V6,
         |s| s.ports[0].name = "https".into(),
         |s| s.ports[0].protocol = Protocol::Udp,
@@ -59,10 +59,10 @@ fn r1_a_headless_slice_is_not_ours() {
 fn r3_the_unnamed_port_matches_the_unnamed_port_only() {
     let mut unnamed = slice("a", vec![endpoint("10.0.0.1")]);
     unnamed.ports = vec![
-        SlicePort { name: String::new(), protocol: Protocol::Tcp, port: Some(1) },
+        SlicePort { name: "".into(), protocol: Protocol::Tcp, port: Some(1) },
         SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: Some(2) },
     ];
-    let port = ServicePortName { port: String::new(), ..http() };
+    let port = ServicePortName { port: "".into(), ..http() };
     assert_eq!(addresses(&port, &[unnamed]), ["10.0.0.1:1"]);
 }
 
@@ -129,10 +129,10 @@ fn any_endpoint() -> impl Strategy<Value = Endpoint> {
             ready,
             serving,
             terminating,
-            node,
-            zone,
-            zone_hints,
-            node_hints,
+            node: node.map(Into::into),
+            zone: zone.map(Into::into),
+            zone_hints: zone_hints.into_iter().map(Into::into).collect(),
+            node_hints: node_hints.into_iter().map(Into::into).collect(),
             pod: pod.map(|it| name(&it)),
         },
     )

@@ -41,7 +41,7 @@ fn a_selected_pod_becomes_an_endpoint_with_its_node_and_zone() {
 fn who_takes_no_part() {
     type Case = (&'static str, fn(&mut Pod));
     let cases: [Case; 6] = [
-        ("other namespace", |p| p.name.namespace = "other".into()),
+        ("other namespace", |p| p.name = ObjectName::new("other", "a")),
         ("other label", |p| p.labels = map(&[("app", "api")])),
         ("no label", |p| p.labels.clear()),
         ("no address", |p| p.ips.clear()),
@@ -130,7 +130,7 @@ fn a_pod_without_one_named_port_still_serves_the_others() {
     });
     let slices = run(&service, &[pod("a", "10.0.0.1")]);
     assert_eq!(slices.len(), 1);
-    assert_eq!(slices[0].ports.iter().map(|p| p.name.as_str()).collect::<Vec<_>>(), ["http"]);
+    assert_eq!(slices[0].ports.iter().map(|p| &*p.name).collect::<Vec<_>>(), ["http"]);
 }
 
 #[test]
@@ -150,7 +150,7 @@ fn traffic_distribution_becomes_hints_of_ready_endpoints() {
         let it = only(&service, pod).unwrap();
         (it.zone_hints, it.node_hints)
     };
-    let (zone, node) = (vec!["z1".to_string()], vec!["n1".to_string()]);
+    let (zone, node) = (vec!["z1".into()], vec!["n1".into()]);
     assert_eq!(hints(None, pod("a", "10.0.0.1")), (vec![], vec![]));
     assert_eq!(hints(Some(SameZone), pod("a", "10.0.0.1")), (zone.clone(), vec![]));
     assert_eq!(hints(Some(SameNode), pod("a", "10.0.0.1")), (zone, node));

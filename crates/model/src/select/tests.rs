@@ -45,11 +45,11 @@ fn ep(last: u8) -> Endpoint {
 }
 
 fn zones(last: u8, zones: &[&str]) -> Endpoint {
-    Endpoint { zone_hints: zones.iter().map(|z| z.to_string()).collect(), ..ep(last) }
+    Endpoint { zone_hints: zones.iter().map(|z| (*z).into()).collect(), ..ep(last) }
 }
 
 fn nodes(last: u8, nodes: &[&str], zone: &str) -> Endpoint {
-    Endpoint { node_hints: nodes.iter().map(|n| n.to_string()).collect(), ..zones(last, &[zone]) }
+    Endpoint { node_hints: nodes.iter().map(|n| (*n).into()).collect(), ..zones(last, &[zone]) }
 }
 
 fn on(node: &str, endpoint: Endpoint) -> Endpoint {

@@ -55,14 +55,14 @@ impl Table {
     }
 
     pub(crate) fn service_name(&self, id: u32) -> Option<&Name> {
-        self.services.get(&id).map(|it| &it.name)
+        self.services.get(&id).map(|it| &*it.name)
     }
 
     pub(crate) fn add_service(&mut self, port: &ServicePortName, name: Name) -> Option<u32> {
         let uses = &self.service_uses;
         let id = self.service_pool.take(|id| !uses.any(id))?;
         let service = ServicePort {
-            name,
+            name: Box::new(name),
             port: Some(port.clone()),
             backends: BTreeMap::new(),
             blocks: BTreeSet::new(),
@@ -74,7 +74,7 @@ impl Table {
 
     pub(crate) fn set_name(&mut self, id: u32, name: Name) {
         if let Some(service) = self.services.get_mut(&id) {
-            service.name = name;
+            *service.name = name;
         }
     }
 

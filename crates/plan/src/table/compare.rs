@@ -1,11 +1,8 @@
 //! The periodic audit: do the maps hold what the table says?
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-};
+use std::fmt;
 
-use abi::{Backend, Record};
+use abi::{Backend, Record, client::SourceKey};
 
 use super::{Image, Table};
 use crate::describe;
@@ -32,57 +29,52 @@ impl Table {
         let mut differences = Vec::new();
         compare(
             &mut differences,
-            self.frontends.iter().map(|(key, index)| (*key, *index)).collect(),
-            image.frontends.iter().copied().collect(),
+            self.frontends.iter(),
+            image.frontends.iter().map(|(key, index)| (key, index)),
             |key| format!("frontend {}", describe::key(key)),
             |have, want| vec![format!("points to record {have}, not {want}")],
         );
-        let records = image.records.iter().filter(|(index, _)| self.records.contains_key(index));
         compare(
             &mut differences,
-            self.records.iter().map(|(index, it)| (*index, it.record)).collect(),
-            records.copied().collect(),
+            self.records.iter().map(|(index, it)| (index, &it.record)),
+            image
+                .records
+                .iter()
+                .map(|(index, it)| (index, it))
+                .filter(|(index, _)| self.records.contains_key(index)),
             |index| format!("record {index}"),
             record_fields,
         );
-        let positions: BTreeSet<u32> =
-            self.ranges.used.iter().flat_map(|(start, block)| *start..*start + block.len).collect();
-        let list = |lists: &[u32]| {
-            let at = |position: &u32| Some((*position, *lists.get(*position as usize)?));
-            positions.iter().filter_map(at).collect::<BTreeMap<u32, u32>>()
-        };
+        self.compare_lists(&mut differences, &image.lists);
+        let backends: Vec<(u32, &Backend)> =
+            (0..).zip(&self.backends).filter(|(_, it)| is_used(it)).collect();
         compare(
             &mut differences,
-            list(&self.lists),
-            list(&image.lists),
-            |position| format!("list position {position}"),
-            |have, want| vec![format!("has backend {have}, not {want}")],
-        );
-        compare(
-            &mut differences,
-            (0..).zip(&self.backends).filter(|(_, it)| is_used(it)).map(|(index, it)| (index, *it)).collect(),
-            image.backends.iter().filter(|(_, it)| is_used(it)).copied().collect(),
+            backends.iter().map(|(index, it)| (index, *it)),
+            image.backends.iter().map(|(index, it)| (index, it)).filter(|(_, it)| is_used(it)),
             |index| format!("backend {index}"),
             backend_fields,
         );
         compare(
             &mut differences,
-            self.services().map(|(id, name)| (id, *name)).collect(),
-            image.names.iter().copied().collect(),
+            self.services.iter().map(|(id, it)| (id, &*it.name)),
+            image.names.iter().map(|(id, name)| (id, name)),
             |id| format!("name {id}"),
             |have, want| vec![format!("is {}, not {}", describe::name(have), describe::name(want))],
         );
         compare(
             &mut differences,
-            self.addresses.clone(),
-            image.addresses.iter().copied().collect(),
+            self.addresses.iter(),
+            image.addresses.iter().map(|(ip, uses)| (ip, uses)),
             |ip| format!("address {ip}"),
             |have, want| vec![format!("is {}, not {}", describe::uses(*have), describe::uses(*want))],
         );
+        let mut sources: Vec<&SourceKey> = self.sources.iter().map(|(_, key)| key).collect();
+        sources.sort_unstable();
         compare(
             &mut differences,
-            self.sources.iter().map(|(_, key)| (*key, ())).collect(),
-            image.sources.iter().map(|key| (*key, ())).collect(),
+            sources.into_iter().map(|key| (key, &())),
+            image.sources.iter().map(|key| (key, &())),
             |key| format!("source {}", describe::source(key)),
             |(), ()| Vec::new(),
         );
@@ -93,30 +85,57 @@ impl Table {
         }
         differences
     }
+
+    /// Positions within the ranges in use.
+    fn compare_lists(&self, differences: &mut Vec<Difference>, lists: &[u32]) {
+        for position in self.ranges.used.iter().flat_map(|(start, block)| *start..*start + block.len) {
+            let at = |lists: &[u32]| lists.get(position as usize).copied();
+            let problem = match (at(lists), at(&self.lists)) {
+                (have, want) if have == want => continue,
+                (None, _) => "is missing".into(),
+                (_, None) => "should not be there".into(),
+                (Some(have), Some(want)) => format!("has backend {have}, not {want}"),
+            };
+            differences.push(Difference { object: format!("list position {position}"), problem });
+        }
+    }
 }
 
 fn is_used(backend: &Backend) -> bool {
     backend.generation != 0 || backend.flags != 0
 }
 
-/// Compares two maps; `fields` says what differs in two values that are not equal.
-fn compare<K: Ord, V: PartialEq>(
+/// Compares entries; `want` come in order of their keys, each once. `fields` says what differs in two values that are not
+/// equal. Nothing is copied: audits run for ever, and what they take stays with the process.
+fn compare<'a, K: Ord + 'a, V: PartialEq + 'a>(
     differences: &mut Vec<Difference>,
-    want: BTreeMap<K, V>,
-    mut have: BTreeMap<K, V>,
+    want: impl Iterator<Item = (&'a K, &'a V)>,
+    have: impl Iterator<Item = (&'a K, &'a V)>,
     object: impl Fn(&K) -> String,
     fields: impl Fn(&V, &V) -> Vec<String>,
 ) {
+    let mut have: Vec<(&K, &V)> = have.collect();
+    have.sort_by_key(|(key, _)| *key);
+    let mut have = have.into_iter().peekable();
+    let mut strays = Vec::new();
     for (key, want) in want {
-        match have.remove(&key) {
-            None => differences.push(Difference { object: object(&key), problem: "is missing".into() }),
+        strays.extend(std::iter::from_fn(|| have.next_if(|(it, _)| *it < key)));
+        let mut same = None;
+        // Of one that is there twice the last counts.
+        while let Some((_, it)) = have.next_if(|(it, _)| *it == key) {
+            same = Some(it);
+        }
+        match same {
+            None => differences.push(Difference { object: object(key), problem: "is missing".into() }),
             Some(have) if have != want => differences.extend(
-                fields(&have, &want).into_iter().map(|problem| Difference { object: object(&key), problem }),
+                fields(have, want).into_iter().map(|problem| Difference { object: object(key), problem }),
             ),
             Some(_) => {}
         }
     }
-    for key in have.keys() {
+    strays.extend(have);
+    strays.dedup_by_key(|(key, _)| *key);
+    for (key, _) in strays {
         differences.push(Difference { object: object(key), problem: "should not be there".into() });
     }
 }

@@ -88,8 +88,12 @@ impl Restore {
                     self.table.ids.entry(port.clone()).or_default().insert(*id);
                 }
             }
-            let service =
-                ServicePort { name: *name, port, backends: BTreeMap::new(), blocks: BTreeSet::new() };
+            let service = ServicePort {
+                name: Box::new(*name),
+                port,
+                backends: BTreeMap::new(),
+                blocks: BTreeSet::new(),
+            };
             self.table.services.insert(*id, service);
         }
     }
@@ -315,7 +319,7 @@ fn service_port(name: &Name) -> Option<ServicePortName> {
     text(&name.uid)?;
     Some(ServicePortName {
         service: ObjectName::new(text(&name.namespace)?, text(&name.service)?),
-        port: text(&name.port)?.to_owned(),
+        port: text(&name.port)?.into(),
         protocol: match name.protocol {
             abi::TCP => Protocol::Tcp,
             abi::UDP => Protocol::Udp,

@@ -87,9 +87,9 @@ pub(super) fn slice(n: &str, endpoints: impl IntoIterator<Item = Endpoint>) -> E
 
 pub(super) fn compiled(service: Service, slices: impl IntoIterator<Item = EndpointSlice>) -> ServiceTables {
     let mut cluster = Cluster::new(View { node: "here".into(), ..View::default() });
-    cluster.apply(Change::Upsert(Object::Service(service)));
+    cluster.apply(Change::Upsert(Object::from(service)));
     for slice in slices {
-        cluster.apply(Change::Upsert(Object::EndpointSlice(slice)));
+        cluster.apply(Change::Upsert(Object::from(slice)));
     }
     compile(&cluster, &name())
 }
@@ -198,11 +198,11 @@ proptest! {
         }
         let stray = slice("stray", [endpoint("10.1.0.77", "here", READY)]);
         let mut changes = vec![
-            Change::Upsert(Object::Service(service)),
-            Change::Upsert(Object::EndpointSlice(stray.clone())),
-            Change::Upsert(Object::Service(Service { name: ObjectName::new("default", "other"), ..web() })),
+            Change::Upsert(Object::from(service)),
+            Change::Upsert(Object::from(stray.clone())),
+            Change::Upsert(Object::from(Service { name: ObjectName::new("default", "other"), ..web() })),
         ];
-        changes.extend(slices.into_iter().map(|it| Change::Upsert(Object::EndpointSlice(it))));
+        changes.extend(slices.into_iter().map(|it| Change::Upsert(Object::from(it))));
         let mut cluster = Cluster::new(View { node: "here".into(), ..View::default() });
         for at in order {
             cluster.apply(changes[at].clone());

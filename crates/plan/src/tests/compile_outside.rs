@@ -119,7 +119,7 @@ fn r20_one_node_port_number_for_tcp_and_udp_is_two_frontends() {
     let tables = tables(Service { ports, cluster_ips: vec![ip("10.96.0.1")], ..balancer() });
     let of = |text: &str| {
         let (_, spec) = tables.frontends.iter().find(|(key, _)| describe::key(key) == text).unwrap();
-        (spec.port.port.clone(), spec.list[0].port())
+        (spec.port.port.to_string(), spec.list[0].port())
     };
     assert_eq!(of("0.0.0.0:30080/TCP"), ("http".to_owned(), 8080));
     assert_eq!(of("0.0.0.0:30080/UDP"), ("dns".to_owned(), 53));

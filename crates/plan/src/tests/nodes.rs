@@ -21,7 +21,7 @@ fn node(name: &str, internal: &[&str], external: &[&str]) -> Node {
 fn addresses(nodes: &[Node], chosen: &[&str], interfaces: &[&str]) -> BTreeMap<IpAddr, u32> {
     let mut cluster = Cluster::new(View { node: "here".into(), ..View::default() });
     for node in nodes {
-        cluster.apply(Change::Upsert(Object::Node(node.clone())));
+        cluster.apply(Change::Upsert(Object::from(node.clone())));
     }
     let chosen: Vec<NodePortAddresses> = chosen.iter().map(|text| text.parse().unwrap()).collect();
     let interfaces: Vec<IpAddr> = interfaces.iter().map(|text| ip(text)).collect();

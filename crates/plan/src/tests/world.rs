@@ -93,7 +93,7 @@ impl Sketch {
         for sketch in &self.ports {
             let name = ServicePortName {
                 service: name.clone(),
-                port: format!("p{}", sketch.port),
+                port: format!("p{}", sketch.port).into(),
                 protocol: Protocol::Tcp,
                 family: sketch.family,
             };
@@ -238,7 +238,7 @@ pub(super) fn meaning(maps: &Maps) -> Meaning {
 pub(super) fn intent(desired: &Desired) -> Meaning {
     let who = |port: &ServicePortName| {
         let family = if port.family == Family::V4 { 4 } else { 6 };
-        (port.service.name.clone(), port.port.clone(), family)
+        (port.service.name.clone(), port.port.to_string(), family)
     };
     let frontends = desired.frontends().map(|(key, spec)| {
         let list = spec.list.iter().map(|it| (*it).into()).collect();

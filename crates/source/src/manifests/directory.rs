@@ -1,8 +1,10 @@
 //! What the files of a directory say together, and what changes from one look to the next.
 
+mod problems;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::{self, File, Metadata},
     hash::{DefaultHasher, Hasher},
     io::{self, Read},
@@ -12,11 +14,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use model::{Change, Kind, Object, ObjectId, ObjectName};
+use model::{Change, Object, ObjectId};
 
 use super::{
     parse::{Content, Fault, parse},
-    problem::{Problem, Severity},
+    problem::Problem,
     signs::Signs,
 };
 
@@ -36,11 +38,18 @@ pub struct Directory {
     path: PathBuf,
     /// Which directory it was, by device and inode.
     identity: Option<(u64, u64)>,
-    files: BTreeMap<OsString, Entry>,
-    /// Which files say something about each object; the first one counts.
-    claims: HashMap<ObjectId, BTreeSet<OsString>>,
+    files: BTreeMap<Arc<OsStr>, Entry>,
+    /// Which files say something about each object, in order; the first one counts. Never empty, and hardly ever more
+    /// than one.
+    claims: HashMap<ObjectId, Vec<Arc<OsStr>>>,
     /// What the last batches made true.
-    given: HashMap<ObjectId, Arc<Object>>,
+    given: HashMap<ObjectId, Object>,
+    /// Objects that are in more than one file.
+    contested: BTreeSet<ObjectId>,
+    /// Slices that have no effect.
+    orphans: BTreeSet<ObjectId>,
+    /// What was wrong at the last look.
+    problems: Vec<Problem>,
 }
 
 /// What one look found.
@@ -146,7 +155,16 @@ impl Stamp {
 impl Directory {
     /// A directory that has not been looked at.
     pub fn new(path: PathBuf) -> Self {
-        Self { path, identity: None, files: BTreeMap::new(), claims: HashMap::new(), given: HashMap::new() }
+        Self {
+            path,
+            identity: None,
+            files: BTreeMap::new(),
+            claims: HashMap::new(),
+            given: HashMap::new(),
+            contested: BTreeSet::new(),
+            orphans: BTreeSet::new(),
+            problems: Vec::new(),
+        }
     }
 
     /// Where it is.
@@ -166,45 +184,51 @@ impl Directory {
             Ok(found) => found,
             Err(error) => {
                 batch.problems.push(self.problem_of_directory(&error));
-                batch.problems.extend(self.problems());
+                batch.problems.extend_from_slice(&self.problems);
                 return batch;
             }
         };
         batch.complete = true;
 
         let mut touched = BTreeSet::new();
-        let vanished: Vec<OsString> =
+        let vanished: Vec<Arc<OsStr>> =
             self.files.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
+        let mut is_same = vanished.is_empty();
         for name in vanished {
             let entry = self.files.remove(&name).unwrap_or_default();
             self.claim(&name, entry.content, &Content::default(), &mut touched);
         }
         for (name, metadata) in found {
             let stamp = metadata.as_ref().ok().map(Stamp::of);
-            if self.files.get(&name).is_none_or(|entry| entry.stamp.is_none() || entry.stamp != stamp) {
-                batch.unsettled |= !self.read(&name, metadata, signs, &mut touched);
+            if self.files.get(&*name).is_none_or(|entry| entry.stamp.is_none() || entry.stamp != stamp) {
+                batch.unsettled |= !self.read(name, metadata, signs, &mut touched);
+                is_same = false;
             }
         }
         batch.whole = self.files.values().all(|entry| entry.known);
+        self.review(&touched);
         batch.changes = touched.into_iter().filter_map(|id| self.settle(id)).collect();
-        batch.problems = self.problems();
+        if !is_same {
+            self.problems = self.find_problems();
+        }
+        batch.problems.clone_from(&self.problems);
         batch
     }
 
     /// The manifest files that exist.
-    fn list(&mut self) -> io::Result<BTreeMap<OsString, io::Result<Metadata>>> {
+    fn list(&mut self) -> io::Result<BTreeMap<Arc<OsStr>, io::Result<Metadata>>> {
         let directory = Stamp::of(&fs::metadata(&self.path)?);
-        let mut names: BTreeSet<OsString> = self.files.keys().cloned().collect();
+        let mut names: BTreeSet<Arc<OsStr>> = self.files.keys().cloned().collect();
         for entry in fs::read_dir(&self.path)? {
             let name = entry?.file_name();
-            if is_manifest(&name) {
-                names.insert(name);
+            if is_manifest(&name) && !names.contains(&*name) {
+                names.insert(name.into());
             }
         }
         let mut found = BTreeMap::new();
         for name in names {
             // Known files too, though not listed: a listing may miss a file that is just being replaced.
-            match fs::metadata(self.path.join(&name)) {
+            match fs::metadata(self.path.join(&*name)) {
                 Ok(metadata) if metadata.is_dir() => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 metadata => {
@@ -233,23 +257,23 @@ impl Directory {
     /// Reads a file; returns whether that is final.
     fn read(
         &mut self,
-        name: &OsStr,
+        name: Arc<OsStr>,
         metadata: io::Result<Metadata>,
         signs: &Signs,
         touched: &mut BTreeSet<ObjectId>,
     ) -> bool {
-        let read = metadata.and_then(|metadata| read_file(&self.path.join(name), &metadata));
-        let mut entry = self.files.remove(name).unwrap_or_default();
+        let read = metadata.and_then(|metadata| read_file(&self.path.join(&*name), &metadata));
+        let mut entry = self.files.remove(&name).unwrap_or_default();
         let settled = match read {
             Ok(Some(read)) => {
                 let digest = digest(&read.bytes);
-                let settled = entry.is_at_rest(read.stamp) && !signs.is_being_written(name);
+                let settled = entry.is_at_rest(read.stamp) && !signs.is_being_written(&name);
                 entry.stamp = settled.then_some(read.stamp);
                 if entry.digest != Some(digest) {
                     let parsed = parse_bytes(&read.bytes);
-                    if settled || signs.is_renamed(name) || entry.believes(&parsed, digest) {
+                    if settled || signs.is_renamed(&name) || entry.believes(&parsed, digest) {
                         entry.digest = Some(digest);
-                        self.adopt(name, &mut entry, parsed, touched);
+                        self.adopt(&name, &mut entry, parsed, touched);
                     }
                 }
                 if settled {
@@ -269,13 +293,13 @@ impl Directory {
                 true
             }
         };
-        self.files.insert(name.to_owned(), entry);
+        self.files.insert(name, entry);
         settled
     }
 
     fn adopt(
         &mut self,
-        name: &OsStr,
+        name: &Arc<OsStr>,
         entry: &mut Entry,
         parsed: Result<Content, Fault>,
         touched: &mut BTreeSet<ObjectId>,
@@ -291,13 +315,13 @@ impl Directory {
     }
 
     /// Replaces what a file says by something else.
-    fn claim(&mut self, name: &OsStr, old: Content, new: &Content, touched: &mut BTreeSet<ObjectId>) {
+    fn claim(&mut self, name: &Arc<OsStr>, old: Content, new: &Content, touched: &mut BTreeSet<ObjectId>) {
         for (id, object) in old.objects {
             if new.objects.get(&id) != Some(&object) {
                 if let Some(names) = self.claims.get_mut(&id)
                     && !new.objects.contains_key(&id)
                 {
-                    names.remove(name);
+                    names.retain(|it| it != name);
                     if names.is_empty() {
                         self.claims.remove(&id);
                     }
@@ -306,7 +330,9 @@ impl Directory {
             }
         }
         for id in new.objects.keys() {
-            if self.claims.entry(id.clone()).or_default().insert(name.to_owned()) {
+            let names = self.claims.entry(id.clone()).or_insert_with(|| Vec::with_capacity(1));
+            if let Err(place) = names.binary_search(name) {
+                names.insert(place, name.clone());
                 touched.insert(id.clone());
             }
         }
@@ -314,77 +340,14 @@ impl Directory {
 
     /// What must be said about an object so that the listener knows what the files say.
     fn settle(&mut self, id: ObjectId) -> Option<Change> {
-        let holder = self.claims.get(&id).and_then(BTreeSet::first);
+        let holder = self.claims.get(&id).and_then(|names| names.first());
         match holder.and_then(|name| self.files.get(name)?.content.objects.get(&id)) {
             Some(object) if self.given.get(&id) == Some(object) => None,
             Some(object) => {
                 self.given.insert(id, object.clone());
-                Some(Change::Upsert(Object::clone(object)))
+                Some(Change::Upsert(object.clone()))
             }
             None => self.given.remove(&id).map(|_| Change::Delete(id)),
-        }
-    }
-
-    fn problems(&self) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut add = |severity, name: &OsStr, fault: &Fault| {
-            problems.push(Problem {
-                severity,
-                file: self.path.join(name),
-                line: fault.line,
-                object: fault.object.clone(),
-                reason: fault.reason.clone(),
-            });
-        };
-        for (name, entry) in &self.files {
-            if let Some(fault) = &entry.fault {
-                add(Severity::Error, name, fault);
-            }
-            for notice in &entry.content.notices {
-                add(Severity::Notice, name, notice);
-            }
-            for (id, object) in &entry.content.objects {
-                if let Some(reason) = self.without_service(object) {
-                    let line = entry.content.lines.get(id).copied();
-                    add(Severity::Notice, name, &Fault { line, object: Some(id.to_string()), reason });
-                }
-            }
-        }
-        for (id, names) in &self.claims {
-            let mut names = names.iter();
-            let Some(holder) = names.next() else { continue };
-            for name in names {
-                let line = self.files.get(name).and_then(|entry| entry.content.lines.get(id)).copied();
-                let holder = holder.to_string_lossy();
-                let reason = format!("is also in {holder}, which holds it; remove one of them");
-                add(Severity::Error, name, &Fault { line, object: Some(id.to_string()), reason });
-            }
-        }
-        // By object as well, for `claims` has no order.
-        let place = |it: &Problem| (it.file.clone(), it.line, it.severity, it.object.clone());
-        problems.sort_by_cached_key(place);
-        problems
-    }
-
-    /// Why a slice has no effect, if its service is not there: the label may be mistyped.
-    fn without_service(&self, object: &Object) -> Option<String> {
-        const LABEL: &str = "metadata.labels.kubernetes.io/service-name";
-        let Object::EndpointSlice(slice) = object else { return None };
-        let Some(service) = &slice.service else {
-            return Some(format!("{LABEL}: is missing, so that it belongs to no Service and has no effect"));
-        };
-        let name = ObjectName::new(&slice.name.namespace, service);
-        let there = self.claims.contains_key(&ObjectId { kind: Kind::Service, name: name.clone() });
-        (!there).then(|| format!("{LABEL}: there is no Service {name}, so that it has no effect"))
-    }
-
-    fn problem_of_directory(&self, error: &io::Error) -> Problem {
-        Problem {
-            severity: Severity::Error,
-            file: self.path.clone(),
-            line: None,
-            object: None,
-            reason: format!("cannot be read, everything stays as it was: {error}"),
         }
     }
 }

@@ -1,12 +1,9 @@
 //! The text of one file to objects.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, HashMap};
 
 use api::Notice;
-use model::{Object, ObjectId};
+use model::{Object, ObjectId, Texts};
 use serde_json::Value;
 use serde_saphyr::{Options, Spanned, UserMessageFormatter};
 
@@ -24,7 +21,7 @@ const MAX_REPEATED: usize = 100_000;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Content {
     /// Its objects.
-    pub objects: HashMap<ObjectId, Arc<Object>>,
+    pub objects: HashMap<ObjectId, Object>,
     /// The line of the document that each object is in.
     pub lines: HashMap<ObjectId, u64>,
     /// What in it has no effect: line, object and reason.
@@ -48,58 +45,91 @@ pub struct Fault {
 ///
 /// The first thing that is wrong; nothing in the file counts then.
 pub fn parse(text: &str) -> Result<Content, Fault> {
-    let documents: Vec<Spanned<Value>> =
-        serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| Fault {
+    let read: Documents =
+        serde_saphyr::from_str_multiple_with_options(text, options()).map_err(|error| Fault {
             line: error.location().map(|location| location.line()),
             object: None,
             reason: error.render_with_formatter(&UserMessageFormatter),
         })?;
-    let mut content = Content::default();
-    let mut ignored: BTreeMap<(String, String), (u64, usize)> = BTreeMap::new();
-    for document in documents {
+    read.finish()
+}
+
+/// What the documents read so far say. Each is dropped before the next is read: a document in memory takes twenty times
+/// what its objects do.
+#[derive(Default)]
+struct Documents {
+    content: Content,
+    /// Kinds that are not read, with where the first is and how many there are.
+    ignored: BTreeMap<(String, String), (u64, usize)>,
+    /// The first thing that is wrong.
+    fault: Option<Fault>,
+    texts: Texts,
+}
+
+impl Extend<Spanned<Value>> for Documents {
+    fn extend<T: IntoIterator<Item = Spanned<Value>>>(&mut self, documents: T) {
+        for document in documents {
+            if self.fault.is_none() {
+                self.fault = self.add(document).err();
+            }
+        }
+    }
+}
+
+impl Documents {
+    fn add(&mut self, document: Spanned<Value>) -> Result<(), Fault> {
         let line = document.referenced.line();
         let converted = api::convert(document.value).map_err(|invalid| Fault {
             line: Some(line),
             object: Some(invalid.object),
             reason: format!("{}: {}", invalid.field, invalid.problem),
         })?;
-        for object in converted.objects {
+        for mut object in converted.objects {
+            object.share_texts(&mut self.texts);
             let id = object.id();
-            if let Some(first) = content.lines.insert(id.clone(), line) {
+            if let Some(first) = self.content.lines.insert(id.clone(), line) {
                 return Err(Fault {
                     line: Some(line),
                     object: Some(id.to_string()),
                     reason: format!("is already in this file, in the document at line {first}; remove one"),
                 });
             }
-            content.objects.insert(id, Arc::new(object));
+            self.content.objects.insert(id, object);
         }
         for notice in converted.notices {
             match notice {
                 Notice::IgnoredKind { api_version, kind, .. } => {
-                    ignored.entry((api_version, kind)).or_insert((line, 0)).1 += 1;
+                    self.ignored.entry((api_version, kind)).or_insert((line, 0)).1 += 1;
                 }
-                Notice::Skipped { object, field, reason } => content.notices.push(Fault {
+                Notice::Skipped { object, field, reason } => self.content.notices.push(Fault {
                     line: Some(line),
                     object: Some(object),
                     reason: format!("{field}: {reason}"),
                 }),
             }
         }
+        Ok(())
     }
-    // One notice a kind: people point us at directories full of other things.
-    content.notices.extend(ignored.into_iter().map(|((api_version, kind), (line, count))| Fault {
-        line: Some(line),
-        object: None,
-        reason: format!("{count} of kind {kind} ({api_version}) ignored; Balancing does not read them"),
-    }));
-    if content.notices.len() > MAX_NOTICES {
-        let more = content.notices.len() - MAX_NOTICES;
-        content.notices.truncate(MAX_NOTICES);
-        let reason = format!("{more} more notices about this file are left out");
-        content.notices.push(Fault { line: None, object: None, reason });
+
+    fn finish(self) -> Result<Content, Fault> {
+        let Self { mut content, ignored, fault, .. } = self;
+        if let Some(fault) = fault {
+            return Err(fault);
+        }
+        // One notice a kind: people point us at directories full of other things.
+        content.notices.extend(ignored.into_iter().map(|((api_version, kind), (line, count))| Fault {
+            line: Some(line),
+            object: None,
+            reason: format!("{count} of kind {kind} ({api_version}) ignored; Balancing does not read them"),
+        }));
+        if content.notices.len() > MAX_NOTICES {
+            let more = content.notices.len() - MAX_NOTICES;
+            content.notices.truncate(MAX_NOTICES);
+            let reason = format!("{more} more notices about this file are left out");
+            content.notices.push(Fault { line: None, object: None, reason });
+        }
+        Ok(content)
     }
-    Ok(content)
 }
 
 fn options() -> Options {

@@ -1,3 +1,5 @@
+mod problems;
+
 use std::{collections::BTreeMap, os::unix::fs::symlink, thread};
 
 use tempfile::TempDir;
@@ -351,27 +353,6 @@ fn an_empty_directory_in_place_of_the_one_that_was_takes_nothing_away() {
     fs::remove_file(world.path("b.yaml")).unwrap();
     assert_eq!(world.look(), [""; 0]);
     assert_eq!(world.problems(), [""; 0]);
-}
-
-#[test]
-fn a_slice_without_its_service_is_told_of() {
-    let mut world = World::new();
-    let slice = |labels: &str| {
-        format!(
-            "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: a-1, labels: {{{labels}}}}}\n\
-             addressType: IPv4\nports: [{{port: 80}}]\nendpoints: [{{addresses: [10.0.0.1]}}]\n"
-        )
-    };
-    world.write("b.yaml", slice("kubernetes.io/service-name: a"));
-    let of = "b.yaml:1: EndpointSlice default/a-1: metadata.labels.kubernetes.io/service-name:";
-    assert_eq!(world.problems(), [format!("{of} there is no Service default/a, so that it has no effect")]);
-    world.write("a.yaml", service("a"));
-    assert_eq!(world.problems(), [""; 0]);
-    world.write("b.yaml", slice(""));
-    assert_eq!(
-        world.problems(),
-        [format!("{of} is missing, so that it belongs to no Service and has no effect")]
-    );
 }
 
 #[test]
