@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod figures;
 mod measure;
 mod memory;
 mod net_cost;
@@ -14,10 +15,14 @@ mod worker;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-use crate::{arena::Arena, report::Report};
+use crate::{
+    arena::Arena,
+    figures::{Comparison, Figures},
+    report::Report,
+};
 
 /// Measure what a connection costs, with the programs and without, and what memory their maps take.
 #[derive(Parser)]
@@ -35,6 +40,12 @@ struct Arguments {
     /// Also write everything to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
+    /// Compare with the figures in this file, and fail where they are far worse
+    #[arg(long, value_name = "FILE")]
+    figures: Option<PathBuf>,
+    /// Put what is measured into that file instead
+    #[arg(long, requires = "figures")]
+    accept: bool,
 }
 
 fn main() -> ExitCode {
@@ -68,6 +79,25 @@ fn run(arguments: &Arguments) -> Result<()> {
     if let Some(file) = &arguments.json {
         let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
         std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    match &arguments.figures {
+        Some(file) if arguments.accept => report.figures().write(file),
+        Some(file) => compare(&report.figures(), file),
+        None => Ok(()),
+    }
+}
+
+/// Says what is worse than what is checked in; fails where that is no noise.
+fn compare(now: &Figures, file: &std::path::Path) -> Result<()> {
+    let checked_in = Figures::read(file)?;
+    let comparison = Comparison::new(&checked_in, now);
+    println!("{comparison}");
+    let broken = comparison.broken();
+    if !broken.is_empty() {
+        bail!(
+            "far worse than what is checked in: {}. If that is meant: `cargo xtask bench --quick --accept`",
+            broken.join("; ")
+        );
     }
     Ok(())
 }

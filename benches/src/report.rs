@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
+    figures::{self, Figures, Unit},
     measure::Series,
     memory::MapMemory,
     net_cost::NetCosts,
@@ -105,6 +106,32 @@ impl Report {
     }
 }
 
+impl Report {
+    /// What is compared with the figures that are checked in. A ratio is the mean of those of all sockets, which has less
+    /// noise.
+    pub(crate) fn figures(&self) -> Figures {
+        let mut figures = Vec::new();
+        let mut ratios = self.figures.as_slice();
+        while let Some(first) = ratios.first() {
+            let same = |other: &&Figure| other.what == first.what && other.path == first.path;
+            let (sockets, rest) = ratios.split_at(ratios.iter().take_while(same).count());
+            let name = format!("{} {}, {}", first.figure, alone(first.what), place(first.path));
+            let value = sockets.iter().map(|socket| socket.ratio_median).sum::<f64>() / sockets.len() as f64;
+            figures.push(figures::Figure::new(name, Unit::Ratio, value));
+            ratios = rest;
+        }
+        figures.extend(self.net_costs.figures());
+        figures.push(self.map_memory.figure());
+        Figures {
+            date: self.date.clone(),
+            kernel: self.kernel.clone(),
+            cpu: self.cpu.clone(),
+            services: self.services,
+            figures,
+        }
+    }
+}
+
 /// The name that a figure has in docs/performance.md.
 fn figure(operation: Operation, path: Path) -> &'static str {
     match (operation, path) {
@@ -130,12 +157,18 @@ pub(crate) fn what(operation: Operation) -> &'static str {
     }
 }
 
+/// [`what`], where no table gives it a place to refer to.
+pub(crate) fn alone(what: &str) -> &str {
+    if what == self::what(Operation::UdpExchangeFresh) { "UDP request+reply, new socket" } else { what }
+}
+
 /// A figure, or that there is none.
 pub(crate) fn or_dash(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-fn place(path: Path) -> &'static str {
+/// What a path is called in tables.
+pub(crate) fn place(path: Path) -> &'static str {
     match path {
         Path::Direct => "direct",
         Path::Hot => "hot VIP",

@@ -5,7 +5,7 @@ use std::{env, path::PathBuf, process::Command};
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    run::{as_root, capture, cargo},
+    run::{as_root, capture, cargo, workspace},
     setup,
 };
 
@@ -18,9 +18,13 @@ pub(crate) struct Arguments {
     /// Make the tables as small as these services allow, instead of as shipped
     #[arg(long)]
     snug: bool,
-    /// About a minute instead of three
-    #[arg(long)]
+    /// About a minute instead of three, in the build that tests use; compares with the figures that are checked in
+    /// (benches/figures.json), and fails where it costs far more
+    #[arg(long, conflicts_with_all = ["services", "snug"])]
     quick: bool,
+    /// Check in what is measured
+    #[arg(long, requires = "quick")]
+    accept: bool,
     /// Also write everything to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -29,15 +33,19 @@ pub(crate) struct Arguments {
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
-    println!("==> build (release)");
-    let program = build()?;
+    let program = build(arguments.quick)?;
     let mut bench = as_root("env", "measuring attaches programs to a cgroup of its own, and")?;
     bench.arg(format!("PATH={}", env::var("PATH").unwrap_or_default())).arg(&program);
     bench.arg("--services").arg(arguments.services.to_string());
-    for (wanted, flag) in [(arguments.snug, "--snug"), (arguments.quick, "--quick")] {
+    for (wanted, flag) in
+        [(arguments.snug, "--snug"), (arguments.quick, "--quick"), (arguments.accept, "--accept")]
+    {
         if wanted {
             bench.arg(flag);
         }
+    }
+    if arguments.quick {
+        bench.arg("--figures").arg(workspace().join("benches/figures.json"));
     }
     if let Some(file) = &arguments.json {
         // Relative to where the user is, not to where we run it.
@@ -51,10 +59,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds it; where it is.
-fn build() -> Result<PathBuf> {
+/// Builds it; where it is. Quickly: as the tests are built, so that CI has it already. That makes the client slower, and
+/// so the ratios smaller, but the programs are the same.
+fn build(quick: bool) -> Result<PathBuf> {
+    println!("==> build{}", if quick { "" } else { " (release)" });
     let mut build: Command = cargo();
-    build.args(["build", "--release", "--package", "balancing-bench", "--bins"]);
+    build.args(["build", "--package", "balancing-bench", "--bins"]);
+    if !quick {
+        build.arg("--release");
+    }
     let printed = capture(build.arg("--message-format=json-render-diagnostics"))?;
     let messages = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let mut executables = messages.filter(|message| message["target"]["name"] == "balancing-bench");
