@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod arena;
+mod cores;
 mod figures;
 mod measure;
 mod memory;
@@ -10,24 +11,28 @@ mod net_cost;
 mod operation;
 mod programs;
 mod report;
+mod site;
 mod tables;
 mod worker;
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 use crate::{
     arena::Arena,
     figures::{Comparison, Figures},
     report::Report,
+    worker::Cpu,
 };
 
 /// Measure what a connection costs, with the programs and without, and what memory their maps take.
 #[derive(Parser)]
 #[command(name = "balancing-bench")]
 struct Arguments {
+    /// Only this, instead of all that is about one connection
+    section: Option<Section>,
     /// Services in the tables, each with ten endpoints, TCP and UDP, in both families
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     services: u32,
@@ -48,6 +53,13 @@ struct Arguments {
     accept: bool,
 }
 
+/// What can be measured alone.
+#[derive(Clone, Copy, ValueEnum)]
+enum Section {
+    /// The same on one CPU and on all at once; fails if it costs more there
+    Cores,
+}
+
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -60,6 +72,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let duration = Duration::from_secs(if arguments.quick { 35 } else { 150 });
+    // Before the arena takes one of them.
+    let cpus = Cpu::all()?;
     let arena = Arena::build(arguments.services, arguments.snug)?;
     println!(
         "{} services x {} endpoints, TCP and UDP, both families: in the tables after {} ms",
@@ -68,13 +82,20 @@ fn run(arguments: &Arguments) -> Result<()> {
         arena.filled_in.as_millis()
     );
     arena.verify()?;
+    let cores = || cores::measure(&arena, &cpus, arguments.services, Duration::from_secs(20));
+    if matches!(arguments.section, Some(Section::Cores)) {
+        let cores = cores()?;
+        println!("\n{cores}");
+        return cores.check();
+    }
     println!("measuring for {} s ...", duration.as_secs());
     let measured = measure::measure(&arena, duration)?;
     let programs = programs::measure(&arena)?;
     let net_costs = net_cost::measure(&arena)?;
     let as_shipped = tables::sizes(arguments.services, arguments.snug) == kernel::Sizes::default();
     let map_memory = memory::measure(&arena.pins, as_shipped)?;
-    let report = Report::new(arguments.services, &measured, programs, net_costs, map_memory)?;
+    let cores = if arguments.quick { None } else { Some(cores()?) };
+    let report = Report::new(arguments.services, &measured, programs, net_costs, map_memory, cores)?;
     println!("\n{report}");
     if let Some(file) = &arguments.json {
         let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
+    cores::Cores,
     figures::{self, Figures, Unit},
     measure::Series,
     memory::MapMemory,
@@ -29,6 +30,8 @@ pub(crate) struct Report {
     programs: Vec<ProgramTime>,
     net_costs: NetCosts,
     map_memory: MapMemory,
+    /// Null in a quick run.
+    cores: Option<Cores>,
 }
 
 /// One ratio.
@@ -61,6 +64,7 @@ impl Report {
         programs: Vec<ProgramTime>,
         net_costs: NetCosts,
         map_memory: MapMemory,
+        cores: Option<Cores>,
     ) -> Result<Self> {
         let find = |case: Case| {
             measured.iter().find(|series| series.case == case).with_context(|| format!("{case:?} is missing"))
@@ -102,6 +106,7 @@ impl Report {
             programs,
             net_costs,
             map_memory,
+            cores,
         })
     }
 }
@@ -225,6 +230,9 @@ impl fmt::Display for Report {
             )?;
         }
         writeln!(f, "\n{}\n{}", self.net_costs, self.map_memory)?;
+        if let Some(cores) = &self.cores {
+            writeln!(f, "{cores}")?;
+        }
         writeln!(f, "ns for one run, as the kernel counts them (that counting included):")?;
         writeln!(f, "{:<14}{:<23}{:>9}{:>12}{:>12}", "program", "in", "hot VIP", "random VIP", "no service")?;
         let mut told: Vec<(&str, Operation)> = Vec::new();

@@ -12,6 +12,8 @@ use crate::{
 /// What to measure.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
+    /// Only this, instead of all that is about one connection
+    section: Option<Section>,
     /// Services in the tables, each with ten endpoints
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     services: u32,
@@ -30,12 +32,22 @@ pub(crate) struct Arguments {
     json: Option<PathBuf>,
 }
 
+/// What can be measured alone.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Section {
+    /// The same on one CPU and on all at once; fails if it costs more there
+    Cores,
+}
+
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     let program = build(arguments.quick)?;
     let mut bench = as_root("env", "measuring attaches programs to a cgroup of its own, and")?;
     bench.arg(format!("PATH={}", env::var("PATH").unwrap_or_default())).arg(&program);
+    if let Some(section) = arguments.section {
+        bench.arg(section.name());
+    }
     bench.arg("--services").arg(arguments.services.to_string());
     for (wanted, flag) in
         [(arguments.snug, "--snug"), (arguments.quick, "--quick"), (arguments.accept, "--accept")]
@@ -44,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             bench.arg(flag);
         }
     }
-    if arguments.quick {
+    if arguments.quick && arguments.section.is_none() {
         bench.arg("--figures").arg(workspace().join("benches/figures.json"));
     }
     if let Some(file) = &arguments.json {
@@ -57,6 +69,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("the benchmark failed: {status}");
     }
     Ok(())
+}
+
+impl Section {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cores => "cores",
+        }
+    }
 }
 
 /// Builds it; where it is. Quickly: as the tests are built, so that CI has it already. That makes the client slower, and
