@@ -9,6 +9,7 @@ mod measure;
 mod memory;
 mod net_cost;
 mod operation;
+mod peers;
 mod programs;
 mod report;
 mod site;
@@ -19,6 +20,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
+use serde::Serialize;
 
 use crate::{
     arena::Arena,
@@ -58,6 +60,8 @@ struct Arguments {
 enum Section {
     /// The same on one CPU and on all at once; fails if it costs more there
     Cores,
+    /// Beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services
+    Peers,
 }
 
 fn main() -> ExitCode {
@@ -74,6 +78,9 @@ fn run(arguments: &Arguments) -> Result<()> {
     let duration = Duration::from_secs(if arguments.quick { 35 } else { 150 });
     // Before the arena takes one of them.
     let cpus = Cpu::all()?;
+    if matches!(arguments.section, Some(Section::Peers)) {
+        return write_json(arguments, &peers::run(arguments.quick)?);
+    }
     let arena = Arena::build(arguments.services, arguments.snug)?;
     println!(
         "{} services x {} endpoints, TCP and UDP, both families: in the tables after {} ms",
@@ -86,6 +93,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     if matches!(arguments.section, Some(Section::Cores)) {
         let cores = cores()?;
         println!("\n{cores}");
+        write_json(arguments, &cores)?;
         return cores.check();
     }
     println!("measuring for {} s ...", duration.as_secs());
@@ -97,15 +105,19 @@ fn run(arguments: &Arguments) -> Result<()> {
     let cores = if arguments.quick { None } else { Some(cores()?) };
     let report = Report::new(arguments.services, &measured, programs, net_costs, map_memory, cores)?;
     println!("\n{report}");
-    if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
-        std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
-    }
+    write_json(arguments, &report)?;
     match &arguments.figures {
         Some(file) if arguments.accept => report.figures().write(file),
         Some(file) => compare(&report.figures(), file),
         None => Ok(()),
     }
+}
+
+/// Writes what was measured where it is wanted.
+fn write_json(arguments: &Arguments, measured: &impl Serialize) -> Result<()> {
+    let Some(file) = &arguments.json else { return Ok(()) };
+    let text = serde_json::to_string_pretty(measured).context("cannot write JSON")?;
+    std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))
 }
 
 /// Says what is worse than what is checked in; fails where that is no noise.

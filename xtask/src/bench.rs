@@ -1,6 +1,6 @@
 //! `cargo xtask bench`: sets up, builds with optimisation, and measures as root (docs/performance.md).
 
-use std::{env, path::PathBuf, process::Command};
+use std::{env, path::PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -37,11 +37,17 @@ pub(crate) struct Arguments {
 enum Section {
     /// The same on one CPU and on all at once; fails if it costs more there
     Cores,
+    /// Beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services (ten minutes;
+    /// installs Debian packages nftables and iptables where they are missing)
+    Peers,
 }
 
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
+    if matches!(arguments.section, Some(Section::Peers)) {
+        setup::programs(&[("nft", "nftables"), ("iptables-nft-restore", "iptables")]);
+    }
     let program = build(arguments.quick)?;
     let mut bench = as_root("env", "measuring attaches programs to a cgroup of its own, and")?;
     bench.arg(format!("PATH={}", env::var("PATH").unwrap_or_default())).arg(&program);
@@ -75,6 +81,7 @@ impl Section {
     fn name(self) -> &'static str {
         match self {
             Self::Cores => "cores",
+            Self::Peers => "peers",
         }
     }
 }
@@ -83,14 +90,18 @@ impl Section {
 /// so the ratios smaller, but the programs are the same.
 fn build(quick: bool) -> Result<PathBuf> {
     println!("==> build{}", if quick { "" } else { " (release)" });
-    let mut build: Command = cargo();
-    build.args(["build", "--package", "balancing-bench", "--bins"]);
-    if !quick {
-        build.arg("--release");
-    }
-    let printed = capture(build.arg("--message-format=json-render-diagnostics"))?;
+    let what: &[&str] = if quick {
+        // As `cargo xtask test` does: of this package alone, dependencies would be built again with fewer features.
+        &["build", "--workspace", "--bins", "--tests"]
+    } else {
+        &["build", "--release", "--package", "balancing-bench", "--bins"]
+    };
+    let printed = capture(cargo().args(what).arg("--message-format=json-render-diagnostics"))?;
     let messages = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut executables = messages.filter(|message| message["target"]["name"] == "balancing-bench");
+    let is_program = |message: &serde_json::Value| {
+        message["target"]["name"] == "balancing-bench" && message["profile"]["test"] == false
+    };
+    let mut executables = messages.filter(is_program);
     let file = executables.find_map(|message| message["executable"].as_str().map(PathBuf::from));
     file.context("the build produced no program `balancing-bench`")
 }
