@@ -8,12 +8,13 @@ use std::{
 use anyhow::{Context, Result};
 use kernel::{Maps, Pins, Sizes};
 use model::Protocol;
-use testkit::{Bpffs, Cgroup, Namespace};
+use testkit::{Bpffs, Cgroup};
 
 use crate::{
-    operation::{Case, Family, Operation, Path, Server},
-    tables::{self, ENDPOINTS, endpoint4, endpoint6},
-    worker::{Worker, take_cpu},
+    operation::{Case, Family, Operation, Path},
+    site::Site,
+    tables,
+    worker::{Cpu, Worker},
 };
 
 /// See the module. The order of the fields is that of taking it down.
@@ -40,20 +41,7 @@ impl Arena {
         let parent = Cgroup::create()?;
         let child = |name| parent.child(name).map(Arc::new);
         let (with, without, apart) = (child("with")?, child("without")?, child("apart")?);
-        let namespace = Arc::new(Namespace::create("bench")?);
-        for index in 0..ENDPOINTS {
-            namespace.add_address(endpoint4(index).into())?;
-            let v6 = endpoint6(index);
-            namespace.add_address(v6.into())?;
-            // With a source of its own: else IPv6 walks all addresses to find one, and an endpoint's cost would
-            // depend on when its address was added.
-            // The kernel's own route appears a moment after the address.
-            testkit::eventually(Duration::from_secs(2), || {
-                namespace.ip(&format!("-6 route del local {v6} dev lo table local"))
-            })?;
-            namespace.ip(&format!("-6 route add local {v6} dev lo table local src {v6} metric 1"))?;
-        }
-        let server = Arc::new(namespace.run(Server::open)?);
+        let site = Site::build("bench")?;
 
         let pins = Pins::new(bpffs.path().join("pins"));
         let begun = Instant::now();
@@ -63,13 +51,13 @@ impl Arena {
         agent::set_level(&Maps::open(&pins)?, agent::EventLevel::Failures)?;
 
         // Workers inherit nothing but their namespace; the one who tells them what to do sits on the same CPU.
-        take_cpu().context("a CPU of our own")?;
-        let inside = Worker::start(&with, &namespace, &server, services)?;
-        let outside = Worker::start(&without, &namespace, &server, services)?;
+        let cpu = Cpu::last()?;
+        cpu.take().context("a CPU of our own")?;
+        let worker = |cgroup| site.worker(cgroup, cpu, services);
         Ok(Self {
-            inside,
-            outside,
-            apart: Worker::start(&apart, &namespace, &server, services)?,
+            inside: worker(&with)?,
+            outside: worker(&without)?,
+            apart: worker(&apart)?,
             filled_in,
             pins,
             cgroups: [with, without, apart],
@@ -93,6 +81,12 @@ impl Arena {
     pub(crate) fn apart(&self) -> &std::path::Path {
         let [_, _, apart] = &self.cgroups;
         apart.path()
+    }
+
+    /// The cgroup of the programs, and the one beside it without any.
+    pub(crate) fn with_and_without(&self) -> [&Arc<Cgroup>; 2] {
+        let [with, without, _] = &self.cgroups;
+        [with, without]
     }
 
     /// Fails unless the programs are where they should be, and only there.

@@ -14,15 +14,15 @@ const ROUND: Duration = Duration::from_micros(1000);
 
 /// One case, and what each of its rounds gave.
 #[derive(Debug)]
-pub(crate) struct Series {
+pub(crate) struct Series<C = Case> {
     /// What was measured.
-    pub(crate) case: Case,
+    pub(crate) case: C,
     /// Nanoseconds for one operation, by round.
     pub(crate) rounds: Vec<f64>,
     count: u32,
 }
 
-impl Series {
+impl<C> Series<C> {
     /// The fastest round.
     pub(crate) fn min(&self) -> f64 {
         self.rounds.iter().copied().fold(f64::INFINITY, f64::min)
@@ -33,9 +33,14 @@ impl Series {
         median(self.rounds.clone())
     }
 
-    /// The quotient in the middle of those with the rounds of `base` that ran at the same time.
-    pub(crate) fn median_ratio(&self, base: &Self) -> f64 {
-        median(self.rounds.iter().zip(&base.rounds).map(|(one, base)| one / base).collect())
+    /// The quotients with the rounds of `base` that ran at the same time.
+    pub(crate) fn ratios<B>(&self, base: &Series<B>) -> impl Iterator<Item = f64> {
+        self.rounds.iter().zip(&base.rounds).map(|(one, base)| one / base)
+    }
+
+    /// The one in the middle of [`Series::ratios`].
+    pub(crate) fn median_ratio<B>(&self, base: &Series<B>) -> f64 {
+        median(self.ratios(base).collect())
     }
 }
 
@@ -44,16 +49,27 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Measures all cases for about `duration`.
+/// Measures all cases of `arena` for about `duration`.
 pub(crate) fn measure(arena: &Arena, duration: Duration) -> Result<Vec<Series>> {
-    let mut all = Vec::new();
+    let mut cases = Vec::new();
     for operation in Operation::COMPARED {
         for family in Family::ALL {
-            for &path in operation.paths() {
-                let case = Case { operation, family, path };
-                all.push(Series { case, rounds: Vec::new(), count: calibrate(arena, case)? });
-            }
+            cases.extend(operation.paths().iter().map(|&path| Case { operation, family, path }));
         }
+    }
+    sweep(cases, duration, |case, count| arena.run(*case, count))
+}
+
+/// Measures all `cases` for about `duration`; `run` says how long so many of one take.
+pub(crate) fn sweep<C>(
+    cases: Vec<C>,
+    duration: Duration,
+    mut run: impl FnMut(&C, u32) -> Result<Duration>,
+) -> Result<Vec<Series<C>>> {
+    let mut all = Vec::new();
+    for case in cases {
+        let count = calibrate(|count| run(&case, count))?;
+        all.push(Series { case, rounds: Vec::new(), count });
     }
     let end = Instant::now() + duration;
     let mut order: Vec<usize> = (0..all.len()).collect();
@@ -65,7 +81,7 @@ pub(crate) fn measure(arena: &Arena, duration: Duration) -> Result<Vec<Series>> 
         }
         for index in &order {
             let Some(series) = all.get_mut(*index) else { continue };
-            let took = arena.run(series.case, series.count)?;
+            let took = run(&series.case, series.count)?;
             series.rounds.push(took.as_nanos() as f64 / f64::from(series.count));
         }
     }
@@ -73,11 +89,11 @@ pub(crate) fn measure(arena: &Arena, duration: Duration) -> Result<Vec<Series>> 
 }
 
 /// How many operations make a round.
-fn calibrate(arena: &Arena, case: Case) -> Result<u32> {
+fn calibrate(mut run: impl FnMut(u32) -> Result<Duration>) -> Result<u32> {
     const TRIAL: u32 = 64;
     let mut fastest = Duration::MAX;
     for _ in 0..8 {
-        fastest = fastest.min(arena.run(case, TRIAL)?);
+        fastest = fastest.min(run(TRIAL)?);
     }
     let once = fastest.as_nanos().max(1) / u128::from(TRIAL);
     Ok((ROUND.as_nanos() / once.max(1)).clamp(16, 4096) as u32)

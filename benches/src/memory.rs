@@ -14,6 +14,8 @@ use testkit::Bpffs;
 
 use crate::tables;
 
+use crate::figures::{Figure, Unit};
+
 const MIB: u64 = 1 << 20;
 
 /// The memory of all pinned maps.
@@ -56,6 +58,13 @@ pub(crate) fn measure(services: u32) -> Result<MapMemory> {
     maps.sort_by_key(|map| std::cmp::Reverse(map.bytes));
     let (target, peer) = (services == 10_000).then_some((40 * MIB, 100 * MIB)).unzip();
     Ok(MapMemory { figure: "E10", total: maps.iter().map(|map| map.bytes).sum(), target, peer, maps })
+}
+
+impl MapMemory {
+    /// The sum.
+    pub(crate) fn figure(&self) -> Figure {
+        Figure::new(format!("{} pinned maps", self.figure), Unit::KiB, self.total.div_ceil(1024) as f64)
+    }
 }
 
 /// What the kernel says of an open map (kernel 6.18 kernel/bpf/syscall.c `bpf_map_show_fdinfo`).

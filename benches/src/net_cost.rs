@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use crate::{
     arena::Arena,
+    figures::{Figure, Unit},
     operation::{Case, Family, Operation, Path},
     programs::counts,
-    report::{or_dash, what},
+    report::{alone, or_dash, what},
 };
 
 /// Runs in each round, and rounds; the best round counts. So few that the ring buffer has room for an event of each.
@@ -201,6 +202,16 @@ fn run(arena: &Arena) -> Result<Fastest> {
 
 fn drain(events: &mut Events) {
     while events.next_event().is_some() {}
+}
+
+impl NetCosts {
+    /// All, in look-ups.
+    pub(crate) fn figures(&self) -> impl Iterator<Item = Figure> {
+        self.costs.iter().map(|cost| {
+            let name = format!("{} {}, {}", cost.figure, cost.hook, alone(what(cost.operation)));
+            Figure::new(name, Unit::LookUps, cost.lookups)
+        })
+    }
 }
 
 /// What is to be reached, and the best peer, in look-ups.

@@ -6,6 +6,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::{
+    cores::Cores,
+    figures::{self, Figures, Unit},
     machine::Machine,
     measure::Series,
     memory::MapMemory,
@@ -29,6 +31,8 @@ pub(crate) struct Report {
     programs: Vec<ProgramTime>,
     net_costs: NetCosts,
     map_memory: MapMemory,
+    /// Null in a quick run.
+    cores: Option<Cores>,
 }
 
 /// One ratio.
@@ -61,6 +65,7 @@ impl Report {
         programs: Vec<ProgramTime>,
         net_costs: NetCosts,
         map_memory: MapMemory,
+        cores: Option<Cores>,
     ) -> Result<Self> {
         let find = |case: Case| {
             measured.iter().find(|series| series.case == case).with_context(|| format!("{case:?} is missing"))
@@ -100,7 +105,34 @@ impl Report {
             programs,
             net_costs,
             map_memory,
+            cores,
         })
+    }
+}
+
+impl Report {
+    /// What is compared with the figures that are checked in. A ratio is the mean of those of all sockets, which has less
+    /// noise.
+    pub(crate) fn figures(&self) -> Figures {
+        let mut figures = Vec::new();
+        let mut ratios = self.figures.as_slice();
+        while let Some(first) = ratios.first() {
+            let same = |other: &&Figure| other.what == first.what && other.path == first.path;
+            let (sockets, rest) = ratios.split_at(ratios.iter().take_while(same).count());
+            let name = format!("{} {}, {}", first.figure, alone(first.what), place(first.path));
+            let value = sockets.iter().map(|socket| socket.ratio_median).sum::<f64>() / sockets.len() as f64;
+            figures.push(figures::Figure::new(name, Unit::Ratio, value));
+            ratios = rest;
+        }
+        figures.extend(self.net_costs.figures());
+        figures.push(self.map_memory.figure());
+        Figures {
+            date: self.date.clone(),
+            kernel: self.kernel.clone(),
+            cpu: self.cpu.clone(),
+            services: self.services,
+            figures,
+        }
     }
 }
 
@@ -129,12 +161,18 @@ pub(crate) fn what(operation: Operation) -> &'static str {
     }
 }
 
+/// [`what`], where no table gives it a place to refer to.
+pub(crate) fn alone(what: &str) -> &str {
+    if what == self::what(Operation::UdpExchangeFresh) { "UDP request+reply, new socket" } else { what }
+}
+
 /// A figure, or that there is none.
 pub(crate) fn or_dash(value: Option<f64>, digits: usize) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.digits$}"))
 }
 
-fn place(path: Path) -> &'static str {
+/// What a path is called in tables.
+pub(crate) fn place(path: Path) -> &'static str {
     match path {
         Path::Direct => "direct",
         Path::Hot => "hot VIP",
@@ -191,6 +229,9 @@ impl fmt::Display for Report {
             )?;
         }
         writeln!(f, "\n{}\n{}", self.net_costs, self.map_memory)?;
+        if let Some(cores) = &self.cores {
+            writeln!(f, "{cores}")?;
+        }
         writeln!(f, "ns for one run, as the kernel counts them (that counting included):")?;
         writeln!(f, "{:<14}{:<23}{:>9}{:>12}{:>12}", "program", "in", "hot VIP", "random VIP", "no service")?;
         let mut told: Vec<(&str, Operation)> = Vec::new();

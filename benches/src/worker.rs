@@ -29,11 +29,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    /// Starts one, in `cgroup` and `namespace`, with sockets of its own.
+    /// Starts one on `cpu`, in `cgroup` and `namespace`, with sockets of its own.
     pub(crate) fn start(
         cgroup: &Arc<Cgroup>,
         namespace: &Arc<Namespace>,
         server: &Arc<Server>,
+        cpu: Cpu,
         services: u32,
     ) -> Result<Self> {
         let (jobs, work) = channel();
@@ -43,7 +44,7 @@ impl Worker {
             let opened = cgroup
                 .enter_thread()
                 .and_then(|()| namespace.enter_thread())
-                .and_then(|()| take_cpu())
+                .and_then(|()| cpu.take())
                 .and_then(|()| Client::open(services));
             // The cgroup is removed by its owner, not here, where its removal would move this very thread.
             drop(cgroup);
@@ -71,10 +72,24 @@ impl Worker {
         self.ask(Job::Verify(has_programs)).map(drop)
     }
 
-    fn ask(&self, job: Job) -> Result<Duration> {
-        // A worker that could not start has said why, and is gone.
-        let _ = self.jobs.send(job);
+    /// Tells it to do `count` of `case`; [`Worker::wait`] says how long they took.
+    pub(crate) fn begin(&self, case: Case, count: u32) {
+        self.tell(Job::Run(case, count));
+    }
+
+    /// Waits for what it was told to do.
+    pub(crate) fn wait(&self) -> Result<Duration> {
         self.results.recv().map_err(|_| anyhow!("a worker has ended"))?
+    }
+
+    fn tell(&self, job: Job) {
+        // A worker that could not start says why when its result is asked for.
+        let _ = self.jobs.send(job);
+    }
+
+    fn ask(&self, job: Job) -> Result<Duration> {
+        self.tell(job);
+        self.wait()
     }
 }
 
@@ -92,12 +107,27 @@ fn perform(client: &mut Client, server: &Server, job: Job) -> Result<Duration> {
     }
 }
 
-/// Keeps the calling thread on the last CPU, before all others there.
-pub(crate) fn take_cpu() -> Result<()> {
-    let allowed = rustix::thread::sched_getaffinity(None).context("sched_getaffinity")?;
-    let last = (0..rustix::thread::CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
-    let mut only = rustix::thread::CpuSet::new();
-    only.set(last.context("no CPU")?);
-    rustix::thread::sched_setaffinity(None, &only).context("sched_setaffinity")?;
-    rustix::process::setpriority_process(None, -20).context("setpriority")
+/// A CPU that a thread can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cpu(usize);
+
+impl Cpu {
+    /// All that the calling thread may run on.
+    pub(crate) fn all() -> Result<Vec<Self>> {
+        let allowed = rustix::thread::sched_getaffinity(None).context("sched_getaffinity")?;
+        Ok((0..rustix::thread::CpuSet::MAX_CPU).filter(|cpu| allowed.is_set(*cpu)).map(Self).collect())
+    }
+
+    /// The last of them.
+    pub(crate) fn last() -> Result<Self> {
+        Self::all()?.pop().context("no CPU")
+    }
+
+    /// Keeps the calling thread there, before all others.
+    pub(crate) fn take(self) -> Result<()> {
+        let mut only = rustix::thread::CpuSet::new();
+        only.set(self.0);
+        rustix::thread::sched_setaffinity(None, &only).context("sched_setaffinity")?;
+        rustix::process::setpriority_process(None, -20).context("setpriority")
+    }
 }

@@ -1,16 +1,12 @@
 //! `cargo xtask bench`: sets up, builds with optimisation, and measures as root (docs/performance.md): connections, or with
 //! `control` the agent.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, path::PathBuf, process::Command};
 
 use anyhow::{Context, Result, bail};
 
 use crate::{
-    run::{as_root, capture, cargo},
+    run::{as_root, capture, cargo, workspace},
     setup,
 };
 
@@ -20,12 +16,23 @@ use crate::{
 pub(crate) struct Arguments {
     #[command(subcommand)]
     part: Option<Part>,
+    #[command(flatten)]
+    scale: Scale,
+    /// About a minute instead of three, in the build that tests use; compares with the figures that are checked in
+    /// (benches/figures.json), and fails where it costs far more
+    #[arg(long, conflicts_with = "services")]
+    quick: bool,
+    /// Check in what is measured
+    #[arg(long, requires = "quick")]
+    accept: bool,
+}
+
+/// How many services, and where the result goes.
+#[derive(clap::Args)]
+struct Scale {
     /// Services in the tables, each with ten endpoints
     #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=50_000))]
     services: u32,
-    /// About a minute instead of three
-    #[arg(long)]
-    quick: bool,
     /// Also write everything to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -36,6 +43,18 @@ pub(crate) struct Arguments {
 enum Part {
     /// The agent: how long it takes to start and to follow a change, and what CPU time and memory that takes (four minutes)
     Control(Control),
+    /// The same on one CPU and on all at once; fails if it costs more there
+    Cores(Scale),
+    /// Beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services (ten minutes;
+    /// installs Debian packages nftables and iptables where they are missing)
+    Peers {
+        /// For a shorter time
+        #[arg(long)]
+        quick: bool,
+        /// Also write everything to this file, as JSON
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+    },
 }
 
 /// The same.
@@ -55,28 +74,41 @@ struct Control {
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
-    println!("==> build (release)");
-    let program = build("balancing-bench", "balancing-bench")?;
+    if matches!(arguments.part, Some(Part::Peers { .. })) {
+        setup::programs(&[("nft", "nftables"), ("iptables-nft-restore", "iptables")]);
+    }
+    let quick = arguments.part.is_none() && arguments.quick;
+    println!("==> build{}", if quick { "" } else { " (release)" });
+    let program = build("balancing-bench", "balancing-bench", quick)?;
     let mut bench = as_root("env", "measuring attaches programs to a cgroup of its own, and")?;
     bench.arg(format!("PATH={}", env::var("PATH").unwrap_or_default())).arg(&program);
-    if let Some(Part::Control(control)) = &arguments.part {
-        bench.args(["control", "--program"]).arg(build("balancing-cli", "balancing")?);
-        for services in &control.services {
-            bench.arg("--services").arg(services.to_string());
+    let json = match &arguments.part {
+        None => {
+            add_flags(&mut bench, &[(quick, "--quick"), (arguments.accept, "--accept")]);
+            if quick {
+                bench.arg("--figures").arg(workspace().join("benches/figures.json"));
+            }
+            bench.arg("--services").arg(arguments.scale.services.to_string());
+            &arguments.scale.json
         }
-        if control.full {
-            bench.arg("--full");
+        Some(Part::Control(control)) => {
+            bench.args(["control", "--program"]).arg(build("balancing-cli", "balancing", false)?);
+            for services in &control.services {
+                bench.arg("--services").arg(services.to_string());
+            }
+            add_flags(&mut bench, &[(control.full, "--full")]);
+            &control.json
         }
-        return start(bench, control.json.as_deref());
-    }
-    bench.arg("--services").arg(arguments.services.to_string());
-    if arguments.quick {
-        bench.arg("--quick");
-    }
-    start(bench, arguments.json.as_deref())
-}
-
-fn start(mut bench: Command, json: Option<&Path>) -> Result<()> {
+        Some(Part::Cores(scale)) => {
+            bench.args(["cores", "--services"]).arg(scale.services.to_string());
+            &scale.json
+        }
+        Some(Part::Peers { quick, json }) => {
+            bench.arg("peers");
+            add_flags(&mut bench, &[(*quick, "--quick")]);
+            json
+        }
+    };
     if let Some(file) = json {
         // Relative to where the user is, not to where we run it.
         bench.arg("--json").arg(std::path::absolute(file).context("cannot find out where --json is")?);
@@ -89,13 +121,26 @@ fn start(mut bench: Command, json: Option<&Path>) -> Result<()> {
     Ok(())
 }
 
-/// Builds a program of a package; where it is.
-fn build(package: &str, program: &str) -> Result<PathBuf> {
-    let mut build: Command = cargo();
-    build.args(["build", "--release", "--package", package, "--bins"]);
-    let printed = capture(build.arg("--message-format=json-render-diagnostics"))?;
+fn add_flags(command: &mut Command, flags: &[(bool, &str)]) {
+    command.args(flags.iter().filter(|(wanted, _)| *wanted).map(|(_, flag)| flag));
+}
+
+/// Builds a program of a package; where it is. Quickly: as the tests are built, so that CI has it already. That makes the
+/// client slower, and so the ratios smaller, but the programs are the same.
+fn build(package: &str, program: &str, quick: bool) -> Result<PathBuf> {
+    let release = ["build", "--release", "--package", package, "--bins"];
+    let what: &[&str] = if quick {
+        // As `cargo xtask test` does: of this package alone, dependencies would be built again with fewer features.
+        &["build", "--workspace", "--bins", "--tests"]
+    } else {
+        &release
+    };
+    let printed = capture(cargo().args(what).arg("--message-format=json-render-diagnostics"))?;
     let messages = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let mut executables = messages.filter(|message| message["target"]["name"] == program);
+    let is_program = |message: &serde_json::Value| {
+        message["target"]["name"] == program && message["profile"]["test"] == false
+    };
+    let mut executables = messages.filter(is_program);
     let file = executables.find_map(|message| message["executable"].as_str().map(PathBuf::from));
     file.with_context(|| format!("the build produced no program `{program}`"))
 }

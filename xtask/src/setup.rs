@@ -267,6 +267,19 @@ pub(crate) fn cargo_tool(name: &str, package: &str, arguments: &[&str], duration
     step(&format!("build {package}"), cargo().args(["install", "--locked", package]).args(arguments))
 }
 
+/// Installs the Debian package of each program that is missing; where that is not possible says so, and goes on.
+pub(crate) fn programs(wanted: &[(&str, &str)]) {
+    let missing = wanted.iter().filter(|(program, _)| which(program).is_none());
+    let packages: Vec<String> = missing.map(|&(_, package)| package.to_owned()).collect();
+    if packages.is_empty() {
+        return;
+    }
+    println!("Going to install Debian packages, as root: {}", packages.join(" "));
+    if let Err(error) = install_packages(&packages) {
+        println!("{error:#}");
+    }
+}
+
 /// Makes sure that a rustup component such as clippy is there.
 pub(crate) fn component(name: &str, probe: &str) -> Result<()> {
     if output(cargo().args([probe, "--version"])).is_some() {

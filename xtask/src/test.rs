@@ -38,6 +38,7 @@ const ROOT_PACKAGES: &[&str] = &[
     "balancing-host",
     "balancing-agent",
     "balancing-demo",
+    "balancing-bench",
 ];
 
 /// A built test binary.

@@ -234,7 +234,7 @@ fn renamed(uid: &str, change: impl Fn(&mut Image)) -> (Desired, Table, Maps, Map
     let mut image = maps.image();
     change(&mut image);
     let (table, found) = Table::restore(&image, ROOMY);
-    assert_eq!(found.len(), 2, "not its own, and shared: {found:?}");
+    assert_eq!(found.len(), 1, "{found:?}");
     (desired, table, Maps::of(&image), before)
 }
 
