@@ -102,7 +102,11 @@ fn merge(live: &mut Value, wanted: &Value, path: &mut Path) {
 fn conflict(conflicts: &[(Manager, Path)]) -> Status {
     let who = |manager: &Manager| {
         let subresource = manager.subresource.as_ref().map(|name| format!(" with subresource {name:?}"));
-        format!("{:?}{} using {}", manager.name, subresource.unwrap_or_default(), manager.api_version)
+        let update = match manager.applies {
+            true => String::new(),
+            false => format!(" using {}", manager.api_version),
+        };
+        format!("{:?}{}{update}", manager.name, subresource.unwrap_or_default())
     };
     let mut message = match conflicts {
         [(manager, path)] => {
@@ -174,10 +178,7 @@ mod tests {
         let one = applied(None, "one", json!({"data": {"a": "1"}}), false).unwrap();
         let refused = applied(Some(&one), "two", json!({"data": {"a": "2"}}), false).unwrap_err();
         assert!(
-            refused.to_value()["message"]
-                .as_str()
-                .unwrap()
-                .contains("conflict with \"one\" using v1: .data.a"),
+            refused.to_value()["message"].as_str().unwrap().contains("conflict with \"one\": .data.a"),
             "{refused:?}"
         );
         assert!(applied(Some(&one), "two", json!({"data": {"a": "1"}}), false).is_ok());

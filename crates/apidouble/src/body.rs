@@ -10,6 +10,9 @@ use tokio::time::sleep;
 
 use crate::{fault::Fault, watch::Watch};
 
+/// After this time what was written is on its way.
+const FLUSHED: Duration = Duration::from_millis(20);
+
 /// What is sent to a client.
 pub(crate) type Body = UnsyncBoxBody<Bytes, io::Error>;
 
@@ -40,12 +43,13 @@ pub(crate) fn damaged(body: Body, fault: &Fault) -> Body {
 fn cut(body: Body, after: usize) -> Body {
     let pieces = stream::unfold((body.into_data_stream(), Some(after)), |(mut data, left)| async move {
         let left = left?;
-        let piece = match (left, data.next().await) {
-            (0, _) | (_, None | Some(Err(_))) => {
-                return Some((Err(io::Error::other("cut by a fault")), (data, None)));
-            }
-            (_, Some(Ok(piece))) => piece.slice(..piece.len().min(left)),
+        let next = if left == 0 { None } else { data.next().await };
+        let Some(Ok(piece)) = next else {
+            // What was given so far is to be sent before the connection goes.
+            sleep(FLUSHED).await;
+            return Some((Err(io::Error::other("cut by a fault")), (data, None)));
         };
+        let piece = piece.slice(..piece.len().min(left));
         let left = left - piece.len();
         Some((Ok(Frame::data(piece)), (data, Some(left))))
     });

@@ -81,8 +81,9 @@ impl Place {
     pub(crate) fn verb(&self, method: &Method, query: &Query) -> Option<Verb> {
         let is_watch = query.flag("watch");
         Some(match (method, &self.name) {
-            (&Method::GET | &Method::HEAD, _) if is_watch => Verb::Watch,
+            // `watch` of one object by its path is not understood by a real server either.
             (&Method::GET | &Method::HEAD, Some(_)) => Verb::Get,
+            (&Method::GET | &Method::HEAD, None) if is_watch => Verb::Watch,
             (&Method::GET | &Method::HEAD, None) => Verb::List,
             (&Method::POST, _) => Verb::Create,
             (&Method::PUT, Some(_)) => Verb::Update,
@@ -91,6 +92,16 @@ impl Place {
             (&Method::DELETE, None) => Verb::DeleteCollection,
             _ => return None,
         })
+    }
+
+    /// The same, naming the one object that a field selector leaves: rules that name objects count for it.
+    pub(crate) fn named_by(mut self, query: &Query) -> Self {
+        let fields = query.text("fieldSelector").split(',');
+        let name = fields.filter_map(|term| term.strip_prefix("metadata.name=")).next_back();
+        if self.name.is_none() {
+            self.name = name.map(|name| name.trim_start_matches('=').to_owned());
+        }
+        self
     }
 
     /// The kind that is served here.
@@ -139,12 +150,8 @@ impl Query {
     }
 
     pub(crate) fn selector(&self, kind: &Kind, place: &Place) -> Answer<Selector> {
-        let mut fields = self.text("fieldSelector").to_owned();
-        // A watch or list of one object by its path.
-        if let Some(name) = &place.name {
-            fields = format!("metadata.name={name}");
-        }
-        Selector::parse(kind, place.namespace.as_deref(), self.text("labelSelector"), &fields)
+        let (labels, fields) = (self.text("labelSelector"), self.text("fieldSelector"));
+        Selector::parse(kind, place.namespace.as_deref(), labels, fields)
     }
 }
 

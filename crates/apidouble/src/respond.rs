@@ -75,7 +75,8 @@ pub(crate) async fn respond(
         let user = who.clone()?;
         if access == Access::Rbac {
             let method = parts.method.as_str().to_lowercase();
-            let act = match about {
+            let named = place.clone().map(|place| place.named_by(&query));
+            let act = match verb.zip(named.as_ref()) {
                 Some((verb, place)) => Act::Resource(verb, place),
                 None => Act::Path(&method, parts.uri.path()),
             };

@@ -85,6 +85,7 @@ impl Server {
             access: Default::default(),
         });
         shared.control.listening.send_replace(true);
+        shared.control.ports.store(1, Relaxed);
         let inside = shared.clone();
         let thread = thread::Builder::new()
             .name(format!("api {address}"))

@@ -81,7 +81,7 @@ impl Writer<'_> {
         let namespace = self.place.namespace.as_deref();
         let fields = write::body(&self.kind, &self.place.version, namespace, None, body)?;
         if meta(&fields, "resourceVersion").is_some_and(|version| !version.is_empty()) {
-            return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
+            return Err(Status::internal("resourceVersion should not be set on objects to be created"));
         }
         self.create_fields(fields, true).await
     }

@@ -62,7 +62,8 @@ pub(crate) async fn names_in_rules(target: &Target) {
     }
     let group = "rbac.authorization.k8s.io";
     let role = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": "one-map"},
-        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["get"]}]});
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mine"], "verbs": ["get"]},
+            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["list"]}]});
     let binding = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "one-map"},
         "subjects": [{"kind": "User", "name": "limited", "apiGroup": group}],
         "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "one-map"}});
@@ -71,6 +72,11 @@ pub(crate) async fn names_in_rules(target: &Target) {
     let allowed = async |path: &str| get_as(target, LIMITED, path).await.0;
     let mine = "/api/v1/namespaces/named/configmaps/mine";
     target.eventually("the role counts", async |_| allowed(mine).await == 200).await;
+    // Whoever asks for a part that is one object by name asks for that object.
+    let part = "/api/v1/namespaces/named/configmaps?fieldSelector=metadata.name%3Dmine";
+    assert_eq!(allowed(part).await, 403, "a list needs the verb too");
+    assert_eq!(allowed("/api/v1/namespaces/named/secrets?fieldSelector=metadata.name%3Dmine").await, 200);
+    assert_eq!(allowed("/api/v1/namespaces/named/secrets?fieldSelector=metadata.name%3Dtheirs").await, 403);
     assert_eq!(allowed("/api/v1/namespaces/named/configmaps/theirs").await, 403);
     assert_eq!(allowed("/api/v1/namespaces/named/configmaps").await, 403);
 }

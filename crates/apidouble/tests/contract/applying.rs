@@ -40,7 +40,7 @@ pub(crate) async fn fields_of_others_are_conflicts(target: &Target) {
     target.apply(&one, "first", config_map("one", json!({"a": "1", "b": "1"}))).await.ok();
     let refused = target.apply(&one, "second", config_map("one", json!({"a": "2"}))).await;
     assert_eq!(refused.refusal(), (409, "Conflict"));
-    assert_eq!(refused.message(), "Apply failed with 1 conflict: conflict with \"first\" using v1: .data.a");
+    assert_eq!(refused.message(), "Apply failed with 1 conflict: conflict with \"first\": .data.a");
     let cause = &refused.body["details"]["causes"][0];
     assert_eq!((&cause["reason"], &cause["field"]), (&json!("FieldManagerConflict"), &json!(".data.a")));
     let both = target.apply(&one, "second", config_map("one", json!({"a": "2", "b": "2"}))).await;
@@ -63,7 +63,7 @@ pub(crate) async fn updates_own_fields_too(target: &Target) {
         .ok();
     let refused = target.apply(&one, "applier", config_map("one", json!({"a": "2"}))).await;
     assert_eq!(refused.refusal(), (409, "Conflict"));
-    assert!(refused.message().contains("conflict with \"creator\" using v1"), "{refused:?}");
+    assert!(refused.message().contains("conflict with \"creator\" using v1: .data.a"), "{refused:?}");
     target.apply(&one, "applier", config_map("one", json!({"c": "1"}))).await.ok();
     let path = format!("{one}?fieldManager=patcher");
     let after = target.merge(&path, json!({"data": {"c": "2"}})).await.ok();

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use crate::target::{Target, version};
 
 /// Defines `plural.example.com`, once.
-async fn define(target: &Target, kind: &str, plural: &str) -> String {
+pub(crate) async fn define(target: &Target, kind: &str, plural: &str) -> String {
     let name = format!("{plural}.example.com");
     let schema = json!({"openAPIV3Schema": {"type": "object", "properties": {
         "spec": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},

@@ -97,14 +97,6 @@ impl Target {
         client(&self.place, token)
     }
 
-    /// Makes all that was so far too old to start from, if that can be ordered; a real server does not remember
-    /// what was before it started.
-    pub(crate) fn forget(&self) {
-        if let Place::Double(server) = &self.place {
-            server.cluster().compact();
-        }
-    }
-
     /// A namespace of its own for a check.
     pub(crate) async fn namespace(&self, name: &str) -> String {
         let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
