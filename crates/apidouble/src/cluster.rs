@@ -1,6 +1,8 @@
 //! The objects that one or more servers serve, and what a test does to them directly.
 
 use std::{
+    collections::HashMap,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -32,6 +34,8 @@ struct Inner {
     store: Mutex<Store>,
     accounts: Accounts,
     authority: OnceLock<Authority>,
+    /// Where Services are, by namespace and name.
+    routes: Mutex<HashMap<(String, String), SocketAddr>>,
     /// Counts orders to send bookmarks.
     bookmark: watch::Sender<u64>,
     bookmark_every: Mutex<Duration>,
@@ -50,13 +54,12 @@ impl Cluster {
             store: Mutex::new(Store::new()),
             accounts: Accounts::default(),
             authority: OnceLock::new(),
+            routes: Mutex::default(),
             bookmark: watch::Sender::new(0),
             bookmark_every: Mutex::new(Duration::from_secs(60)),
         }));
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-            let namespace = json!({"apiVersion": "v1", "kind": "Namespace",
-                "metadata": {"name": name, "labels": {"kubernetes.io/metadata.name": name}},
-                "spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}});
+            let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
             cluster.put(namespace).unwrap_or_else(|error| unreachable!("a namespace is known: {error:#}"));
         }
         cluster
@@ -90,6 +93,17 @@ impl Cluster {
         let (identity, der) = self.authority()?.client(&user.name, &user.groups)?;
         self.accounts().allow_certificate(&der, user);
         Ok(identity)
+    }
+
+    /// Webhooks of the Service `namespace`/`name` are at `address`: the servers have no service proxy.
+    pub fn route(&self, namespace: &str, name: &str, address: SocketAddr) {
+        let mut routes = self.0.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.insert((namespace.to_owned(), name.to_owned()), address);
+    }
+
+    pub(crate) fn routed(&self, namespace: &str, name: &str) -> Option<SocketAddr> {
+        let routes = self.0.routes.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.get(&(namespace.to_owned(), name.to_owned())).copied()
     }
 
     /// Serves one more kind.

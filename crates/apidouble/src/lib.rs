@@ -17,6 +17,7 @@
 //! garbage collection, YAML bodies, tables, protobuf, HTTP/2.
 #![forbid(unsafe_code)]
 
+mod admission;
 mod apply;
 mod auth;
 mod body;
@@ -41,6 +42,7 @@ mod store;
 mod tls;
 mod verb;
 mod watch;
+mod webhook;
 mod write;
 
 pub use self::{

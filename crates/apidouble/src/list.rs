@@ -98,7 +98,7 @@ impl ListOptions {
             (Some((at, key)), _) if *at < floor => {
                 let message = "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter, or use the continue token in this response to retrieve the remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
                 let mut status = Status::expired(message);
-                status.list_continue = Some(token(0, key));
+                status.list_continue = Some(token(0, key).into());
                 return Err(status);
             }
             (Some((at, key)), _) => (*at, Some(key.as_str())),

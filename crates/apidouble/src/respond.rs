@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    auth::{Access, Act, authorize},
+    auth::{Access, Act, User, authorize},
     body::{Body, damaged, events, whole},
     connection::Connection,
     control::OpenWatch,
@@ -90,7 +90,7 @@ pub(crate) async fn respond(
             }
             (Some(status), _) => Err(status),
             (None, _) => {
-                let asked = Asked { shared: &shared, parts: &parts, query: &query };
+                let asked = Asked { shared: &shared, parts: &parts, query: &query, user: &user };
                 match (&place, verb) {
                     (Some(place), Some(verb)) => asked.resource(place, verb, body).await,
                     (Some(_), None) => Err(Status::method_not_allowed()),
@@ -143,6 +143,7 @@ struct Asked<'a> {
     shared: &'a Shared,
     parts: &'a Parts,
     query: &'a Query,
+    user: &'a User,
 }
 
 impl Asked<'_> {
@@ -184,6 +185,7 @@ impl Asked<'_> {
             place,
             query: self.query,
             agent: self.header(header::USER_AGENT),
+            user: self.user,
         };
         let name = place.name.as_deref().unwrap_or_default();
         let written = match verb {

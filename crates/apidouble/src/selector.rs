@@ -90,6 +90,26 @@ impl Field {
     }
 }
 
+/// Whether `labels` are what a `LabelSelector` in an object means; one that says nothing means all.
+pub(crate) fn matches_labels(selector: &Value, labels: &Value) -> bool {
+    let label = |key: &str| labels[key].as_str();
+    let equal = selector["matchLabels"].as_object().into_iter().flatten();
+    let expressions = selector["matchExpressions"].as_array().into_iter().flatten();
+    equal.into_iter().all(|(key, value)| label(key) == value.as_str())
+        && expressions.into_iter().all(|expression| {
+            let value = label(expression["key"].as_str().unwrap_or_default());
+            let listed =
+                expression["values"].as_array().into_iter().flatten().any(|one| one.as_str() == value);
+            match expression["operator"].as_str() {
+                Some("In") => value.is_some() && listed,
+                Some("NotIn") => value.is_none() || !listed,
+                Some("Exists") => value.is_some(),
+                Some("DoesNotExist") => value.is_none(),
+                _ => false,
+            }
+        })
+}
+
 fn parse_fields(kind: &Kind, text: &str) -> Answer<Vec<Field>> {
     let mut fields = Vec::new();
     for term in text.split(',').filter(|term| !term.is_empty()) {

@@ -1,5 +1,7 @@
 //! What the API server answers when it does not do what was asked: an object of kind `Status`.
 
+use std::borrow::Cow;
+
 use hyper::StatusCode;
 use serde_json::{Value, json};
 
@@ -7,13 +9,13 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug)]
 pub(crate) struct Status {
     pub(crate) code: StatusCode,
-    reason: &'static str,
+    reason: Cow<'static, str>,
     message: String,
     details: Option<Value>,
     /// Seconds, for the header of this name and for `details`.
     pub(crate) retry_after: Option<u64>,
     /// Where a list can go on.
-    pub(crate) list_continue: Option<String>,
+    pub(crate) list_continue: Option<Box<str>>,
 }
 
 /// What a verb gives, or why not.
@@ -21,7 +23,19 @@ pub(crate) type Answer<T> = Result<T, Status>;
 
 impl Status {
     pub(crate) fn new(code: StatusCode, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, retry_after: None, list_continue: None }
+        Self {
+            code,
+            reason: reason.into(),
+            message: message.into(),
+            details: None,
+            retry_after: None,
+            list_continue: None,
+        }
+    }
+
+    /// A refusal in somebody else's words.
+    pub(crate) fn said(code: StatusCode, reason: &str, message: String) -> Self {
+        Self { reason: Cow::Owned(reason.to_owned()), ..Self::new(code, "", message) }
     }
 
     pub(crate) fn bad_request(message: impl Into<String>) -> Self {
@@ -148,7 +162,7 @@ impl Status {
             "message": self.message, "reason": self.reason, "code": self.code.as_u16(),
         });
         if let Some(token) = &self.list_continue {
-            value["metadata"]["continue"] = token.as_str().into();
+            value["metadata"]["continue"] = token.as_ref().into();
         }
         if let Some(details) = &self.details {
             value["details"] = details.clone();

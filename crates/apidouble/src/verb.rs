@@ -6,11 +6,13 @@ use hyper::StatusCode;
 use serde_json::Value;
 
 use crate::{
+    admission,
     apply::apply,
+    auth::User,
     cluster::Cluster,
     kind::Kind,
     managed::{Manager, track_update},
-    object::{Fields, Object, key, meta, typed},
+    object::{Fields, Object, key, meta, metadata_mut, typed},
     patch::{self, patched},
     request::{Place, Query},
     selector::Selector,
@@ -29,6 +31,7 @@ pub(crate) struct Writer<'a> {
     pub(crate) query: &'a Query,
     /// The manager's name where the query has none.
     pub(crate) agent: &'a str,
+    pub(crate) user: &'a User,
 }
 
 /// An object after a write, or what else there is to say of it.
@@ -93,7 +96,7 @@ impl Writer<'_> {
         if tracked {
             track_update(None, &mut fields, self.manager(false));
         }
-        let fields = self.admit("CREATE", None, fields).await?;
+        let fields = self.admit("CREATE", None, Some(fields)).await?.unwrap_or_default();
         let mut store = self.cluster.store();
         write::check_namespace(&store, namespace)?;
         if store.get(&self.kind, &self.key(&name)).is_some() {
@@ -191,17 +194,17 @@ impl Writer<'_> {
     async fn replace(&self, current: &Arc<Object>, sent: Fields, tracked: bool) -> Answer<Commit> {
         let subresource = self.place.subresource.as_deref();
         let mut next = write::updated(&self.kind, subresource, current, sent);
-        if write::is_same(&current.fields, &next, !tracked) {
-            return Ok(Commit::Done(current.clone()));
-        }
         if tracked {
             let kept = current.fields["metadata"].get("managedFields").cloned();
-            let metadata = crate::object::metadata_mut(&mut next);
+            let metadata = metadata_mut(&mut next);
             metadata.remove("managedFields");
             metadata.extend(kept.map(|kept| ("managedFields".to_owned(), kept)));
             track_update(Some(&current.fields), &mut next, self.manager(false));
         }
-        let mut next = self.admit("UPDATE", Some(current), next).await?;
+        let mut next = self.admit("UPDATE", Some(current), Some(next)).await?.unwrap_or_default();
+        if write::is_same(&current.fields, &next, !tracked) {
+            return Ok(Commit::Done(current.clone()));
+        }
         let name = meta(&current.fields, "name").unwrap_or_default();
         let mut store = self.cluster.store();
         let now = store.get(&self.kind, &self.key(name));
@@ -231,7 +234,7 @@ impl Writer<'_> {
         for _ in 0..TRIES {
             let current = self.read(name).ok_or_else(|| self.missing(name))?;
             conditions.check(&self.kind, &current)?;
-            self.admit("DELETE", Some(&current), current.fields.clone()).await?;
+            self.admit("DELETE", Some(&current), None).await?;
             let deletion = write::deleted(&self.kind, &current, grace);
             let mut store = self.cluster.store();
             let now = store.get(&self.kind, &self.key(name));
@@ -291,7 +294,23 @@ impl Writer<'_> {
     }
 
     /// What the cluster's webhooks make of a write.
-    async fn admit(&self, _operation: &str, _old: Option<&Arc<Object>>, new: Fields) -> Answer<Fields> {
-        Ok(new)
+    async fn admit(
+        &self,
+        operation: &'static str,
+        old: Option<&Object>,
+        new: Option<Fields>,
+    ) -> Answer<Option<Fields>> {
+        let old = old.map(|object| &object.fields);
+        let name = new.as_ref().or(old).map_or("", admission::name).to_owned();
+        let write = admission::Write {
+            cluster: self.cluster,
+            kind: &self.kind,
+            place: self.place,
+            user: self.user,
+            is_dry_run: self.is_dry_run(),
+            operation,
+            name: &name,
+        };
+        write.admit(old, new).await
     }
 }

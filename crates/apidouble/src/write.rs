@@ -43,7 +43,19 @@ pub(crate) fn stored_as_is(
     if let Some(generation) = generation {
         metadata.entry("generation").or_insert_with(|| generation.into());
     }
+    if kind.plural == "namespaces" && kind.group.is_empty() {
+        live(&mut fields);
+    }
     fields
+}
+
+/// What every namespace has: selectors find it by the label.
+fn live(namespace: &mut Fields) {
+    let name = meta(namespace, "name").unwrap_or_default().to_owned();
+    metadata_mut(namespace).entry("labels").or_insert_with(|| json!({}))["kubernetes.io/metadata.name"] =
+        name.into();
+    namespace.entry("spec").or_insert_with(|| json!({"finalizers": ["kubernetes"]}));
+    namespace.entry("status").or_insert_with(|| json!({"phase": "Active"}));
 }
 
 /// A new object as a client sent it, which has been given a name.

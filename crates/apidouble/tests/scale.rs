@@ -19,7 +19,7 @@ const WATCHES: usize = 4;
 fn slice(at: usize, change: usize) -> Value {
     let endpoint = |endpoint: usize| {
         json!({"addresses": [format!("10.{}.{}.{endpoint}", at / 256, at % 256)], "nodeName": format!("node-{:04}", at % 1000),
-            "zone": "a", "conditions": {"ready": change % 2 == 0, "serving": true, "terminating": false},
+            "zone": "a", "conditions": {"ready": change.is_multiple_of(2), "serving": true, "terminating": false},
             "targetRef": {"kind": "Pod", "namespace": "default", "name": format!("pod-{at}-{endpoint}")}})
     };
     json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",

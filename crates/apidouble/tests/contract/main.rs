@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod access;
+mod admission;
 mod applying;
 mod clients;
 mod definitions;
@@ -72,6 +73,8 @@ contract! {
         a_definition_serves_its_kind, its_status_and_generation, what_custom_objects_do_not_allow;
     access:
         a_token_must_be_known, roles_allow, names_in_rules;
+    admission:
+        webhooks_change_and_refuse, webhooks_that_fail, webhooks_are_asked_about_what_they_want;
     clients:
         a_watcher_lists_and_watches, a_watcher_streams_its_list, leases_change_hands, events_are_recorded;
 }

@@ -41,6 +41,9 @@ pub(crate) async fn an_object_is_created_read_replaced_and_deleted(target: &Targ
     let namespace = target.namespace("life").await;
     let all = format!("/api/v1/namespaces/{namespace}/configmaps");
     let one = format!("{all}/one");
+    let namespace = target.get("/api/v1/namespaces/life").await.ok();
+    assert_eq!(namespace["metadata"]["labels"], json!({"kubernetes.io/metadata.name": "life"}));
+    assert_eq!(namespace["status"]["phase"], "Active");
     assert_eq!(target.get(&one).await.refusal(), (404, "NotFound"));
     assert_eq!(target.get(&one).await.message(), "configmaps \"one\" not found");
 

@@ -28,7 +28,10 @@ impl Real {
         let key = rcgen::KeyPair::generate().unwrap();
         fs::write(path("accounts.key"), key.serialize_pem()).unwrap();
         fs::write(path("accounts.pub"), key.public_key_pem()).unwrap();
-        certify(&path("ca.crt"), &path("tls.crt"), &path("tls.key"));
+        let Certificates { ca, certificate, key } = certify();
+        for (name, pem) in [("ca.crt", ca), ("tls.crt", certificate), ("tls.key", key)] {
+            fs::write(path(name), pem).unwrap();
+        }
         let tokens = format!("{ADMINISTRATOR},administrator,1,system:masters\n{LIMITED},limited,2\n");
         fs::write(path("tokens.csv"), tokens).unwrap();
 
@@ -107,7 +110,14 @@ fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-fn certify(ca: &str, certificate: &str, key: &str) {
+/// A server certificate for loopback, and who signed it: PEM.
+pub(crate) struct Certificates {
+    pub(crate) ca: String,
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+pub(crate) fn certify() -> Certificates {
     use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
     let ca_key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::default();
@@ -117,7 +127,5 @@ fn certify(ca: &str, certificate: &str, key: &str) {
     let own = KeyPair::generate().unwrap();
     let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
     let signed = CertificateParams::new(names).unwrap().signed_by(&own, &issuer).unwrap();
-    fs::write(ca, authority.pem()).unwrap();
-    fs::write(certificate, signed.pem()).unwrap();
-    fs::write(key, own.serialize_pem()).unwrap();
+    Certificates { ca: authority.pem(), certificate: signed.pem(), key: own.serialize_pem() }
 }
