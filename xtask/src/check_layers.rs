@@ -25,6 +25,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("controller", &["api", "model", "observe", "source"]),
     ("cli", &["agent", "controller", "api", "kernel", "observe", "abi"]),
     ("testkit", &[]),
+    ("apidouble", &[]),
 ];
 
 /// Crates that only compute: what they need to know about the world is an argument.
