@@ -74,24 +74,61 @@ fn add_object(
             problem: format!("{api_version:?} is not read; use {right_version}"),
         });
     }
-    let notices = &mut converted.notices;
-    let object = match kind {
-        Kind::Service => {
-            let service = typed::<core::Service>(kind, map, notices)?;
-            Some(Object::from(from_service(&service, notices)?))
-        }
-        Kind::EndpointSlice => {
-            let slice = typed::<discovery::EndpointSlice>(kind, map, notices)?;
-            from_slice(&slice, notices)?.map(Object::from)
-        }
-        Kind::Node => Some(Object::from(from_node(&typed::<core::Node>(kind, map, notices)?)?)),
-        Kind::Pod => Some(Object::from(from_pod(&typed::<core::Pod>(kind, map, notices)?)?)),
-        Kind::ServiceCidr => {
-            Some(Object::from(from_cidr(&typed::<networking::ServiceCIDR>(kind, map, notices)?)?))
-        }
-    };
+    let object = read(kind, Document { kind, map }, &mut converted.notices)?;
     converted.objects.extend(object);
     Ok(())
+}
+
+/// Reads an object as an API server sends it; `None` for what has no effect by its nature. Fields that nobody knows are not
+/// told of: the server has let them pass, and may be newer than this.
+///
+/// # Errors
+///
+/// [`Invalid`] for the first thing that is wrong.
+pub fn from_json(kind: Kind, text: &str, notices: &mut Vec<Notice>) -> Result<Option<Object>, Invalid> {
+    read(kind, Json { kind, text }, notices)
+}
+
+/// Something that an object can be read from.
+trait Source {
+    fn typed<T: DeserializeOwned>(self, notices: &mut Vec<Notice>) -> Result<T, Invalid>;
+}
+
+fn read(kind: Kind, source: impl Source, notices: &mut Vec<Notice>) -> Result<Option<Object>, Invalid> {
+    Ok(match kind {
+        Kind::Service => {
+            let service: core::Service = source.typed(notices)?;
+            Some(from_service(&service, notices)?.into())
+        }
+        Kind::EndpointSlice => {
+            let slice: discovery::EndpointSlice = source.typed(notices)?;
+            from_slice(&slice, notices)?.map(Object::from)
+        }
+        Kind::Node => Some(from_node(&source.typed(notices)?)?.into()),
+        Kind::Pod => Some(from_pod(&source.typed(notices)?)?.into()),
+        Kind::ServiceCidr => Some(from_cidr(&source.typed::<networking::ServiceCIDR>(notices)?)?.into()),
+    })
+}
+
+struct Json<'a> {
+    kind: Kind,
+    text: &'a str,
+}
+
+impl Source for Json<'_> {
+    fn typed<T: DeserializeOwned>(self, _: &mut Vec<Notice>) -> Result<T, Invalid> {
+        let mut deserializer = serde_json::Deserializer::from_str(self.text);
+        serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+            let map = serde_json::from_str(self.text).unwrap_or_default();
+            let (field, problem) = (error.path().to_string(), error.inner().to_string());
+            Invalid { object: called(self.kind, &map), field, problem }
+        })
+    }
+}
+
+struct Document {
+    kind: Kind,
+    map: Map<String, Value>,
 }
 
 /// Our kind, and the version of its group that is read. `None` for other kinds, and for those of the same
@@ -108,28 +145,26 @@ fn known(api_version: &str, kind: &str) -> Option<(Kind, &'static str)> {
     }
 }
 
-/// Fields that nobody knows are no error, as they are none for the API server: there will be newer ones than this. But
-/// they are told of, for most are typing errors.
-fn typed<T: DeserializeOwned>(
-    kind: Kind,
-    map: Map<String, Value>,
-    notices: &mut Vec<Notice>,
-) -> Result<T, Invalid> {
-    let object = called(kind, &map);
-    let mut track = Track::new();
-    let deserializer = serde_path_to_error::Deserializer::new(Value::Object(map), &mut track);
-    let read = serde_ignored::deserialize(deserializer, |path| {
-        notices.push(Notice::Skipped {
-            object: object.clone(),
-            field: field(&path),
-            reason: "is no known field, and has no effect; is it written right?".into(),
+impl Source for Document {
+    /// Fields that nobody knows are no error, as they are none for the API server: there will be newer ones than this. But
+    /// they are told of, for most are typing errors.
+    fn typed<T: DeserializeOwned>(self, notices: &mut Vec<Notice>) -> Result<T, Invalid> {
+        let object = called(self.kind, &self.map);
+        let mut track = Track::new();
+        let deserializer = serde_path_to_error::Deserializer::new(Value::Object(self.map), &mut track);
+        let read = serde_ignored::deserialize(deserializer, |path| {
+            notices.push(Notice::Skipped {
+                object: object.clone(),
+                field: field(&path),
+                reason: "is no known field, and has no effect; is it written right?".into(),
+            });
         });
-    });
-    read.map_err(|error: serde_json::Error| Invalid {
-        object: object.clone(),
-        field: track.path().to_string(),
-        problem: error.to_string(),
-    })
+        read.map_err(|error: serde_json::Error| Invalid {
+            object: object.clone(),
+            field: track.path().to_string(),
+            problem: error.to_string(),
+        })
+    }
 }
 
 /// A path as errors have it: `spec.ports[0].port`.

@@ -17,7 +17,7 @@ mod service;
 mod slice;
 
 pub use cidr::from_cidr;
-pub use document::{Converted, convert};
+pub use document::{Converted, convert, from_json};
 pub use invalid::Invalid;
 pub use node::from_node;
 pub use notice::Notice;

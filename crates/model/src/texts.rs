@@ -11,7 +11,13 @@ impl Texts {
     pub fn share(&mut self, text: &mut Arc<str>) {
         match self.0.get(&**text) {
             Some(seen) => *text = seen.clone(),
-            None => drop(self.0.insert(text.clone())),
+            None => {
+                // What nobody has any more goes, before room is made for more.
+                if self.0.len() == self.0.capacity() {
+                    self.0.retain(|text| Arc::strong_count(text) > 1);
+                }
+                self.0.insert(text.clone());
+            }
         }
     }
 }

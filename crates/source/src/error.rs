@@ -16,4 +16,12 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// What says where the API server is, and who we are, can't be used.
+    #[error("{what}: {reason}")]
+    Access {
+        /// The kubeconfig, the service account, or the URL of a server.
+        what: String,
+        /// What is wrong, and what would be right.
+        reason: String,
+    },
 }

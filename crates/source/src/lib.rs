@@ -1,7 +1,12 @@
-//! Where objects come from: a directory of manifests, followed live.
+//! Where objects come from: a directory of manifests, or a cluster's API server, followed live.
 #![forbid(unsafe_code)]
 
 mod error;
+pub mod kubernetes;
 pub mod manifests;
+mod problem;
+mod update;
 
 pub use error::Error;
+pub use problem::{Place, Problem, Severity};
+pub use update::Update;

@@ -15,7 +15,6 @@
 
 mod directory;
 mod parse;
-mod problem;
 mod signs;
 mod watch;
 
@@ -24,16 +23,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use model::Change;
 use tokio::{sync::mpsc::Sender, time};
 
 pub use directory::{Batch, Directory};
 pub use parse::{Content, Fault, parse};
-pub use problem::{Problem, Severity};
 pub use signs::Signs;
 use watch::Watch;
 
-use crate::Error;
+use crate::{Error, Update};
 
 /// How long to wait after the first sign of a change: whoever writes one file often writes more.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -43,20 +40,6 @@ const SETTLE: Duration = Duration::from_millis(100);
 const RESCAN: Duration = Duration::from_secs(1);
 /// Looking without a sign may take one part in this many of the time.
 const RESCAN_SHARE: u32 = 200;
-
-/// What the directory gave.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Update {
-    /// What changed, in one batch; never empty.
-    Changes(Vec<Change>),
-    /// Everything that was there at the start and could be read has been sent. Sent once.
-    Synced,
-    /// Every file has been read well at least once: what has not been sent is really not there. A file that is
-    /// broken at the start keeps this back, for nobody knows what it would say. Sent once, after `Synced`.
-    Complete,
-    /// All problems and notices there are now; sent when they change.
-    Problems(Vec<Problem>),
-}
 
 /// A directory of manifests that can be listed.
 #[derive(Debug)]

@@ -18,9 +18,9 @@ use model::{Change, Object, ObjectId};
 
 use super::{
     parse::{Content, Fault, parse},
-    problem::Problem,
     signs::Signs,
 };
+use crate::Problem;
 
 /// No file that is meant is larger.
 const MAX_BYTES: u64 = 64 << 20;

@@ -1,10 +1,11 @@
 use std::{fs, path::Path};
 
-use model::{Kind, ObjectId, ObjectName};
+use model::{Change, Kind, ObjectId, ObjectName};
 use tempfile::TempDir;
 use tokio::sync::mpsc::{self, Receiver};
 
 use super::*;
+use crate::{Place, Severity};
 
 fn service(name: &str) -> String {
     format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: None}}\n")
@@ -104,8 +105,8 @@ async fn problems_come_and_go() {
     replace(temp.path(), "a.yaml", "a: [\n");
     let Update::Problems(problems) = next(&mut updates).await else { panic!("no problems") };
     assert_eq!(
-        (problems[0].file.clone(), problems[0].severity),
-        (temp.path().join("a.yaml"), Severity::Error)
+        (problems[0].place.clone(), problems[0].severity),
+        (Place::File(temp.path().join("a.yaml")), Severity::Error)
     );
     fs::remove_file(temp.path().join("a.yaml")).unwrap();
     assert_eq!(next(&mut updates).await, Update::Problems(vec![]));

@@ -13,10 +13,8 @@ use notify::{
 };
 use tokio::sync::Notify;
 
-use super::{
-    problem::{Problem, Severity},
-    signs::Signs,
-};
+use super::signs::Signs;
+use crate::{Place, Problem, Severity};
 
 /// Watches a path, whichever directory is there.
 pub(super) struct Watch {
@@ -90,7 +88,7 @@ impl Watch {
         let error = self.error.as_ref()?;
         Some(Problem {
             severity: Severity::Notice,
-            file: self.path.clone(),
+            place: Place::File(self.path.clone()),
             line: None,
             object: None,
             reason: format!("can't be watched, changes are seen late: {error}"),

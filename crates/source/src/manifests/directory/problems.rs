@@ -5,9 +5,9 @@ use std::{collections::BTreeSet, ffi::OsStr, io};
 use model::{Kind, Object, ObjectId, ObjectName};
 
 use super::Directory;
-use crate::manifests::{
-    parse::{Content, Fault},
-    problem::{Problem, Severity},
+use crate::{
+    Place, Problem, Severity,
+    manifests::parse::{Content, Fault},
 };
 
 impl Directory {
@@ -53,7 +53,7 @@ impl Directory {
         let mut add = |severity, name: &OsStr, fault: &Fault| {
             problems.push(Problem {
                 severity,
-                file: self.path.join(name),
+                place: Place::File(self.path.join(name)),
                 line: fault.line,
                 object: fault.object.clone(),
                 reason: fault.reason.clone(),
@@ -86,7 +86,7 @@ impl Directory {
             }
         }
         // By object as well: one line may hold a whole list.
-        let place = |it: &Problem| (it.file.clone(), it.line, it.severity, it.object.clone());
+        let place = |it: &Problem| (it.place.clone(), it.line, it.severity, it.object.clone());
         problems.sort_by_cached_key(place);
         problems
     }
@@ -107,7 +107,7 @@ impl Directory {
     pub(super) fn problem_of_directory(&self, error: &io::Error) -> Problem {
         Problem {
             severity: Severity::Error,
-            file: self.path.clone(),
+            place: Place::File(self.path.clone()),
             line: None,
             object: None,
             reason: format!("cannot be read, everything stays as it was: {error}"),

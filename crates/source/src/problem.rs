@@ -1,6 +1,6 @@
-//! What is wrong with a file, and where.
+//! What is wrong with what a source gives, and where.
 
-use std::{fmt, path::PathBuf};
+use std::{fmt, path::PathBuf, sync::Arc};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -11,14 +11,23 @@ pub enum Severity {
     Notice,
 }
 
+/// Where something is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A file, or the directory of manifests itself.
+    File(PathBuf),
+    /// A cluster's API server, by its URL.
+    Server(Arc<str>),
+}
+
 /// Something to tell the operator. Prints as one line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,
-    /// The file, or the directory itself.
-    pub file: PathBuf,
-    /// The line in it, counted from 1: of the mistake if it is one of syntax, else of the document.
+    /// Where.
+    pub place: Place,
+    /// The line in a file, counted from 1: of the mistake if it is one of syntax, else of the document.
     pub line: Option<u64>,
     /// Kind and name of the object, where it is about one.
     pub object: Option<String>,
@@ -26,9 +35,18 @@ pub struct Problem {
     pub reason: String,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Server(url) => write!(f, "{url}"),
+        }
+    }
+}
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        write!(f, "{}", self.place)?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
         }

@@ -1,0 +1,111 @@
+//! A cluster's API server, followed live.
+//!
+//! ```text
+//! access    who we are and where the servers are: kubeconfig, or the service account of a pod
+//! servers   several of them: the next one if one fails
+//! resource  what is followed, and which part of it
+//! line      what a server sends in a watch
+//! mirror    what is known of one resource: from lines to changes
+//! follow    one resource, for as long as anybody listens
+//! pause     how long until the next attempt
+//! ```
+//!
+//! Each resource begins with all that there is (a streamed list where the server can, else in chunks) and goes on with what
+//! changes. Whatever goes wrong, what is known stays: only what a complete list does not have, and what a server says is
+//! deleted, is deleted. After any interruption a server is asked how new it is first: one that was restored from a backup is
+//! silent to who knows more than it does (kube-apiserver 1.36, docs/testing.md), and is listed anew.
+
+mod access;
+mod follow;
+mod line;
+mod mirror;
+mod pause;
+mod resource;
+mod servers;
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::mpsc::{self, Sender},
+    task::JoinSet,
+};
+
+pub use access::Access;
+use follow::{Follower, News};
+use resource::Resource;
+use servers::Servers;
+
+use crate::{Error, Problem, Update};
+
+/// News of resources that wait to be taken.
+const WAITING: usize = 64;
+
+/// A cluster's API server that can be followed.
+#[derive(Debug)]
+pub struct Kubernetes {
+    servers: Arc<Servers>,
+    resources: Vec<Resource>,
+}
+
+impl Kubernetes {
+    /// Reads what says where the API server is, and who we are; asks it nothing yet. Only pods of `node` are followed.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Access`].
+    pub async fn open(access: &Access, node: &str) -> Result<Self, Error> {
+        let servers = Arc::new(Servers::new(access.configs().await?)?);
+        Ok(Self { servers, resources: Resource::all(node) })
+    }
+
+    /// The URLs of the servers, the first that is asked first.
+    pub fn urls(&self) -> Vec<String> {
+        self.servers.urls()
+    }
+
+    /// Sends what the cluster holds, and then what changes, until nobody listens any more.
+    pub async fn run(self, updates: Sender<Update>) {
+        let (sender, mut news) = mpsc::channel(WAITING);
+        let mut followers = JoinSet::new();
+        let mut problems: Vec<Vec<Problem>> = vec![Vec::new(); self.resources.len()];
+        let mut listed = vec![false; self.resources.len()];
+        for (index, resource) in self.resources.into_iter().enumerate() {
+            followers.spawn(Follower::new(index, resource, self.servers.clone(), sender.clone()).run());
+        }
+        drop(sender);
+        let (mut synced, mut reported) = (false, Vec::new());
+        while let Some((index, it)) = news.recv().await {
+            let mut told = Vec::new();
+            match it {
+                News::Changes(changes) => told.push(Update::Changes(changes)),
+                News::Listed => {
+                    listed[index] = true;
+                    if !synced && listed.iter().all(|listed| *listed) {
+                        synced = true;
+                        // A list is complete, unlike a directory with a broken file.
+                        told.extend([Update::Synced, Update::Complete]);
+                    }
+                }
+                News::Problems(now) => {
+                    problems[index] = now;
+                    // That a server does not answer is said by all.
+                    let mut all: Vec<Problem> = Vec::new();
+                    for problem in problems.iter().flatten() {
+                        if !all.contains(problem) {
+                            all.push(problem.clone());
+                        }
+                    }
+                    if all != reported {
+                        reported.clone_from(&all);
+                        told.push(Update::Problems(all));
+                    }
+                }
+            }
+            for update in told {
+                if updates.send(update).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,406 @@
+//! One resource, for as long as anybody listens.
+
+use std::{
+    pin::pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{AsyncBufRead, AsyncBufReadExt, FutureExt};
+use kube::core::{
+    Request,
+    params::{ListParams, WatchParams},
+};
+use model::Change;
+use tokio::{sync::mpsc::Sender, time};
+
+use super::{
+    access::chain,
+    line::{Chunk, Failure, Line, Sent},
+    mirror::Mirror,
+    pause::{Pause, chance},
+    resource::Resource,
+    servers::{Server, Servers},
+};
+use crate::{Place, Problem, Severity};
+
+/// Objects in one part of a list, as kube's own clients have it.
+const CHUNK: u32 = 500;
+/// Changes that are sent on at once.
+const BATCH: usize = 500;
+/// For how many seconds a watch is asked for: from the first to twice as long, so that thousands don't end together.
+const WATCH_SECONDS: u32 = 300;
+/// A watch that ends so much earlier was broken off.
+const EARLY: Duration = Duration::from_secs(10);
+/// Servers send a bookmark every minute; who is silent for longer is not there.
+const SILENCE: Duration = Duration::from_secs(100);
+/// For how long an answer may be awaited.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How soon to ask again for what a server does not have, or does not give us.
+const UNAVAILABLE: Duration = Duration::from_secs(30);
+
+/// What a follower has to tell.
+pub(super) enum News {
+    /// What changed; never empty.
+    Changes(Vec<Change>),
+    /// All that there is has been sent once.
+    Listed,
+    /// All problems that there are now.
+    Problems(Vec<Problem>),
+}
+
+/// Why a turn ended.
+enum End {
+    /// As it was meant to: it goes on from where it was.
+    Over,
+    /// The server does not have the version that is known: everything anew.
+    Expired,
+    /// Nobody listens any more.
+    Unheard,
+}
+
+/// What went wrong.
+enum Fault {
+    /// No answer, or half of one.
+    Broken(String),
+    /// The server says no.
+    Refused(Failure),
+    Unheard,
+}
+
+impl From<kube::Error> for Fault {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) => {
+                let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
+                let seconds = seconds.filter(|seconds| *seconds > 0).map(u64::from);
+                Self::Refused(Failure::new(status.code, &status.reason, &status.message, seconds))
+            }
+            error => Self::Broken(chain(&error)),
+        }
+    }
+}
+
+impl From<std::io::Error> for Fault {
+    fn from(error: std::io::Error) -> Self {
+        Self::Broken(chain(&error))
+    }
+}
+
+/// See the module.
+pub(super) struct Follower {
+    index: usize,
+    resource: Resource,
+    servers: Arc<Servers>,
+    news: Sender<(usize, News)>,
+    mirror: Mirror,
+    batch: Vec<Change>,
+    /// What is wrong with the server, not with objects.
+    trouble: Option<Problem>,
+    reported: Vec<Problem>,
+    /// All that there is has come once; and that is told.
+    is_listed: bool,
+    is_told: bool,
+    /// Does the server send all that there is as a watch? Those before 1.32 mostly don't.
+    streams: bool,
+    /// The server may not be the one that it was: ask how new it is.
+    is_suspicious: bool,
+    pause: Pause,
+}
+
+impl Follower {
+    pub(super) fn new(
+        index: usize,
+        resource: Resource,
+        servers: Arc<Servers>,
+        news: Sender<(usize, News)>,
+    ) -> Self {
+        Self {
+            index,
+            mirror: Mirror::new(resource.kind),
+            resource,
+            servers,
+            news,
+            batch: Vec::new(),
+            trouble: None,
+            reported: Vec::new(),
+            is_listed: false,
+            is_told: false,
+            streams: true,
+            is_suspicious: false,
+            pause: Pause::new(),
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        while let Some(server) = self.servers.current() {
+            let outcome = self.turn(&server).await;
+            self.mirror.break_list();
+            // What came before something went wrong is true all the same.
+            if self.flush().await.is_err() {
+                return;
+            }
+            let pause = match outcome {
+                Ok(End::Over) if !self.is_suspicious => continue,
+                // Whoever ends every watch at once is not to be asked a thousand times a second.
+                Ok(End::Over) => self.pause.after_failure(None),
+                Ok(End::Expired) => {
+                    self.mirror.forget_version();
+                    self.pause.after_failure(None)
+                }
+                Ok(End::Unheard) | Err(Fault::Unheard) => return,
+                Err(fault) => self.after(&server, fault),
+            };
+            if self.tell().await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = time::sleep(pause) => {}
+                () = self.news.closed() => return,
+            }
+        }
+    }
+
+    /// What to make of a fault; how long to wait.
+    fn after(&mut self, server: &Server, fault: Fault) -> Duration {
+        self.is_suspicious = true;
+        let (text, asked) = match fault {
+            Fault::Refused(failure) => {
+                if failure.is_of_version() {
+                    self.mirror.forget_version();
+                    return self.pause.after_failure(failure.retry_after());
+                }
+                if matches!(failure.code, 400 | 422) && self.streams && self.mirror.version().is_none() {
+                    self.streams = false;
+                    return Duration::ZERO;
+                }
+                if matches!(failure.code, 403 | 404) && !self.resource.is_vital {
+                    return self.go_without(server, &failure);
+                }
+                let what = match failure.code {
+                    401 => "does not know us: is the token or certificate still valid?".into(),
+                    403 => format!(
+                        "does not let us list and watch {}: {}",
+                        self.resource.plural, failure.message
+                    ),
+                    code => format!("answers {code} {}: {}", failure.reason, failure.message),
+                };
+                (what, failure.retry_after())
+            }
+            Fault::Broken(text) => (text, None),
+            Fault::Unheard => return Duration::ZERO,
+        };
+        self.servers.failed(server);
+        let reason = format!("{text}; what is known stays in force");
+        self.trouble = Some(trouble(server, Severity::Error, reason));
+        self.pause.after_failure(asked)
+    }
+
+    /// It is not vital, and not to be had.
+    fn go_without(&mut self, server: &Server, failure: &Failure) -> Duration {
+        let reason = match failure.code {
+            404 => format!("has no {}", self.resource.plural),
+            _ => format!("does not let us list and watch {}: {}", self.resource.plural, failure.message),
+        };
+        let severity = if failure.code == 404 { Severity::Notice } else { Severity::Error };
+        self.trouble = Some(trouble(server, severity, reason));
+        // Who waits for everything does not wait for this; what was known of it stays.
+        self.mirror.forget_version();
+        self.is_listed = true;
+        UNAVAILABLE
+    }
+
+    /// Lists if need be, and watches until that ends.
+    async fn turn(&mut self, server: &Server) -> Result<End, Fault> {
+        if self.is_suspicious && self.mirror.version().is_some() && self.is_older(server).await? {
+            tracing::warn!(
+                server = &*server.url,
+                resource = self.resource.plural,
+                "is older than it was: everything anew"
+            );
+            return Ok(End::Expired);
+        }
+        self.is_suspicious = false;
+        let begins = self.mirror.version().is_none();
+        if begins && !self.streams {
+            self.list(server).await?;
+        }
+        let streams = begins && self.streams;
+        let mut params = self.watch_params();
+        let seconds = WATCH_SECONDS + (f64::from(WATCH_SECONDS) * chance()) as u32;
+        params.timeout = Some(seconds);
+        params.send_initial_events = streams;
+        let version = if streams { "" } else { self.mirror.version().unwrap_or_default() };
+        let request = Request::new(self.resource.path).watch(&params, version);
+        let request = request.map_err(|error| Fault::Broken(chain(&error)))?;
+        let began = Instant::now();
+        let stream = within(ANSWER, server.client.request_stream(request)).await??;
+        if streams {
+            self.mirror.begin_list();
+        }
+        let end = self.watch(server, stream).await;
+        if began.elapsed() + EARLY < Duration::from_secs(seconds.into()) {
+            self.is_suspicious = true;
+        }
+        end
+    }
+
+    fn watch_params(&self) -> WatchParams {
+        WatchParams {
+            label_selector: self.resource.labels.map(str::to_owned),
+            field_selector: self.resource.fields.clone(),
+            bookmarks: true,
+            ..WatchParams::default()
+        }
+    }
+
+    fn list_params(&self, limit: u32) -> ListParams {
+        ListParams {
+            label_selector: self.resource.labels.map(str::to_owned),
+            field_selector: self.resource.fields.clone(),
+            limit: Some(limit),
+            ..ListParams::default()
+        }
+    }
+
+    async fn chunk(&self, server: &Server, params: &ListParams) -> Result<String, Fault> {
+        let request = Request::new(self.resource.path).list(params);
+        let request = request.map_err(|error| Fault::Broken(chain(&error)))?;
+        Ok(within(ANSWER, server.client.request_text(request)).await??)
+    }
+
+    /// Does the server know less than we do? Then it was restored from a backup, and would be silent until it knows more
+    /// again. Versions are numbers (kubernetes 1.35 on, and always were).
+    async fn is_older(&self, server: &Server) -> Result<bool, Fault> {
+        let text = self.chunk(server, &self.list_params(1)).await?;
+        let chunk: Chunk<'_> = serde_json::from_str(&text).map_err(broken)?;
+        let number = |text: &str| text.parse::<u128>().ok();
+        let known = self.mirror.version().and_then(number);
+        Ok(number(&chunk.metadata.resource_version).zip(known).is_some_and(|(server, known)| server < known))
+    }
+
+    /// All that there is, in chunks.
+    async fn list(&mut self, server: &Server) -> Result<(), Fault> {
+        self.mirror.begin_list();
+        let mut params = self.list_params(CHUNK);
+        loop {
+            let text = self.chunk(server, &params).await?;
+            let chunk: Chunk<'_> = serde_json::from_str(&text).map_err(broken)?;
+            for item in chunk.items.iter().flatten() {
+                let sent = Sent::read(item.get()).map_err(broken)?;
+                self.batch.extend(self.mirror.put(&sent, &server.url));
+            }
+            if chunk.metadata.rest.is_empty() {
+                self.batch.extend(self.mirror.end_list(&chunk.metadata.resource_version));
+                self.is_listed = true;
+                return self.flush().await;
+            }
+            params.continue_token = Some(chunk.metadata.rest.into_owned());
+            self.flush().await?;
+        }
+    }
+
+    async fn watch(&mut self, server: &Server, stream: impl AsyncBufRead) -> Result<End, Fault> {
+        let mut stream = pin!(stream);
+        let mut line = Vec::new();
+        loop {
+            let read = {
+                let mut reading = pin!(stream.read_until(b'\n', &mut line));
+                match (&mut reading).now_or_never() {
+                    Some(read) => read,
+                    None => {
+                        // Nothing more has come: what there is goes on.
+                        self.flush().await?;
+                        tokio::select! {
+                            read = time::timeout(SILENCE, reading) => read.map_err(|_| {
+                                Fault::Broken(format!("is silent for {} s", SILENCE.as_secs()))
+                            })?,
+                            () = self.news.closed() => return Ok(End::Unheard),
+                        }
+                    }
+                }
+            };
+            if read? == 0 {
+                return Ok(End::Over);
+            }
+            if line.last() != Some(&b'\n') {
+                return Err(Fault::Broken(CUT.into()));
+            }
+            // It is there, and speaks.
+            self.trouble = None;
+            let text = std::str::from_utf8(&line).map_err(|error| Fault::Broken(chain(&error)))?;
+            if let Some(end) = self.take(server, Line::read(text).map_err(broken)?).await? {
+                return Ok(end);
+            }
+            line.clear();
+            if self.batch.len() >= BATCH {
+                self.flush().await?;
+            }
+        }
+    }
+
+    /// One line of a watch; the end of it, if it is that.
+    async fn take(&mut self, server: &Server, line: Line<'_>) -> Result<Option<End>, Fault> {
+        if !matches!(line, Line::Failed(_)) {
+            self.pause.reset();
+        }
+        match line {
+            Line::Put(sent) => self.batch.extend(self.mirror.put(&sent, &server.url)),
+            Line::Deleted(sent) => self.batch.extend(self.mirror.delete(&sent)),
+            Line::Bookmark { version, is_all } => {
+                if is_all {
+                    self.batch.extend(self.mirror.end_list(&version));
+                    self.is_listed = true;
+                    self.flush().await?;
+                }
+                self.mirror.reach(&version);
+            }
+            Line::Failed(failure) if failure.is_of_version() => return Ok(Some(End::Expired)),
+            Line::Failed(failure) => return Err(Fault::Refused(failure)),
+        }
+        Ok(None)
+    }
+
+    /// Sends what there is to send.
+    async fn flush(&mut self) -> Result<(), Fault> {
+        if !self.batch.is_empty() {
+            let changes = std::mem::take(&mut self.batch);
+            self.send(News::Changes(changes)).await?;
+        }
+        self.tell().await
+    }
+
+    /// Sends that everything is there, once, and problems, if they have changed.
+    async fn tell(&mut self) -> Result<(), Fault> {
+        if self.is_listed && !self.is_told {
+            self.is_told = true;
+            self.send(News::Listed).await?;
+        }
+        let now: Vec<Problem> = self.trouble.iter().chain(self.mirror.problems()).cloned().collect();
+        if now != self.reported {
+            self.reported.clone_from(&now);
+            self.send(News::Problems(now)).await?;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, news: News) -> Result<(), Fault> {
+        self.news.send((self.index, news)).await.map_err(|_| Fault::Unheard)
+    }
+}
+
+/// A line without its end.
+const CUT: &str = "the answer broke off";
+
+fn broken(error: serde_json::Error) -> Fault {
+    Fault::Broken(format!("the answer is not what it should be: {error}"))
+}
+
+async fn within<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<T, Fault> {
+    let late = |_| Fault::Broken(format!("does not answer within {} s", limit.as_secs()));
+    time::timeout(limit, answer).await.map_err(late)
+}
+
+fn trouble(server: &Server, severity: Severity, reason: String) -> Problem {
+    Problem { severity, place: Place::Server(server.url.clone()), line: None, object: None, reason }
+}

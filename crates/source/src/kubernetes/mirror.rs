@@ -1,0 +1,168 @@
+//! What is known of one resource: from what is sent to changes.
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use api::Notice;
+use model::{Change, Kind, ObjectId, ObjectName, Texts};
+
+use super::line::{Metadata, Sent};
+use crate::{Place, Problem, Severity};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Mirror {
+    kind: Kind,
+    known: HashMap<ObjectName, Known>,
+    problems: BTreeMap<ObjectName, Vec<Problem>>,
+    /// What a list that has begun has had so far.
+    listing: Option<HashSet<ObjectName>>,
+    /// Where a watch can go on; none = everything has to be listed.
+    version: Option<String>,
+    texts: Texts,
+}
+
+#[derive(Debug)]
+struct Known {
+    version: Box<str>,
+    /// It is in force; else it was never understood, or has no effect.
+    is_in_force: bool,
+}
+
+impl Mirror {
+    pub(super) fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            known: HashMap::new(),
+            problems: BTreeMap::new(),
+            listing: None,
+            version: None,
+            texts: Texts::default(),
+        }
+    }
+
+    /// Where a watch can go on.
+    pub(super) fn version(&self) -> Option<&str> {
+        self.version.as_deref()
+    }
+
+    /// It can't go on from there.
+    pub(super) fn forget_version(&mut self) {
+        self.version = None;
+    }
+
+    /// Nothing has happened up to a version.
+    pub(super) fn reach(&mut self, version: &str) {
+        // While a list is incomplete nothing can go on.
+        if self.listing.is_none() {
+            self.version = Some(version.to_owned());
+        }
+    }
+
+    /// All that there is comes from now on.
+    pub(super) fn begin_list(&mut self) {
+        self.listing = Some(HashSet::new());
+        self.version = None;
+    }
+
+    /// Something that is there. `server` is who says so.
+    pub(super) fn put(&mut self, sent: &Sent<'_>, server: &Arc<str>) -> Option<Change> {
+        let name = name(&sent.head);
+        if let Some(listing) = &mut self.listing {
+            listing.insert(name.clone());
+        }
+        self.reach(&sent.head.resource_version);
+        let known = self.known.get(&name);
+        if known.is_some_and(|known| *known.version == *sent.head.resource_version) {
+            return None;
+        }
+        let was_in_force = known.is_some_and(|known| known.is_in_force);
+        let mut notices = Vec::new();
+        let read = api::from_json(self.kind, sent.text, &mut notices);
+        let mut problems: Vec<Problem> = notices.iter().filter_map(|it| notice(it, server)).collect();
+        let (change, is_in_force) = match read {
+            Ok(Some(mut object)) => {
+                object.share_texts(&mut self.texts);
+                (Some(Change::Upsert(object)), true)
+            }
+            Ok(None) => (was_in_force.then(|| self.delete_change(&name)), false),
+            Err(invalid) => {
+                let before = if was_in_force { "; what it said before stays in force" } else { "" };
+                problems.push(Problem {
+                    severity: Severity::Error,
+                    place: Place::Server(server.clone()),
+                    line: None,
+                    object: Some(invalid.object),
+                    reason: format!("{}: {}{before}", invalid.field, invalid.problem),
+                });
+                (None, was_in_force)
+            }
+        };
+        if problems.is_empty() {
+            self.problems.remove(&name);
+        } else {
+            self.problems.insert(name.clone(), problems);
+        }
+        self.known.insert(name, Known { version: (&*sent.head.resource_version).into(), is_in_force });
+        change
+    }
+
+    /// Something that is gone.
+    pub(super) fn delete(&mut self, sent: &Sent<'_>) -> Option<Change> {
+        let name = name(&sent.head);
+        if let Some(listing) = &mut self.listing {
+            listing.remove(&name);
+        }
+        self.reach(&sent.head.resource_version);
+        self.drop_object(&name)
+    }
+
+    /// Everything has come, as of `version`: what has not is gone.
+    pub(super) fn end_list(&mut self, version: &str) -> Vec<Change> {
+        let Some(listed) = self.listing.take() else { return Vec::new() };
+        self.reach(version);
+        let gone: Vec<ObjectName> =
+            self.known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
+        gone.iter().filter_map(|name| self.drop_object(name)).collect()
+    }
+
+    /// The list broke off: what has not come may still be there.
+    pub(super) fn break_list(&mut self) {
+        self.listing = None;
+    }
+
+    fn drop_object(&mut self, name: &ObjectName) -> Option<Change> {
+        self.problems.remove(name);
+        let known = self.known.remove(name)?;
+        known.is_in_force.then(|| self.delete_change(name))
+    }
+
+    fn delete_change(&self, name: &ObjectName) -> Change {
+        Change::Delete(ObjectId { kind: self.kind, name: name.clone() })
+    }
+
+    /// What is wrong with objects, by name.
+    pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
+        self.problems.values().flatten()
+    }
+}
+
+fn name(head: &Metadata<'_>) -> ObjectName {
+    ObjectName::new(&*head.namespace, &*head.name)
+}
+
+fn notice(notice: &Notice, server: &Arc<str>) -> Option<Problem> {
+    let Notice::Skipped { object, field, reason } = notice else { return None };
+    Some(Problem {
+        severity: Severity::Notice,
+        place: Place::Server(server.clone()),
+        line: None,
+        object: Some(object.clone()),
+        reason: format!("{field}: {reason}"),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,87 @@
+use super::*;
+
+fn server() -> Arc<str> {
+    "https://s".into()
+}
+
+fn put(mirror: &mut Mirror, name: &str, version: u32, spec: &str) -> Option<Change> {
+    let text = format!(
+        r#"{{"apiVersion":"v1","kind":"Service","metadata":{{"name":"{name}","namespace":"n","resourceVersion":"{version}"}},
+        "spec":{spec}}}"#
+    );
+    let sent = Sent::read(&text).unwrap();
+    mirror.put(&sent, &server())
+}
+
+const HEADLESS: &str = r#"{"clusterIP":"None"}"#;
+const BROKEN: &str = r#"{"clusterIP":"None","type":"Nonsense"}"#;
+/// Of a type that it can't have.
+const WRONG: &str = r#"{"clusterIP":["None"]}"#;
+
+fn listed(names: &[&str]) -> Mirror {
+    let mut mirror = Mirror::new(Kind::Service);
+    mirror.begin_list();
+    for (version, name) in (1..).zip(names) {
+        assert!(matches!(put(&mut mirror, name, version, HEADLESS), Some(Change::Upsert(_))));
+    }
+    assert_eq!(mirror.end_list("10"), []);
+    mirror
+}
+
+fn deleted(name: &str) -> Change {
+    Change::Delete(ObjectId { kind: Kind::Service, name: ObjectName::new("n", name) })
+}
+
+#[test]
+fn r27_only_a_complete_list_says_what_is_gone() {
+    let mut mirror = listed(&["a", "b", "c"]);
+    assert_eq!(mirror.version(), Some("10"));
+    mirror.begin_list();
+    assert_eq!(mirror.version(), None, "an incomplete list can't be gone on from");
+    assert_eq!(put(&mut mirror, "a", 1, HEADLESS), None, "not news");
+    mirror.break_list();
+    assert_eq!(mirror.end_list("20"), []);
+    mirror.begin_list();
+    put(&mut mirror, "c", 3, HEADLESS);
+    let mut gone = mirror.end_list("20");
+    gone.sort_by_key(|change| format!("{change:?}"));
+    assert_eq!(gone, [deleted("a"), deleted("b")]);
+    assert_eq!(mirror.version(), Some("20"));
+}
+
+#[test]
+fn a_watch_goes_on_from_what_came_last() {
+    let mut mirror = listed(&["a"]);
+    assert!(put(&mut mirror, "a", 11, HEADLESS).is_some());
+    assert_eq!(mirror.version(), Some("11"));
+    mirror.reach("15");
+    assert_eq!(mirror.version(), Some("15"));
+    let text = r#"{"metadata":{"name":"a","namespace":"n","resourceVersion":"16"}}"#;
+    assert_eq!(mirror.delete(&Sent::read(text).unwrap()), Some(deleted("a")));
+    assert_eq!(mirror.version(), Some("16"));
+    assert_eq!(mirror.delete(&Sent::read(text).unwrap()), None);
+    mirror.forget_version();
+    assert_eq!(mirror.version(), None);
+}
+
+#[test]
+fn r27_an_object_that_is_not_understood_stays_what_it_was() {
+    let mut mirror = listed(&["a", "b"]);
+    for (version, spec) in [(11, BROKEN), (12, WRONG)] {
+        assert_eq!(put(&mut mirror, "a", version, spec), None);
+        let problems: Vec<String> = mirror.problems().map(ToString::to_string).collect();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        for words in ["https://s: Service n/a: ", "what it said before stays in force"] {
+            assert!(problems[0].contains(words), "{problems:?}");
+        }
+    }
+    assert!(put(&mut mirror, "a", 13, HEADLESS).is_some());
+    assert_eq!(mirror.problems().count(), 0);
+    // One that never was in force is no loss.
+    assert_eq!(put(&mut mirror, "c", 14, BROKEN), None);
+    assert!(!mirror.problems().next().unwrap().reason.contains("before"));
+    mirror.begin_list();
+    put(&mut mirror, "a", 13, HEADLESS);
+    assert_eq!(mirror.end_list("20"), [deleted("b")]);
+    assert_eq!(mirror.problems().count(), 0);
+}
