@@ -163,12 +163,12 @@ fn environment() -> String {
 }
 
 fn manifests(config: &Config) -> Result<String, String> {
-    if config.manifests.as_os_str().is_empty() {
+    let Some(directory) = &config.manifests else {
         return Err("this command was not told where they are (--config, or BALANCING_MANIFESTS)".into());
-    }
-    let at = |error| format!("{}: {error}", config.manifests.display());
+    };
+    let at = |error| format!("{}: {error}", directory.display());
     let mut lines = Vec::new();
-    for entry in fs::read_dir(&config.manifests).map_err(at)? {
+    for entry in fs::read_dir(directory).map_err(at)? {
         let entry = entry.map_err(at)?;
         let facts = entry.metadata().map_err(at)?;
         let changed = facts.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());

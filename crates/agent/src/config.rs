@@ -24,6 +24,7 @@ use std::{path::PathBuf, time::Duration};
 use kernel::{Pins, pins};
 use model::NodePortAddresses;
 use plan::Capacity;
+use source::{Choice, kubernetes::Access};
 
 pub use file::FileError;
 pub use level::EventLevel;
@@ -33,8 +34,15 @@ pub use setting::{Setting, setting};
 pub use value::{Entries, Kind, Value};
 
 settings! {
-    /// Directory of Kubernetes manifests (YAML or JSON), followed live
-    manifests: PathBuf, "DIR";
+    /// Directory of Kubernetes manifests (YAML or JSON), followed live, instead of a cluster
+    manifests: Option<PathBuf> = None, "DIR", default "none: a cluster is followed";
+
+    /// The kubeconfig that says which cluster is followed, and who the agent is there
+    kubeconfig: Option<PathBuf> = None, "FILE", default "in a pod, its service account";
+
+    /// URL of an API server of that cluster, as https://10.0.0.1:6443: it must be reached without services. With several the
+    /// next is asked when one fails
+    api_server: Vec<String> = Vec::new(), "URL", default "that of the kubeconfig, or the service kubernetes";
 
     /// Name of this node, as in Node objects and endpoints
     node_name: String = host::name::node_name(), "NAME", default "the host name";
@@ -78,6 +86,23 @@ settings! {
 pub const FILE_VARIABLE: &str = "BALANCING_CONFIG";
 
 impl Config {
+    /// Where objects come from.
+    ///
+    /// # Errors
+    /// Nothing says so, or two do.
+    pub fn choice(&self) -> Result<Choice, ConfigError> {
+        match (&self.manifests, &self.kubeconfig) {
+            (Some(_), Some(_)) => Err(ConfigError::TwoSources),
+            (Some(_), None) if !self.api_server.is_empty() => Err(ConfigError::TwoSources),
+            (Some(directory), None) => Ok(Choice::Manifests(directory.clone())),
+            (None, None) if !Access::is_in_pod() => Err(ConfigError::NoSource),
+            (None, kubeconfig) => Ok(Choice::Kubernetes(Access {
+                kubeconfig: kubeconfig.clone(),
+                api_servers: self.api_server.clone(),
+            })),
+        }
+    }
+
     /// How large tables may become; those that are pinned may be larger.
     pub fn most(&self) -> Capacity {
         Capacity::for_cluster(self.max_services.0, self.max_backends.0)

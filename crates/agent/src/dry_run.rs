@@ -6,14 +6,17 @@
 mod paper;
 mod services;
 
-use std::{thread, time::Duration};
+use std::{path::Path, thread, time::Duration};
 
 use host::Addresses;
 use kernel::{Maps, TableStore};
 use model::View;
 use plan::{Capacity, Deletes, Phase, Plan};
 use serde::Serialize;
-use source::manifests::{Batch, Directory, Manifests, Problem, Severity};
+use source::{
+    Problem, Severity,
+    manifests::{Batch, Directory, Manifests},
+};
 
 use crate::{
     Config, Error, Reconciler, answer,
@@ -75,12 +78,12 @@ pub struct Writes {
     pub lines: Vec<String>,
 }
 
-/// Computes what an agent with this configuration would write if it started now.
+/// Computes what an agent with this configuration and these manifests would write if it started now.
 ///
 /// # Errors
 /// The directory can't be listed, or the maps can't be read.
-pub fn dry_run(config: &Config) -> Result<DryRun, Error> {
-    Manifests::open(&config.manifests)?;
+pub fn dry_run(config: &Config, manifests: &Path) -> Result<DryRun, Error> {
+    Manifests::open(manifests)?;
     let (paper, capacity, mut notices) = open(config)?;
     let found = paper.was_read;
     let mut reconciler = Reconciler::new(
@@ -98,7 +101,7 @@ pub fn dry_run(config: &Config) -> Result<DryRun, Error> {
     let usage = reconciler.table().usage();
 
     reconciler.set_own_addresses(&config.node_port_addresses, Addresses::own()?.all());
-    let batch = look(config);
+    let batch = look(manifests);
     reconciler.apply(batch.changes);
     if batch.whole {
         reconciler.complete();
@@ -144,8 +147,8 @@ fn writes(phase: &Phase) -> Writes {
 }
 
 /// What the directory says, once it is at rest: the same look as the agent's.
-fn look(config: &Config) -> Batch {
-    let mut directory = Directory::new(config.manifests.clone());
+fn look(manifests: &Path) -> Batch {
+    let mut directory = Directory::new(manifests.to_owned());
     let mut all = directory.scan();
     for _ in 0..LOOKS {
         if !all.unsettled {

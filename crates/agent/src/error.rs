@@ -52,7 +52,7 @@ pub enum Error {
     )]
     PinsGone(PathBuf),
     /// The source ended, which it never does by itself.
-    #[error("the manifests source has ended unexpectedly; see the log above")]
+    #[error("the source of objects has ended unexpectedly; see the log above")]
     SourceEnded,
 }
 

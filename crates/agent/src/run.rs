@@ -23,7 +23,7 @@ use kernel::{Events, Installed, Loaded, Maps, Stranger};
 use model::View;
 use observe::log::Memory;
 use plan::{Capacity, Deletes, Refusal};
-use source::manifests::{Manifests, Problem, Severity, Update};
+use source::{Choice, Feed, Problem, Severity, Update};
 use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
@@ -61,10 +61,17 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_s
 ///
 /// # Errors
 /// It can't start, or the source ended.
-pub async fn run(config: Effective, log: Memory, stop: impl Future<Output = ()>) -> Result<(), Error> {
+pub async fn run(
+    config: Effective,
+    choice: &Choice,
+    log: Memory,
+    stop: impl Future<Output = ()>,
+) -> Result<(), Error> {
     limit::use_heap_sparingly();
+    // What needs no rights and leaves nothing behind first.
+    let feed = Feed::open(choice, &config.config.node_name).await?;
     let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
-    let (mut agent, mut inputs) = Agent::start(config.config, still)?;
+    let (mut agent, mut inputs) = Agent::start(config.config, feed, still)?;
     let mut stop = pin!(stop);
     let mut events_due = interval(EVENTS);
     let mut audit_due = interval(agent.config.audit_interval.max(AUDIT));
@@ -131,6 +138,8 @@ struct Agent {
     in_force: bool,
     /// Were they ever?
     were_in_force: bool,
+    /// What the source is.
+    source: String,
     synced: bool,
     /// Deletes are held back until the source is sure of what is not there (R6).
     deletes: Deletes,
@@ -162,9 +171,7 @@ struct Agent {
 }
 
 impl Agent {
-    fn start(config: Config, still: Still) -> Result<(Self, Inputs), Error> {
-        // What needs no rights and leaves nothing behind first.
-        let manifests = Manifests::open(&config.manifests)?;
+    fn start(config: Config, feed: Feed, still: Still) -> Result<(Self, Inputs), Error> {
         limit::raise_open_files(OPEN_FILES)?;
         let missing = Capabilities::effective()?.missing(&Capability::NEEDED);
         if !missing.is_empty() {
@@ -209,7 +216,7 @@ impl Agent {
         let view = View {
             node: config.node_name.clone(),
             proxy_name: config.service_proxy_name.clone(),
-            resolve_selectors: true,
+            resolve_selectors: feed.has_selectors(),
         };
         let capacity = capacity(&maps);
         let reconciler = Reconciler::new(maps, capacity, view)?;
@@ -218,7 +225,8 @@ impl Agent {
         }
         let events = Events::open(&config.bpffs)?;
         let (to_updates, updates) = mpsc::channel(64);
-        tokio::spawn(manifests.run(to_updates));
+        let source = feed.name();
+        tokio::spawn(feed.run(to_updates));
         let questions = answer::serve(&config.socket, still)?;
         let (graces, passed) = mpsc::channel(1);
         let (finding, found) = clients::Finding::new();
@@ -227,7 +235,7 @@ impl Agent {
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         tracing::info!(
             node = config.node_name,
-            manifests = %config.manifests.display(),
+            source,
             cgroup = %cgroup.display(),
             pins = %config.bpffs.directory().display(),
             "started"
@@ -239,6 +247,7 @@ impl Agent {
             loaded: Some(loaded),
             in_force: false,
             were_in_force: false,
+            source,
             synced: false,
             deletes: Deletes::Held,
             pins_gone: false,

@@ -11,13 +11,14 @@ use crate::{
     settings::{All, Settings},
 };
 
-/// Run the node agent: follow the manifests, keep the kernel's tables and programs right
+/// Run the node agent: follow a cluster or a directory of manifests, keep the kernel's tables and programs right
 ///
 /// Stopping it stops nothing else: programs and tables stay in force, and the next agent takes them over.
 ///
 /// A flag wins over its environment variable, that over the configuration file, that over the default.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  balancing agent --manifests /etc/balancing/manifests\n  \
+                        balancing agent --kubeconfig /etc/kubernetes/balancing.conf --api-server https://10.0.0.1:6443\n  \
                         balancing agent --config /etc/balancing/agent.yaml --print-config\n\n\
                         BALANCING_LOG=debug makes the log say more.\n\n\
                         Exit codes: 0 stopped, 1 failed, 2 wrong usage or configuration.")]
@@ -48,8 +49,9 @@ impl Options {
             list(&self.settings.effective.shown(), self.output, "")?;
             return Ok(ExitCode::SUCCESS);
         }
-        let effective = match self.settings.effective.complete() {
-            Ok(effective) => effective,
+        let effective = self.settings.effective;
+        let choice = match effective.config.choice() {
+            Ok(choice) => choice,
             Err(error) => return Ok(wrong_usage(&error.to_string())),
         };
         let log = observe::log::start();
@@ -65,7 +67,7 @@ impl Options {
                     _ = terminate.recv() => {}
                 }
             };
-            agent::run(effective, log, stop).await?;
+            agent::run(effective, &choice, log, stop).await?;
             Ok(ExitCode::SUCCESS)
         });
         // Nobody wants what a search or a look into a directory would still find: on a busy machine either takes seconds.

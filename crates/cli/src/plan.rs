@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use agent::dry_run::{DryRun, Frontend, Outcome, ServiceChange, dry_run};
+use agent::{
+    config::ConfigError,
+    dry_run::{DryRun, Frontend, Outcome, ServiceChange, dry_run},
+};
 use clap::Args;
 
 use crate::{
@@ -47,11 +50,11 @@ impl Subset for Needed {
 
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let effective = match self.settings.effective.complete() {
-            Ok(effective) => effective,
-            Err(error) => return Ok(wrong_usage(&error.to_string())),
+        let config = &self.settings.effective.config;
+        let Some(manifests) = &config.manifests else {
+            return Ok(wrong_usage(&ConfigError::NoManifests.to_string()));
         };
-        let run = dry_run(&effective.config)?;
+        let run = dry_run(config, manifests)?;
         let verbose = self.verbose;
         show(&run, self.output, |format| text(&run, format, verbose))?;
         if !run.problems.is_empty() {

@@ -51,7 +51,7 @@ impl<S: Subset> Args for Settings<S> {
 }
 
 fn flag(setting: &'static Setting) -> Arg {
-    let default = setting.default_text().map_or(String::new(), |text| format!(" [default: {text}]"));
+    let default = format!(" [default: {}]", setting.default_text());
     let arg = Arg::new(setting.flag())
         .long(setting.flag())
         .value_name(setting.placeholder)

@@ -2,11 +2,13 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod feed;
 pub mod kubernetes;
 pub mod manifests;
 mod problem;
 mod update;
 
 pub use error::Error;
+pub use feed::{Choice, Feed};
 pub use problem::{Place, Problem, Severity};
 pub use update::Update;

@@ -19,7 +19,7 @@ mod signs;
 mod watch;
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
@@ -59,6 +59,11 @@ impl Manifests {
             Ok(_) => Ok(Self { directory: Directory::new(path) }),
             Err(source) => Err(Error::Directory { path, source }),
         }
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// Sends what the directory holds, and then what changes, until nobody listens any more.

@@ -41,20 +41,20 @@ pub enum ConfigError {
         /// What would be right.
         right: String,
     },
-    /// Something that has no default.
+    /// Nothing says where objects come from.
     #[error(
-        "{key} is not set; give --{flag} {placeholder}, or {variable}, or `{key}: {placeholder}` in the configuration file"
+        "give --manifests DIR, a directory of manifests, or --kubeconfig FILE, a cluster; in a pod neither is needed. Each may \
+         also be set in the environment and in the configuration file"
     )]
-    Missing {
-        /// Its key.
-        key: String,
-        /// Its flag.
-        flag: String,
-        /// Its variable.
-        variable: String,
-        /// What stands for its value.
-        placeholder: &'static str,
-    },
+    NoSource,
+    /// Two things do.
+    #[error("give either --manifests or --kubeconfig and --api-server, not both: an agent has one source")]
+    TwoSources,
+    /// A directory of manifests is needed.
+    #[error(
+        "manifests is not set; give --manifests DIR, or BALANCING_MANIFESTS, or `manifests: DIR` in the configuration file"
+    )]
+    NoManifests,
 }
 
 /// Where a value came from.
@@ -113,7 +113,6 @@ impl Shown {
             Origin::Environment => format!("environment {}", self.environment),
             Origin::File { path, line } => format!("{}:{line}", path.display()),
             Origin::Default => match super::setting(&self.flag) {
-                Some(Setting { required: true, .. }) => "not set, and there is no default".into(),
                 Some(Setting { words: Some(words), .. }) => format!("default: {words}"),
                 _ => "default".into(),
             },
@@ -132,23 +131,6 @@ impl Effective {
             environment: setting.variable(),
         };
         SETTINGS.iter().map(shown).collect()
-    }
-
-    /// The same, if nothing is missing.
-    ///
-    /// # Errors
-    /// What has no default and is not set.
-    pub fn complete(self) -> Result<Self, ConfigError> {
-        let unset = |setting: &&Setting| setting.required && !self.origins.contains_key(setting.field);
-        match SETTINGS.iter().find(unset) {
-            Some(setting) => Err(ConfigError::Missing {
-                key: setting.key(),
-                flag: setting.flag(),
-                variable: setting.variable(),
-                placeholder: setting.placeholder,
-            }),
-            None => Ok(self),
-        }
     }
 }
 

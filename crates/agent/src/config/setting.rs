@@ -12,8 +12,6 @@ pub struct Setting {
     pub placeholder: &'static str,
     /// What it means, in lines.
     pub(super) help: &'static [&'static str],
-    /// There is no default.
-    pub required: bool,
     /// The default in words, where its value differs between machines, or is nothing.
     pub(super) words: Option<&'static str>,
     /// What kind of value it has.
@@ -50,12 +48,9 @@ impl Setting {
         self.help.iter().map(|line| line.trim()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The default, for help and documentation; `None` where there is none.
-    pub fn default_text(&self) -> Option<String> {
-        if self.required {
-            return None;
-        }
-        Some(self.words.map_or_else(|| super::value::text(&(self.show)(&Config::default())), str::to_owned))
+    /// The default, for help and documentation.
+    pub fn default_text(&self) -> String {
+        self.words.map_or_else(|| super::value::text(&(self.show)(&Config::default())), str::to_owned)
     }
 
     /// Whether these texts would be taken.
@@ -79,12 +74,12 @@ pub fn setting(flag: &str) -> Option<&'static Setting> {
 }
 
 /// Makes [`Config`] and [`SETTINGS`](super::SETTINGS) from one list:
-/// `/// help` `name: Type = default, "PLACEHOLDER", default "in words";`. Without `= default` it must be set; the words
-/// are for defaults whose value is nothing, or differs between machines.
+/// `/// help` `name: Type = default, "PLACEHOLDER", default "in words";`. The words are for defaults
+/// whose value is nothing, or differs between machines.
 macro_rules! settings {
     ($(
         $(#[doc = $help:literal])+
-        $field:ident: $type:ty $(= $default:expr)?, $placeholder:literal $(, default $words:literal)?;
+        $field:ident: $type:ty = $default:expr, $placeholder:literal $(, default $words:literal)?;
     )+) => {
         /// The agent's configuration.
         #[derive(Clone, Debug)]
@@ -94,7 +89,7 @@ macro_rules! settings {
 
         impl Default for Config {
             fn default() -> Self {
-                Self { $($field: settings!(@default $($default)?),)+ }
+                Self { $($field: $default,)+ }
             }
         }
 
@@ -103,7 +98,6 @@ macro_rules! settings {
             field: stringify!($field),
             placeholder: $placeholder,
             help: &[$($help),+],
-            required: settings!(@required $($default)?),
             words: settings!(@words $($words)?),
             kind: <$type as Value>::KIND,
             read: |config, texts| {
@@ -113,10 +107,6 @@ macro_rules! settings {
             show: |config| config.$field.show(),
         },)+];
     };
-    (@default) => { Default::default() };
-    (@default $default:expr) => { $default };
-    (@required) => { true };
-    (@required $default:expr) => { false };
     (@words) => { None };
     (@words $words:literal) => { Some($words) };
 }

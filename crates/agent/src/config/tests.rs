@@ -90,8 +90,6 @@ fn a_flag_wins_then_the_environment_then_the_file() {
         ]),
         Some(&path),
     )
-    .unwrap()
-    .complete()
     .unwrap();
     let shown = effective.shown();
     let find = |key: &str| shown.iter().find(|it| it.key == key).unwrap();
@@ -107,7 +105,7 @@ fn a_flag_wins_then_the_environment_then_the_file() {
     ] {
         assert_eq!((&find(key).value, find(key).origin_text()), (&value, from), "{key}");
     }
-    assert_eq!(effective.config.manifests, Path::new("/f"));
+    assert_eq!(effective.config.choice().unwrap(), Choice::Manifests("/f".into()));
     assert_eq!(effective.config.events, EventLevel::All);
     assert_eq!(effective.config.most().services, 7);
     assert_eq!(shown.len(), SETTINGS.len());
@@ -125,8 +123,16 @@ fn mistakes_name_where_they_are() {
     );
     let error = resolve(&flags(&[]), none(), Some(Path::new("/nowhere/b.yaml"))).unwrap_err().to_string();
     assert!(error.starts_with("configuration file read /nowhere/b.yaml: No such file"), "{error}");
-    let error = resolve(&flags(&[]), none(), None).unwrap().complete().unwrap_err().to_string();
-    assert!(error.contains("--manifests DIR") && error.contains("BALANCING_MANIFESTS"), "{error}");
+    let choice = |given: &[(&str, &str)]| resolve(&flags(given), none(), None).unwrap().config.choice();
+    let error = choice(&[]).unwrap_err().to_string();
+    assert!(error.contains("--manifests DIR") && error.contains("--kubeconfig FILE"), "{error}");
+    for second in ["kubeconfig", "api-server"] {
+        let error = choice(&[("manifests", "/m"), (second, "https://s")]).unwrap_err().to_string();
+        assert!(error.contains("not both"), "{error}");
+    }
+    let access = Access { kubeconfig: Some("/k".into()), api_servers: vec!["https://s".into()] };
+    let both = choice(&[("kubeconfig", "/k"), ("api-server", "https://s")]);
+    assert_eq!(both.unwrap(), Choice::Kubernetes(access));
 }
 
 #[test]
@@ -147,7 +153,7 @@ fn values_survive_text() {
     assert_eq!(Vec::<String>::read(&[]), Ok(Vec::new()));
     Vec::<String>::read(&["a", ""]).unwrap_err();
     assert_eq!(value::text(&json!(["a", "b"])), "a,b");
-    for setting in SETTINGS.iter().filter(|setting| !setting.required) {
+    for setting in SETTINGS {
         let default = (setting.show)(&Config::default());
         let text = value::text(&default);
         if !default.is_null() {
@@ -181,10 +187,9 @@ fn table_of_settings() -> String {
         let placeholder =
             if setting.kind == Kind::Switch { String::new() } else { format!(" {}", setting.placeholder) };
         let default = match (setting.words, setting.default_text()) {
-            (_, None) => "none: must be set".into(),
             (Some(words), _) => words.to_owned(),
-            (None, Some(value)) if value.is_empty() => "none".into(),
-            (None, Some(value)) => format!("`{value}`"),
+            (None, value) if value.is_empty() => "none".into(),
+            (None, value) => format!("`{value}`"),
         };
         table.push_str(&format!(
             "| `{}` | `--{}{placeholder}` | `{}` | {default} | {} |\n",

@@ -74,8 +74,7 @@ impl Value for PathBuf {
     }
 
     fn show(&self) -> Json {
-        // Only one that is required and not set is empty.
-        if self.as_os_str().is_empty() { Json::Null } else { self.display().to_string().into() }
+        self.display().to_string().into()
     }
 }
 

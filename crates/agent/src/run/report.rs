@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kernel::Maps;
 use plan::{Capacity, Deletes, Room, Usage};
-use source::manifests::Severity;
+use source::Severity;
 
 use super::Agent;
 use crate::{
@@ -23,7 +23,7 @@ impl Agent {
         let hooks = self.hooks().unwrap_or_default();
         let mut problems: Vec<String> = Vec::new();
         if !self.synced {
-            problems.push("the manifests have not been read completely yet".into());
+            problems.push(format!("{} has not been read completely yet", self.source));
         }
         if self.synced && self.deletes == Deletes::Held {
             problems.push("nothing is deleted until every file has been read well once".into());
@@ -69,10 +69,7 @@ impl Agent {
             zone: cluster.here().zone,
             cgroup: self.cgroup.display().to_string(),
             hooks,
-            sources: vec![Source {
-                name: format!("manifests {}", self.config.manifests.display()),
-                synced: self.synced,
-            }],
+            sources: vec![Source { name: self.source.clone(), synced: self.synced }],
             objects: answer::objects(cluster),
             frontends: (usage.frontends4 + usage.frontends6) as usize,
             backends: usage.backends as usize,
