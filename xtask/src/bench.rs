@@ -37,7 +37,7 @@ pub(crate) struct Arguments {
 /// What else can be measured.
 #[derive(clap::Subcommand)]
 enum Part {
-    /// The agent: how long it takes to start and to follow a change, and what CPU time and memory that takes (four minutes)
+    /// The agent: how long it takes to start and to follow a change, and what CPU time and memory that takes (three minutes)
     Control(Control),
 }
 
