@@ -41,7 +41,7 @@ struct Scale {
 /// What else can be measured.
 #[derive(clap::Subcommand)]
 enum Part {
-    /// The agent: how long it takes to start and to follow a change, and what CPU time and memory that takes (four minutes)
+    /// The agent: how long it takes to start and to follow a change, and what CPU time and memory that takes (three minutes)
     Control(Control),
     /// The same on one CPU and on all at once; fails if it costs more there
     Cores(Scale),
