@@ -7,6 +7,8 @@ use std::{fmt, fs, path::Path};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::{measure::median_and_least, report::or_dash};
+
 /// What a figure counts; below that, less is better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -26,6 +28,9 @@ pub(crate) struct Figure {
     pub(crate) name: String,
     pub(crate) unit: Unit,
     pub(crate) value: f64,
+    /// What it is at least, in all likelihood, however noisy the machine. Only of the run itself.
+    #[serde(skip)]
+    pub(crate) at_least: f64,
 }
 
 /// All of one run, and where it ran.
@@ -97,10 +102,18 @@ impl Unit {
 }
 
 impl Figure {
-    /// To one more digit than is shown: more would only make the file change.
+    /// One that noise has no part in.
     pub(crate) fn new(name: String, unit: Unit, value: f64) -> Self {
+        // One more digit than is shown: more would only make the file change.
         let scale = 10f64.powi(unit.digits() as i32 + 1);
-        Self { name, unit, value: (value * scale).round() / scale }
+        let value = (value * scale).round() / scale;
+        Self { name, unit, value, at_least: value }
+    }
+
+    /// The median of many ratios.
+    pub(crate) fn of_ratios(name: String, ratios: Vec<f64>) -> Self {
+        let (median, at_least) = median_and_least(ratios);
+        Self { at_least, ..Self::new(name, Unit::Ratio, median) }
     }
 }
 
@@ -147,7 +160,7 @@ impl<'a> Comparison<'a> {
         let (worse, broken) = now.unit.limits(before.value);
         if now.value > worse && now.unit == Unit::Ratio && self.checked_in.cpu != self.now.cpu {
             Verdict::OtherMachine
-        } else if now.value > broken {
+        } else if now.at_least > broken {
             Verdict::Broken
         } else if now.value > worse {
             Verdict::Worse
@@ -181,19 +194,25 @@ impl fmt::Display for Comparison<'_> {
             "Against the figures checked in on {}, of kernel {}, {}:",
             then.date, then.kernel, then.cpu
         )?;
-        writeln!(f, "{:<46}{:<9}{:>11}{:>9}{:>9}  verdict", "figure", "", "checked in", "now", "fails at")?;
-        let row = |f: &mut fmt::Formatter<'_>, figure: &Figure, now: Option<f64>, verdict: Verdict| {
-            let unit = figure.unit;
-            let before = then.of(&figure.name).map(|figure| figure.value);
-            let [before, now, limit] = [before, now, before.map(|before| unit.limits(before).1)]
-                .map(|value| value.map_or("-".to_owned(), |value| format!("{value:.*}", unit.digits())));
-            writeln!(f, "{:<46}{:<9}{before:>11}{now:>9}{limit:>9}  {verdict}", figure.name, unit.name())
-        };
-        for figure in &now.figures {
-            row(f, figure, Some(figure.value), self.verdict(figure))?;
-        }
-        for figure in then.figures.iter().filter(|figure| now.of(&figure.name).is_none()) {
-            row(f, figure, None, Verdict::Gone)?;
+        writeln!(
+            f,
+            "{:<46}{:<9}{:>11}{:>9}{:>10}{:>10}  verdict",
+            "figure", "", "checked in", "now", "at least", "fails at"
+        )?;
+        let gone = then.figures.iter().filter(|figure| now.of(&figure.name).is_none());
+        for figure in now.figures.iter().chain(gone) {
+            let (before, now) = (then.of(&figure.name), now.of(&figure.name));
+            let verdict = now.map_or(Verdict::Gone, |now| self.verdict(now));
+            let digits = figure.unit.digits();
+            let [before, now, at_least, limit] = [
+                before.map(|before| before.value),
+                now.map(|now| now.value),
+                now.map(|now| now.at_least),
+                before.map(|before| before.unit.limits(before.value).1),
+            ]
+            .map(|value| or_dash(value, digits));
+            let (name, unit) = (&figure.name, figure.unit.name());
+            writeln!(f, "{name:<46}{unit:<9}{before:>11}{now:>9}{at_least:>10}{limit:>10}  {verdict}")?;
         }
         Ok(())
     }
@@ -247,6 +266,19 @@ mod tests {
         let now = figures("b", &[("ratio", Unit::Ratio, 1.5), ("look-ups", Unit::LookUps, 80.0)]);
         assert_eq!(Comparison::new(&before, &now).broken(), ["look-ups"]);
         assert_eq!(Comparison::new(&before, &before).broken(), [""; 0]);
+    }
+
+    #[test]
+    fn a_noisy_ratio_does_not_fail() {
+        let before = figures("a", &[("x", Unit::Ratio, 1.05)]);
+        let verdict = |ratios: Vec<f64>| {
+            let now = Figures { figures: vec![Figure::of_ratios("x".to_owned(), ratios)], ..before.clone() };
+            Comparison::new(&before, &now).verdict(&now.figures[0])
+        };
+        assert_eq!(verdict(vec![1.11; 300]), Verdict::Broken);
+        assert_eq!(verdict([0.8, 1.11, 1.4].repeat(100)), Verdict::Broken);
+        assert_eq!(verdict([0.8, 1.11, 1.4].repeat(10)), Verdict::Worse);
+        assert_eq!(verdict([0.8, 1.05, 1.4].repeat(10)), Verdict::AsBefore);
     }
 
     #[test]

@@ -49,6 +49,16 @@ fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
+/// The median, and what it would not be below in one of 3,000 repetitions: 3.4 deviations of the number of values that
+/// are below a median (binomial, whatever the values' own distribution is).
+pub(crate) fn median_and_least(mut values: Vec<f64>) -> (f64, f64) {
+    values.sort_by(f64::total_cmp);
+    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
+    let middle = values.len() / 2;
+    let deviation = (values.len() as f64).sqrt() / 2.0;
+    (at(middle), at(middle.saturating_sub((3.4 * deviation).ceil() as usize)))
+}
+
 /// Measures all cases of `arena` for about `duration`.
 pub(crate) fn measure(arena: &Arena, duration: Duration) -> Result<Vec<Series>> {
     let mut cases = Vec::new();
@@ -115,5 +125,15 @@ mod tests {
         assert_eq!(slow.min(), 110.0);
         assert_eq!(slow.median(), 121.0);
         assert!((slow.median_ratio(&base) - 1.1).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_least_is_below_the_median_and_comes_nearer_with_more_rounds() {
+        let (few, many): (Vec<f64>, Vec<f64>) =
+            ((0..100).map(f64::from).collect(), (0..10_000).map(f64::from).collect());
+        assert_eq!(median_and_least(few), (50.0, 33.0));
+        assert_eq!(median_and_least(many), (5000.0, 4830.0));
+        // Too few to say anything.
+        assert_eq!(median_and_least(vec![1.0, 9.0, 9.0, 9.0]), (9.0, 1.0));
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     cores::Cores,
-    figures::{self, Figures, Unit},
+    figures::{self, Figures},
     measure::Series,
     memory::MapMemory,
     net_cost::NetCosts,
@@ -50,6 +50,9 @@ struct Figure {
     median: f64,
     ratio_min: f64,
     ratio_median: f64,
+    /// Of all rounds, for the comparison with what is checked in.
+    #[serde(skip)]
+    ratios: Vec<f64>,
     /// At most this; null where there is no aim of its own.
     target: Option<f64>,
     /// What the best peer reaches.
@@ -86,6 +89,7 @@ impl Report {
                         median: series.median(),
                         ratio_min: series.min() / direct.min(),
                         ratio_median: series.median_ratio(direct),
+                        ratios: series.ratios(direct).collect(),
                         target,
                         peer,
                     });
@@ -112,18 +116,18 @@ impl Report {
 }
 
 impl Report {
-    /// What is compared with the figures that are checked in. A ratio is the mean of those of all sockets, which has less
-    /// noise.
+    /// What is compared with the figures that are checked in. A ratio is that of all kinds of sockets, which has
+    /// less noise.
     pub(crate) fn figures(&self) -> Figures {
         let mut figures = Vec::new();
-        let mut ratios = self.figures.as_slice();
-        while let Some(first) = ratios.first() {
+        let mut rest = self.figures.as_slice();
+        while let Some(first) = rest.first() {
             let same = |other: &&Figure| other.what == first.what && other.path == first.path;
-            let (sockets, rest) = ratios.split_at(ratios.iter().take_while(same).count());
+            let (sockets, others) = rest.split_at(rest.iter().take_while(same).count());
             let name = format!("{} {}, {}", first.figure, alone(first.what), place(first.path));
-            let value = sockets.iter().map(|socket| socket.ratio_median).sum::<f64>() / sockets.len() as f64;
-            figures.push(figures::Figure::new(name, Unit::Ratio, value));
-            ratios = rest;
+            let ratios = sockets.iter().flat_map(|socket| socket.ratios.iter().copied()).collect();
+            figures.push(figures::Figure::of_ratios(name, ratios));
+            rest = others;
         }
         figures.extend(self.net_costs.figures());
         figures.push(self.map_memory.figure());
