@@ -50,9 +50,6 @@ struct Figure {
     median: f64,
     ratio_min: f64,
     ratio_median: f64,
-    /// Of all rounds, for the comparison with what is checked in.
-    #[serde(skip)]
-    ratios: Vec<f64>,
     /// At most this; null where there is no aim of its own.
     target: Option<f64>,
     /// What the best peer reaches.
@@ -89,7 +86,6 @@ impl Report {
                         median: series.median(),
                         ratio_min: series.min() / direct.min(),
                         ratio_median: series.median_ratio(direct),
-                        ratios: series.ratios(direct).collect(),
                         target,
                         peer,
                     });
@@ -116,8 +112,8 @@ impl Report {
 }
 
 impl Report {
-    /// What is compared with the figures that are checked in. A ratio is that of all kinds of sockets, which has
-    /// less noise.
+    /// What is compared with the figures that are checked in. A ratio is the mean of all kinds of sockets, which
+    /// has less noise.
     pub(crate) fn figures(&self) -> Figures {
         let mut figures = Vec::new();
         let mut rest = self.figures.as_slice();
@@ -125,8 +121,9 @@ impl Report {
             let same = |other: &&Figure| other.what == first.what && other.path == first.path;
             let (sockets, others) = rest.split_at(rest.iter().take_while(same).count());
             let name = format!("{} {}, {}", first.figure, alone(first.what), place(first.path));
-            let ratios = sockets.iter().flat_map(|socket| socket.ratios.iter().copied()).collect();
-            figures.push(figures::Figure::of_ratios(name, ratios));
+            let mean = |of: fn(&Figure) -> f64| sockets.iter().map(of).sum::<f64>() / sockets.len() as f64;
+            let (median, fastest) = (mean(|it| it.ratio_median), mean(|it| it.ratio_min));
+            figures.push(figures::Figure::ratio(name, median, fastest));
             rest = others;
         }
         figures.extend(self.net_costs.figures());
