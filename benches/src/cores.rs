@@ -6,13 +6,13 @@
 use std::{fmt, time::Duration};
 
 use agent::EventLevel;
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use kernel::{Events, Maps};
 use serde::Serialize;
 
 use crate::{
     arena::Arena,
-    measure::{Series, sweep},
+    measure::{Series, median_and_least, sweep},
     operation::{Case, Family, Operation, Path},
     report::{place, what},
     site::Site,
@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// By how much the ratio of all CPUs together may be above that of one alone, before it is more than noise.
-const RISE: f64 = 0.02;
+const RISE: f64 = 0.03;
 
 /// What is compared.
 const COMPARED: [(Operation, &[Path]); 3] = [
@@ -119,7 +119,7 @@ fn turns() -> Vec<Turn> {
     turns
 }
 
-/// How long `count` of it take: the mean of all CPUs that do it.
+/// How long `count` of it take where the machine does least else: what CPUs share slows down all of them.
 fn run(crew: &Crew, turn: &Turn, count: u32) -> Result<Duration> {
     let crew = if turn.all { crew } else { crew.last().map_or(&crew[..0], std::slice::from_ref) };
     for worker in crew {
@@ -127,8 +127,8 @@ fn run(crew: &Crew, turn: &Turn, count: u32) -> Result<Duration> {
     }
     // All of them, also when one has failed: what the others say must not be taken for the next round's.
     let took: Vec<Result<Duration>> = crew.iter().map(Worker::wait).collect();
-    let all = took.into_iter().sum::<Result<Duration>>()?;
-    Ok(all / crew.len().max(1) as u32)
+    let took: Vec<Duration> = took.into_iter().collect::<Result<_>>()?;
+    took.into_iter().min().context("no CPU")
 }
 
 fn rows(measured: &[Series<Turn>]) -> Result<Vec<Row>> {
@@ -157,16 +157,6 @@ fn rows(measured: &[Series<Turn>]) -> Result<Vec<Row>> {
         });
     }
     Ok(rows)
-}
-
-/// The median, and what it would not be below in one of 3,000 repetitions: 3.4 deviations of the number of values that
-/// are below a median (binomial, whatever the values' own distribution is).
-fn median_and_least(mut values: Vec<f64>) -> (f64, f64) {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().unwrap_or(f64::NAN);
-    let middle = values.len() / 2;
-    let deviation = (values.len() as f64).sqrt() / 2.0;
-    (at(middle), at(middle.saturating_sub((3.4 * deviation).ceil() as usize)))
 }
 
 impl Row {
@@ -224,16 +214,6 @@ impl fmt::Display for Cores {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_least_is_below_the_median_and_comes_nearer_with_more_rounds() {
-        let (few, many): (Vec<f64>, Vec<f64>) =
-            ((0..100).map(f64::from).collect(), (0..10_000).map(f64::from).collect());
-        assert_eq!(median_and_least(few), (50.0, 33.0));
-        assert_eq!(median_and_least(many), (5000.0, 4830.0));
-        // Too few to say anything.
-        assert_eq!(median_and_least(vec![1.0, 9.0, 9.0, 9.0]), (9.0, 1.0));
-    }
 
     #[test]
     fn a_rise_fails_beyond_noise_only_and_an_event_may() {

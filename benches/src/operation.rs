@@ -200,6 +200,8 @@ impl Connection {
         let server = accept_with(&server.of(family).tcp, SocketFlags::CLOEXEC)?;
         for end in [&client, &server] {
             sockopt::set_tcp_nodelay(end, true)?;
+            // What gets lost is an error, and no run that never ends.
+            sockopt::set_socket_timeout(end, sockopt::Timeout::Recv, Some(Duration::from_secs(5)))?;
         }
         Ok(Self { client, server })
     }
@@ -262,6 +264,11 @@ impl Client {
             *connection = Some(opened.with_context(|| format!("{case:?} to {to}"))?);
         }
         Ok(())
+    }
+
+    /// Ends all connections that stay: the next round that needs one makes it anew.
+    pub(crate) fn hang_up(&mut self) {
+        self.connections.fill_with(|| None);
     }
 
     fn connection(&self, case: Case) -> Result<&Connection> {

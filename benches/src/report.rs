@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     cores::Cores,
-    figures::{self, Figures, Unit},
+    figures::{self, Figures},
     machine::Machine,
     measure::Series,
     memory::MapMemory,
@@ -111,18 +111,19 @@ impl Report {
 }
 
 impl Report {
-    /// What is compared with the figures that are checked in. A ratio is the mean of those of all sockets, which has less
-    /// noise.
+    /// What is compared with the figures that are checked in. A ratio is the mean of all kinds of sockets, which
+    /// has less noise.
     pub(crate) fn figures(&self) -> Figures {
         let mut figures = Vec::new();
-        let mut ratios = self.figures.as_slice();
-        while let Some(first) = ratios.first() {
+        let mut rest = self.figures.as_slice();
+        while let Some(first) = rest.first() {
             let same = |other: &&Figure| other.what == first.what && other.path == first.path;
-            let (sockets, rest) = ratios.split_at(ratios.iter().take_while(same).count());
+            let (sockets, others) = rest.split_at(rest.iter().take_while(same).count());
             let name = format!("{} {}, {}", first.figure, alone(first.what), place(first.path));
-            let value = sockets.iter().map(|socket| socket.ratio_median).sum::<f64>() / sockets.len() as f64;
-            figures.push(figures::Figure::new(name, Unit::Ratio, value));
-            ratios = rest;
+            let mean = |of: fn(&Figure) -> f64| sockets.iter().map(of).sum::<f64>() / sockets.len() as f64;
+            let (median, fastest) = (mean(|it| it.ratio_median), mean(|it| it.ratio_min));
+            figures.push(figures::Figure::ratio(name, median, fastest));
+            rest = others;
         }
         figures.extend(self.net_costs.figures());
         figures.push(self.map_memory.figure());

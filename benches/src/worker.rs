@@ -20,6 +20,7 @@ enum Job {
     /// So many times, after a few that don't count.
     Run(Case, u32),
     Verify(bool),
+    HangUp,
 }
 
 /// A thread that waits for its turn.
@@ -72,6 +73,11 @@ impl Worker {
         self.ask(Job::Verify(has_programs)).map(drop)
     }
 
+    /// Ends its connections that stay.
+    pub(crate) fn hang_up(&self) -> Result<()> {
+        self.ask(Job::HangUp).map(drop)
+    }
+
     /// Tells it to do `count` of `case`; [`Worker::wait`] says how long they took.
     pub(crate) fn begin(&self, case: Case, count: u32) {
         self.tell(Job::Run(case, count));
@@ -102,6 +108,10 @@ fn perform(client: &mut Client, server: &Server, job: Job) -> Result<Duration> {
         }
         Job::Verify(has_programs) => {
             client.verify(server, has_programs)?;
+            Ok(Duration::ZERO)
+        }
+        Job::HangUp => {
+            client.hang_up();
             Ok(Duration::ZERO)
         }
     }

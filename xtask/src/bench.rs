@@ -45,7 +45,7 @@ enum Part {
     Control(Control),
     /// The same on one CPU and on all at once; fails if it costs more there
     Cores(Scale),
-    /// Beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services (ten minutes;
+    /// Beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services (eight minutes;
     /// installs Debian packages nftables and iptables where they are missing)
     Peers {
         /// For a shorter time
