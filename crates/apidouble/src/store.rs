@@ -258,3 +258,6 @@ fn cut<'a>(
     let remaining = objects.count() as u64;
     Page { items, more: (remaining > 0).then(|| (last.to_owned(), remaining)) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,6 +223,18 @@ fn bodies_are_cut_slow_late_or_nonsense() {
 }
 
 #[test]
+fn a_watch_breaks_in_the_middle_of_an_event() {
+    let (_cluster, server) = cluster(5);
+    server.faults().times(1, Filter::verb(Verb::Watch), Fault::Cut(700));
+    let mut watch = Plain::get(&server, "/api/v1/nodes?watch=true");
+    watch.until("\r\n\r\n");
+    let (text, end) = watch.rest();
+    assert_eq!(end, Ok(()));
+    assert!(text.contains("ADDED") && !text.contains("node-0004") && !text.ends_with("0\r\n\r\n"), "{text}");
+    eventually("it is not open any longer", || server.open_watches() == 0);
+}
+
+#[test]
 fn silence_is_no_answer() {
     let (_cluster, server) = cluster(1);
     server.faults().times(1, Filter::everything(), Fault::Silent);
