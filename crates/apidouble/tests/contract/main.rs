@@ -76,7 +76,7 @@ contract! {
     admission:
         webhooks_change_and_refuse, webhooks_that_fail, webhooks_are_asked_about_what_they_want;
     clients:
-        a_watcher_lists_and_watches, a_watcher_streams_its_list, leases_change_hands, events_are_recorded;
+        discovery_in_both_forms, a_watcher_lists_and_watches, a_watcher_streams_its_list, leases_change_hands, events_are_recorded;
 }
 
 /// Runs where `KUBEBUILDER_ASSETS` says so; without, there is nothing to compare with.
