@@ -14,12 +14,12 @@ mod definitions;
 mod lists;
 mod objects;
 mod patches;
-mod real;
 mod target;
 mod watches;
 
 use std::{panic::AssertUnwindSafe, pin::Pin};
 
+use apidouble::Real;
 use futures_util::FutureExt;
 use tokio::runtime::{Builder, Runtime};
 
@@ -82,12 +82,12 @@ contract! {
 /// Runs where `KUBEBUILDER_ASSETS` says so; without, there is nothing to compare with.
 #[test]
 fn real_server() {
-    let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS") else {
+    let Some(assets) = Real::assets() else {
         println!("not compared with a real API server: KUBEBUILDER_ASSETS is not set");
         return;
     };
     runtime().block_on(async {
-        let target = Target::real(assets.as_ref()).await;
+        let target = Target::real(&assets);
         println!("kube-apiserver {}", target.version().await);
         let mut failed = Vec::new();
         for (name, check) in ALL {
