@@ -272,6 +272,20 @@ fn the_past_can_come_back() {
 }
 
 #[test]
+fn watches_go_on_in_a_past_that_forgot_less() {
+    let (cluster, server) = cluster(2);
+    let then = cluster.snapshot();
+    cluster.keep(2);
+    cluster.put_all((0..9).map(|at| node(&format!("forgotten-{at}")))).unwrap();
+    cluster.restore(&then);
+    let path = format!("/api/v1/nodes?watch=true&timeoutSeconds=5&resourceVersion={}", cluster.revision());
+    let mut watch = Plain::get(&server, &path);
+    watch.until("\r\n\r\n");
+    cluster.put(node("again")).unwrap();
+    assert!(watch.until("again\"").contains("ADDED"));
+}
+
+#[test]
 fn what_was_deleted_while_nobody_watched_is_only_missing() {
     let (cluster, server) = cluster(3);
     server.end_watches(Ending::Clean);
@@ -346,6 +360,13 @@ fn requests_and_bytes_are_counted() {
     let about = last.resource.unwrap();
     assert_eq!((last.status, about.verb, about.group.as_str()), (404, Verb::Get, "example.com"));
     assert_eq!((about.namespace.as_deref(), about.name.as_deref()), (Some("a"), Some("b")));
+    answer(&server, "/api/v1/nodes/a/status");
+    let permissions: Vec<_> = server.record().permissions().into_iter().collect();
+    let of = |group: &str, resource: &str, verb| (group.to_owned(), resource.to_owned(), verb);
+    assert_eq!(
+        permissions,
+        [of("", "nodes", "list"), of("", "nodes/status", "get"), of("example.com", "things", "get")]
+    );
     server.record().clear();
     assert!(server.record().requests().is_empty());
 }
