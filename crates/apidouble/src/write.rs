@@ -79,11 +79,17 @@ pub(crate) fn created(kind: &Kind, namespace: Option<&str>, mut fields: Fields) 
 pub(crate) fn updated(kind: &Kind, subresource: Option<&str>, current: &Object, mut sent: Fields) -> Fields {
     if subresource == Some("status") {
         let status = sent.remove("status");
-        let metadata = sent.remove("metadata").filter(|_| !kind.custom);
+        let metadata = sent.remove("metadata").unwrap_or_default();
         sent.clone_from(&current.fields);
         sent.remove("status");
         sent.extend(status.map(|status| ("status".to_owned(), status)));
-        sent.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
+        if kind.custom {
+            // Of the metadata only who owns the status may change.
+            let owners = metadata.get("managedFields").cloned();
+            metadata_mut(&mut sent).extend(owners.map(|owners| ("managedFields".to_owned(), owners)));
+        } else {
+            sent.insert("metadata".to_owned(), metadata);
+        }
     } else if kind.status {
         sent.remove("status");
         sent.extend(current.fields.get("status").map(|status| ("status".to_owned(), status.clone())));
