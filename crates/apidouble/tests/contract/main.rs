@@ -61,7 +61,7 @@ contract! {
         merge_patches, patches_at_once_lose_nothing, json_patches, strategic_patches, patches_that_cannot_be;
     applying:
         apply_creates_and_is_idempotent, what_is_no_longer_applied_is_removed, fields_of_others_are_conflicts,
-        updates_own_fields_too, lists_with_keys_are_applied_item_by_item, status_is_applied_by_itself;
+        updates_own_fields_too, lists_with_keys_are_applied_item_by_item, a_bundle_is_applied_to_somebody_elses_webhook, status_is_applied_by_itself;
     lists:
         selectors_choose, chunks_are_of_one_moment, exact_versions_are_what_was, versions_that_cannot_be,
         metadata_of_a_list;
