@@ -118,7 +118,7 @@ pub(crate) enum Act<'a> {
 
 /// Whether the RBAC objects in `store` allow `user` to do this.
 pub(crate) fn authorize(store: &Store, user: &User, act: &Act<'_>) -> Answer<()> {
-    if user.groups.iter().any(|group| group == "system:masters") || is_discovery(user, act) {
+    if user.groups.iter().any(|group| group == "system:masters") || is_for_all(user, act) {
         return Ok(());
     }
     let namespace = match act {
@@ -146,11 +146,48 @@ pub(crate) fn authorize(store: &Store, user: &User, act: &Act<'_>) -> Answer<()>
 }
 
 /// What a real server lets all do who have logged in, and health for everybody.
-fn is_discovery(user: &User, act: &Act<'_>) -> bool {
-    let Act::Path("get", path) = act else { return false };
+fn is_for_all(user: &User, act: &Act<'_>) -> bool {
+    let path = match act {
+        Act::Path("get", path) => path,
+        Act::Resource(Verb::Create, place) => return is_self_review(place) && !user.is_anonymous(),
+        _ => return false,
+    };
     let health = ["/healthz", "/livez", "/readyz", "/version"];
     health.contains(path)
         || (!user.is_anonymous() && (path.starts_with("/api") || path.starts_with("/openapi")))
+}
+
+/// Where one asks what one may do oneself.
+pub(crate) fn is_self_review(place: &Place) -> bool {
+    place.group == "authorization.k8s.io" && place.plural == "selfsubjectaccessreviews"
+}
+
+/// A `SelfSubjectAccessReview` with its answer.
+pub(crate) fn self_review(store: &Store, user: &User, access: Access, mut review: Value) -> Answer<Value> {
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    let spec = &review["spec"];
+    let asked = &spec["resourceAttributes"];
+    let place = Place {
+        group: text(&asked["group"]).unwrap_or_default(),
+        version: text(&asked["version"]).unwrap_or_default(),
+        plural: text(&asked["resource"]).unwrap_or_default(),
+        namespace: text(&asked["namespace"]),
+        name: text(&asked["name"]),
+        subresource: text(&asked["subresource"]),
+    };
+    let (path, method) =
+        (text(&spec["nonResourceAttributes"]["path"]), text(&spec["nonResourceAttributes"]["verb"]));
+    let verb = asked["verb"].as_str().and_then(Verb::parse);
+    let act = match (verb, &path, &method) {
+        (Some(verb), ..) => Act::Resource(verb, &place),
+        (None, Some(path), Some(method)) => Act::Path(method, path),
+        _ => {
+            return Err(Status::bad_request("neither resourceAttributes nor nonResourceAttributes say what"));
+        }
+    };
+    let allowed = access != Access::Rbac || authorize(store, user, &act).is_ok();
+    review["status"] = serde_json::json!({"allowed": allowed});
+    Ok(review)
 }
 
 fn bindings(store: &Store, resource: &str, namespace: Option<&str>) -> Vec<Value> {

@@ -95,6 +95,11 @@ impl Cluster {
         Ok(identity)
     }
 
+    /// A certificate for a server of this cluster that is called by these names and addresses: a webhook's.
+    pub fn issue_server(&self, names: &[&str]) -> Result<Identity> {
+        self.authority()?.server(names)
+    }
+
     /// Webhooks of the Service `namespace`/`name` are at `address`: the servers have no service proxy.
     pub fn route(&self, namespace: &str, name: &str, address: SocketAddr) {
         let mut routes = self.0.routes.lock().unwrap_or_else(PoisonError::into_inner);

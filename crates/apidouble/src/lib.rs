@@ -11,7 +11,7 @@
 //! # }
 //! ```
 //!
-//! A [`Cluster`] is the objects, a [`Server`] is a port at which they are served. `tests/contract.rs` runs against this
+//! A [`Cluster`] is the objects, a [`Server`] is a port at which they are served; [`Real`] is a real API server in its place. `tests/contract.rs` runs against this
 //! and, where `KUBEBUILDER_ASSETS` names one, against a real API server, so that both stay the same. What is not
 //! here: schemas (any fields are accepted, no defaults are set), conversion between versions but for the name,
 //! garbage collection, YAML bodies, tables, protobuf, HTTP/2.
@@ -32,6 +32,7 @@ mod list;
 mod managed;
 mod object;
 mod patch;
+mod real;
 mod record;
 mod request;
 mod respond;
@@ -51,6 +52,7 @@ pub use self::{
     control::Ending,
     fault::{Fault, FaultId, Faults, Filter},
     kind::Kind,
+    real::Real,
     record::{Record, Request, Resource},
     request::Verb,
     server::{Login, Server},

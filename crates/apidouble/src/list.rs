@@ -65,7 +65,8 @@ impl ListOptions {
                 "specifying resource version is not allowed when using continue",
             ));
         }
-        let limit = query.number("limit")?.filter(|&limit| limit > 0);
+        // Whoever takes any version gets what the server has in memory, all of it.
+        let limit = query.number("limit")?.filter(|&limit| limit > 0 && asked != "0");
         let version = match (query.number("resourceVersion")?, matching) {
             (None | Some(0), _) => Version::Newest,
             (Some(version), "Exact") => Version::Exact(version),

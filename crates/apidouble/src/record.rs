@@ -1,6 +1,7 @@
 //! What was asked of a server, for tests that compare it with what was allowed or expected.
 
 use std::{
+    collections::BTreeSet,
     sync::{Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
@@ -70,6 +71,21 @@ impl Record {
     /// How often this was asked.
     pub fn count(&self, verb: Verb, resource: &str) -> usize {
         self.locked().iter().filter(|request| request.is(verb, resource)).count()
+    }
+
+    /// What rules would have to allow for all of it, each once: group, resource (`nodes/status`), verb.
+    pub fn permissions(&self) -> BTreeSet<(String, String, &'static str)> {
+        let requests = self.locked();
+        let about = requests.iter().filter_map(|request| request.resource.as_ref());
+        about
+            .map(|about| {
+                let resource = match &about.subresource {
+                    Some(subresource) => format!("{}/{subresource}", about.resource),
+                    None => about.resource.clone(),
+                };
+                (about.group.clone(), resource, about.verb.as_str())
+            })
+            .collect()
     }
 
     /// Forgets all of it.

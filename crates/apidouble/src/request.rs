@@ -26,6 +26,21 @@ pub enum Verb {
 }
 
 impl Verb {
+    const ALL: &[Self] = &[
+        Self::Get,
+        Self::List,
+        Self::Watch,
+        Self::Create,
+        Self::Update,
+        Self::Patch,
+        Self::Delete,
+        Self::DeleteCollection,
+    ];
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|verb| verb.as_str() == text)
+    }
+
     /// As in a rule.
     pub fn as_str(self) -> &'static str {
         match self {

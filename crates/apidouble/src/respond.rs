@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::{
-    auth::{Access, Act, User, authorize},
+    auth::{Access, Act, User, authorize, is_self_review, self_review},
     body::{Body, damaged, events, whole},
     connection::Connection,
     control::OpenWatch,
@@ -90,7 +90,7 @@ pub(crate) async fn respond(
             }
             (Some(status), _) => Err(status),
             (None, _) => {
-                let asked = Asked { shared: &shared, parts: &parts, query: &query, user: &user };
+                let asked = Asked { shared: &shared, parts: &parts, query: &query, user: &user, access };
                 match (&place, verb) {
                     (Some(place), Some(verb)) => asked.resource(place, verb, body).await,
                     (Some(_), None) => Err(Status::method_not_allowed()),
@@ -144,6 +144,7 @@ struct Asked<'a> {
     parts: &'a Parts,
     query: &'a Query,
     user: &'a User,
+    access: Access,
 }
 
 impl Asked<'_> {
@@ -177,6 +178,11 @@ impl Asked<'_> {
 
     async fn resource(&self, place: &Place, verb: Verb, body: Incoming) -> Answer<Response<Body>> {
         let cluster = &self.shared.cluster;
+        if verb == Verb::Create && is_self_review(place) {
+            let review = self.json(body).await?;
+            let review = self_review(&cluster.store(), self.user, self.access, review)?;
+            return Ok(document(StatusCode::CREATED, &review));
+        }
         let kind = place.kind(&cluster.store())?;
         let form = Form::of(&self.parts.headers);
         let writer = || Writer {

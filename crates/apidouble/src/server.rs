@@ -1,7 +1,7 @@
 //! A listening server: its thread, its port, what a test does to it.
 
 use std::{
-    net::{IpAddr, SocketAddr, TcpListener as StdListener},
+    net::{SocketAddr, TcpListener as StdListener},
     sync::{Arc, atomic::Ordering::Relaxed},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -72,9 +72,8 @@ impl Server {
     pub fn at(cluster: &Cluster, address: SocketAddr, has_tls: bool) -> Result<Self> {
         let listener = StdListener::bind(address).with_context(|| format!("cannot listen at {address}"))?;
         let address = listener.local_addr().context("the address of a listener")?;
-        let names = [address.ip(), IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
         let tls = match has_tls {
-            true => Some(TlsAcceptor::from(cluster.authority()?.server(&names)?)),
+            true => Some(TlsAcceptor::from(cluster.authority()?.accept_at(address.ip())?)),
             false => None,
         };
         let shared = Arc::new(Shared {

@@ -237,7 +237,7 @@ impl Store {
         self.epoch += 1;
         for (id, table) in &mut self.tables {
             let (objects, history, floor) = snapshot.tables.get(id).cloned().unwrap_or_default();
-            (table.objects, table.history, table.floor) = (objects, history, floor);
+            (table.objects, table.history, table.floor, table.lost) = (objects, history, floor, floor);
             table.changed.send_replace(());
         }
     }
@@ -258,3 +258,6 @@ fn cut<'a>(
     let remaining = objects.count() as u64;
     Page { items, more: (remaining > 0).then(|| (last.to_owned(), remaining)) }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,12 +5,12 @@ use std::{net::IpAddr, sync::Arc};
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose,
 };
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring::default_provider,
-    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
     server::WebPkiClientVerifier,
 };
 
@@ -54,19 +54,26 @@ impl Authority {
         Ok((identity, certificate.der().to_vec()))
     }
 
-    /// What a server at `addresses` needs to accept TLS.
-    pub(crate) fn server(&self, addresses: &[IpAddr]) -> Result<Arc<ServerConfig>> {
-        let mut params = named("kube-apiserver");
-        let names = ["localhost", "kubernetes", "kubernetes.default.svc"].map(|name| name.try_into());
-        for name in names {
-            params.subject_alt_names.push(SanType::DnsName(name.context("a name for the test server")?));
-        }
-        params.subject_alt_names.extend(addresses.iter().copied().map(SanType::IpAddress));
+    /// For a server that is called by these names and addresses.
+    pub(crate) fn server(&self, names: &[&str]) -> Result<Identity> {
+        let mut params =
+            CertificateParams::new(names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+                .with_context(|| format!("a certificate for {names:?}"))?;
+        params.distinguished_name = named(names.first().copied().unwrap_or_default()).distinguished_name;
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let key = KeyPair::generate().context("making the test server's key")?;
-        let certificate =
-            params.signed_by(&key, &self.issuer).context("signing the test server's certificate")?;
+        let key = KeyPair::generate().context("making a server's key")?;
+        let certificate = params.signed_by(&key, &self.issuer).context("signing a server's certificate")?;
+        Ok(Identity { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
 
+    /// What an API server at `address` needs to accept TLS.
+    pub(crate) fn accept_at(&self, address: IpAddr) -> Result<Arc<ServerConfig>> {
+        let address = address.to_string();
+        let names =
+            ["kubernetes", "kubernetes.default.svc", "localhost", "127.0.0.1", "::1", address.as_str()];
+        let identity = self.server(&names)?;
+        let certificate = CertificateDer::from_pem_slice(identity.certificate.as_bytes());
+        let key = PrivateKeyDer::from_pem_slice(identity.key.as_bytes());
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).context("trusting the test CA")?;
         let provider = Arc::new(default_provider());
@@ -74,13 +81,15 @@ impl Authority {
             .allow_unauthenticated()
             .build()
             .context("checking clients against the test CA")?;
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .context("TLS versions")?
             .with_client_cert_verifier(clients)
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .context("the test server's certificate")?;
+            .with_single_cert(
+                vec![certificate.context("the test server's certificate")?],
+                key.context("the test server's key")?,
+            )
+            .context("the test server's certificate and key")?;
         Ok(Arc::new(config))
     }
 }

@@ -98,7 +98,7 @@ impl Writer<'_> {
         }
         let fields = self.admit("CREATE", None, Some(fields)).await?.unwrap_or_default();
         let mut store = self.cluster.store();
-        write::check_namespace(&store, namespace)?;
+        write::check_namespace(&store, &self.kind, namespace, &name)?;
         if store.get(&self.kind, &self.key(&name)).is_some() {
             return Err(Status::already_exists(&self.kind.plural, &self.kind.group, &name));
         }

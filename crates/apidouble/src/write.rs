@@ -43,10 +43,14 @@ pub(crate) fn stored_as_is(
     if let Some(generation) = generation {
         metadata.entry("generation").or_insert_with(|| generation.into());
     }
-    if kind.plural == "namespaces" && kind.group.is_empty() {
+    if is_namespace(kind) {
         live(&mut fields);
     }
     fields
+}
+
+fn is_namespace(kind: &Kind) -> bool {
+    kind.plural == "namespaces" && kind.group.is_empty()
 }
 
 /// What every namespace has: selectors find it by the label.
@@ -75,11 +79,17 @@ pub(crate) fn created(kind: &Kind, namespace: Option<&str>, mut fields: Fields) 
 pub(crate) fn updated(kind: &Kind, subresource: Option<&str>, current: &Object, mut sent: Fields) -> Fields {
     if subresource == Some("status") {
         let status = sent.remove("status");
-        let metadata = sent.remove("metadata").filter(|_| !kind.custom);
+        let metadata = sent.remove("metadata").unwrap_or_default();
         sent.clone_from(&current.fields);
         sent.remove("status");
         sent.extend(status.map(|status| ("status".to_owned(), status)));
-        sent.extend(metadata.map(|metadata| ("metadata".to_owned(), metadata)));
+        if kind.custom {
+            // Of the metadata only who owns the status may change.
+            let owners = metadata.get("managedFields").cloned();
+            metadata_mut(&mut sent).extend(owners.map(|owners| ("managedFields".to_owned(), owners)));
+        } else {
+            sent.insert("metadata".to_owned(), metadata);
+        }
     } else if kind.status {
         sent.remove("status");
         sent.extend(current.fields.get("status").map(|status| ("status".to_owned(), status.clone())));
@@ -177,7 +187,7 @@ pub(crate) fn deleted(kind: &Kind, current: &Object, grace: Option<u64>) -> Dele
         true => grace.or(fields["spec"]["terminationGracePeriodSeconds"].as_u64()).unwrap_or(30),
         false => 0,
     };
-    let is_held = metadata["finalizers"].as_array().is_some_and(|list| !list.is_empty());
+    let is_held = is_held(fields);
     if !is_held && grace == 0 {
         return Deletion::Now;
     }
@@ -192,16 +202,25 @@ pub(crate) fn deleted(kind: &Kind, current: &Object, grace: Option<u64>) -> Dele
     if let Some(generation) = metadata.get("generation").and_then(Value::as_u64) {
         metadata.insert("generation".to_owned(), (generation + 1).into());
     }
+    if is_namespace(kind) {
+        marked.insert("status".to_owned(), json!({"phase": "Terminating"}));
+    }
     Deletion::Marked(marked)
+}
+
+/// By finalizers: those that all objects can have, and those of namespaces.
+fn is_held(fields: &Fields) -> bool {
+    let some = |finalizers: &Value| finalizers.as_array().is_some_and(|list| !list.is_empty());
+    some(&fields["metadata"]["finalizers"])
+        || fields.get("spec").is_some_and(|spec| some(&spec["finalizers"]))
 }
 
 /// An object that was marked for deletion and that nothing holds any longer.
 pub(crate) fn is_released(kind: &Kind, fields: &Fields) -> bool {
     let metadata = &fields["metadata"];
-    let is_held = metadata["finalizers"].as_array().is_some_and(|list| !list.is_empty());
     let waits =
         kind.graceful && metadata["deletionGracePeriodSeconds"].as_u64().is_some_and(|grace| grace > 0);
-    metadata["deletionTimestamp"].is_string() && !is_held && !waits
+    metadata["deletionTimestamp"].is_string() && !is_held(fields) && !waits
 }
 
 /// The name of a new object: what it says, or one made of `generateName`.
@@ -279,14 +298,21 @@ pub(crate) fn define(store: &mut Store, kind: &Kind, fields: &mut Fields) {
     store.register(defined);
 }
 
-/// A namespaced object needs its namespace.
-pub(crate) fn check_namespace(store: &Store, namespace: Option<&str>) -> Answer<()> {
+/// A new object needs its namespace, and one that will stay.
+pub(crate) fn check_namespace(store: &Store, kind: &Kind, namespace: Option<&str>, name: &str) -> Answer<()> {
     let Some(namespace) = namespace else { return Ok(()) };
     let namespaces = store.served("", "v1", "namespaces");
-    match namespaces.and_then(|kind| store.get(&kind, namespace)) {
-        Some(_) => Ok(()),
-        None => Err(Status::not_found("namespaces", "", namespace)),
+    let found = namespaces.and_then(|kind| store.get(&kind, namespace));
+    let found = found.ok_or_else(|| Status::not_found("namespaces", "", namespace))?;
+    if meta(&found.fields, "deletionTimestamp").is_none() {
+        return Ok(());
     }
+    let (resource, group) = (&kind.plural, &kind.group);
+    let message = format!(
+        "{} {name:?} is forbidden: unable to create new content in namespace {namespace} because it is being terminated",
+        qualified(resource, group)
+    );
+    Err(Status::forbidden(message, resource, group, name))
 }
 
 /// `Success` for an object that is gone.

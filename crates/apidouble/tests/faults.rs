@@ -223,6 +223,18 @@ fn bodies_are_cut_slow_late_or_nonsense() {
 }
 
 #[test]
+fn a_watch_breaks_in_the_middle_of_an_event() {
+    let (_cluster, server) = cluster(5);
+    server.faults().times(1, Filter::verb(Verb::Watch), Fault::Cut(700));
+    let mut watch = Plain::get(&server, "/api/v1/nodes?watch=true");
+    watch.until("\r\n\r\n");
+    let (text, end) = watch.rest();
+    assert_eq!(end, Ok(()));
+    assert!(text.contains("ADDED") && !text.contains("node-0004") && !text.ends_with("0\r\n\r\n"), "{text}");
+    eventually("it is not open any longer", || server.open_watches() == 0);
+}
+
+#[test]
 fn silence_is_no_answer() {
     let (_cluster, server) = cluster(1);
     server.faults().times(1, Filter::everything(), Fault::Silent);
@@ -257,6 +269,20 @@ fn the_past_can_come_back() {
     drop(late);
     let seen = answer(&server, &path).1;
     assert!(seen.contains("\"name\":\"c\"") && !seen.contains("\"name\":\"a\""), "{seen}");
+}
+
+#[test]
+fn watches_go_on_in_a_past_that_forgot_less() {
+    let (cluster, server) = cluster(2);
+    let then = cluster.snapshot();
+    cluster.keep(2);
+    cluster.put_all((0..9).map(|at| node(&format!("forgotten-{at}")))).unwrap();
+    cluster.restore(&then);
+    let path = format!("/api/v1/nodes?watch=true&timeoutSeconds=5&resourceVersion={}", cluster.revision());
+    let mut watch = Plain::get(&server, &path);
+    watch.until("\r\n\r\n");
+    cluster.put(node("again")).unwrap();
+    assert!(watch.until("again\"").contains("ADDED"));
 }
 
 #[test]
@@ -334,6 +360,13 @@ fn requests_and_bytes_are_counted() {
     let about = last.resource.unwrap();
     assert_eq!((last.status, about.verb, about.group.as_str()), (404, Verb::Get, "example.com"));
     assert_eq!((about.namespace.as_deref(), about.name.as_deref()), (Some("a"), Some("b")));
+    answer(&server, "/api/v1/nodes/a/status");
+    let permissions: Vec<_> = server.record().permissions().into_iter().collect();
+    let of = |group: &str, resource: &str, verb| (group.to_owned(), resource.to_owned(), verb);
+    assert_eq!(
+        permissions,
+        [of("", "nodes", "list"), of("", "nodes/status", "get"), of("example.com", "things", "get")]
+    );
     server.record().clear();
     assert!(server.record().requests().is_empty());
 }

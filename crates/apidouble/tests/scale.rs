@@ -90,5 +90,5 @@ fn ten_thousand_slices_and_a_thousand_changes_a_second() {
         assert!(end < written + Duration::from_secs(2), "{:?} behind", end - written);
     }
     // As many as were asked for, within what a busy machine takes.
-    assert!(written - begun < Duration::from_millis(2 * CHANGES as u64), "{:?}", written - begun);
+    assert!(written - begun < Duration::from_millis(4 * CHANGES as u64), "{:?}", written - begun);
 }

@@ -2,7 +2,7 @@
 
 use hyper::Request;
 use kube::client::Body;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::target::{LIMITED, Target, config_map};
 
@@ -53,6 +53,36 @@ pub(crate) async fn roles_allow(target: &Target) {
     assert_eq!(allowed("/api/v1/namespaces/default/pods").await, 403);
     assert_eq!(allowed("/api/v1/pods").await, 403);
     assert_eq!(allowed("/apis").await, 200, "discovery is for all who have logged in");
+}
+
+pub(crate) async fn who_asks_is_told_what_it_may(target: &Target) {
+    let group = "rbac.authorization.k8s.io";
+    let role = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRole", "metadata": {"name": "asks"},
+        "rules": [{"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list"]}]});
+    let binding = json!({"apiVersion": format!("{group}/v1"), "kind": "ClusterRoleBinding", "metadata": {"name": "asks"},
+        "subjects": [{"kind": "User", "name": "limited", "apiGroup": group}],
+        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "asks"}});
+    target.post(&format!("/apis/{group}/v1/clusterroles"), role).await.ok();
+    target.post(&format!("/apis/{group}/v1/clusterrolebindings"), binding).await.ok();
+    let may = async |attributes: Value| {
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes}});
+        let path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
+        let body = Body::from(review.to_string().into_bytes());
+        let request = Request::post(path).header("content-type", "application/json").body(body).unwrap();
+        let answer = target.as_user(LIMITED).send(request).await.unwrap();
+        assert_eq!(answer.status().as_u16(), 201);
+        let bytes = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+        let review: Value = serde_json::from_slice(&bytes).unwrap();
+        review["status"]["allowed"].as_bool().unwrap()
+    };
+    let slices =
+        |verb: &str| json!({"group": "discovery.k8s.io", "resource": "endpointslices", "verb": verb});
+    target.eventually("the role counts", async |_| may(slices("list")).await).await;
+    assert!(!may(slices("watch")).await);
+    assert!(
+        !may(json!({"resource": "nodes", "subresource": "status", "verb": "patch", "name": "one"})).await
+    );
 }
 
 pub(crate) async fn names_in_rules(target: &Target) {

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use apidouble::{Cluster, Identity};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -16,10 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
-use crate::{
-    real::{Certificates, certify},
-    target::{Target, config_map, version},
-};
+use crate::target::{Target, config_map, version};
 
 /// A webhook server of a check.
 struct Hooks {
@@ -31,7 +29,8 @@ struct Hooks {
 
 impl Hooks {
     async fn start() -> Self {
-        let Certificates { ca, certificate, key } = certify();
+        let authority = Cluster::new();
+        let Identity { certificate, key } = authority.issue_server(&["127.0.0.1"]).unwrap();
         let chain = vec![CertificateDer::from_pem_slice(certificate.as_bytes()).unwrap()];
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -56,7 +55,7 @@ impl Hooks {
                 });
             }
         });
-        Self { port, ca: BASE64_STANDARD.encode(ca), asked }
+        Self { port, ca: BASE64_STANDARD.encode(authority.ca().unwrap()), asked }
     }
 
     /// Configures one webhook for ConfigMaps of `namespace`, and waits until it is asked.

@@ -92,6 +92,33 @@ pub(crate) async fn lists_with_keys_are_applied_item_by_item(target: &Target) {
     assert_eq!(refused.refusal(), (409, "Conflict"));
 }
 
+pub(crate) async fn a_bundle_is_applied_to_somebody_elses_webhook(target: &Target) {
+    let all = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations";
+    let one = format!("{all}/bundled");
+    let configuration = |webhooks: Value| {
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+            "metadata": {"name": "bundled"}, "webhooks": webhooks})
+    };
+    let webhook = |name: &str| {
+        json!({"name": name, "sideEffects": "None", "admissionReviewVersions": ["v1"],
+            "clientConfig": {"url": "https://127.0.0.1:1/x"}, "rules": []})
+    };
+    let both = configuration(json!([webhook("a.example.com"), webhook("b.example.com")]));
+    target.post(&format!("{all}?fieldManager=chart"), both.clone()).await.ok();
+    let ca = apidouble::Cluster::new().ca().unwrap();
+    let ca = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, ca);
+    let bundle = configuration(json!([{"name": "b.example.com", "clientConfig": {"caBundle": ca}}]));
+    let after = target.apply(&one, "controller", bundle.clone()).await.ok();
+    let config = |object: &Value, at: usize| object["webhooks"][at]["clientConfig"].clone();
+    assert_eq!(config(&after, 1), json!({"caBundle": ca, "url": "https://127.0.0.1:1/x"}));
+    assert_eq!(config(&after, 0), json!({"url": "https://127.0.0.1:1/x"}));
+    assert_eq!(version(&target.apply(&one, "controller", bundle).await.ok()), version(&after));
+    // A chart that is applied again leaves it there.
+    let after = target.apply(&one, "chart&force=true", both).await.ok();
+    assert_eq!(config(&after, 1)["caBundle"], ca);
+    target.delete(&one).await.ok();
+}
+
 pub(crate) async fn status_is_applied_by_itself(target: &Target) {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "applied"}});
     target.post("/api/v1/nodes", node.clone()).await.ok();

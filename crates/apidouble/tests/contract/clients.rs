@@ -6,7 +6,8 @@ use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::ConfigMap};
 use kube::{
     Api, Resource, ResourceExt,
-    api::{ListParams, Patch, PatchParams, PostParams},
+    api::{GroupVersionKind, ListParams, Patch, PatchParams, PostParams},
+    discovery::{Discovery, Scope},
     runtime::{
         events::{Event, EventType, Recorder, Reporter},
         watcher::{self, Config, watcher},
@@ -62,6 +63,22 @@ pub(crate) async fn a_watcher_lists_and_watches(target: &Target) {
 pub(crate) async fn a_watcher_streams_its_list(target: &Target) {
     let namespace = target.namespace("streamer").await;
     watched(target, &namespace, Config::default().streaming_lists()).await;
+}
+
+pub(crate) async fn discovery_in_both_forms(target: &Target) {
+    for aggregated in [false, true] {
+        let discovery = Discovery::new(target.client()).filter(&["", "discovery.k8s.io"]);
+        let discovery =
+            if aggregated { discovery.run_aggregated().await } else { discovery.run().await }.unwrap();
+        let find = |kind: &GroupVersionKind| discovery.resolve_gvk(kind);
+        let (slices, capabilities) =
+            find(&GroupVersionKind::gvk("discovery.k8s.io", "v1", "EndpointSlice")).unwrap();
+        assert_eq!((slices.plural.as_str(), capabilities.scope), ("endpointslices", Scope::Namespaced));
+        let (nodes, capabilities) = find(&GroupVersionKind::gvk("", "v1", "Node")).unwrap();
+        assert_eq!((nodes.plural.as_str(), capabilities.scope.clone()), ("nodes", Scope::Cluster));
+        assert!(capabilities.supports_operation("watch"));
+        assert!(find(&GroupVersionKind::gvk("", "v1", "Nothing")).is_none());
+    }
 }
 
 pub(crate) async fn leases_change_hands(target: &Target) {

@@ -74,6 +74,17 @@ pub(crate) async fn its_status_and_generation(target: &Target) {
     status.as_object_mut().unwrap().remove("spec");
     let after = target.apply(&format!("{one}/status"), "controller", status).await.ok();
     assert_eq!(after["status"], json!({"seen": 2, "applied": true}));
+    // Who owns what of it is remembered, and goes with who no longer wants it.
+    let status = |status: Value| json!({"apiVersion": "example.com/v1", "kind": "Gadget", "metadata": {"name": "one"}, "status": status});
+    let path = format!("{one}/status");
+    let other = target.apply(&path, "other", status(json!({"applied": false}))).await;
+    assert_eq!(other.refusal(), (409, "Conflict"));
+    assert!(
+        other.message().contains("conflict with \"controller\" with subresource \"status\": .status.applied"),
+        "{other:?}"
+    );
+    let after = target.apply(&path, "controller", status(json!({"more": 1}))).await.ok();
+    assert_eq!(after["status"], json!({"seen": 2, "more": 1}));
 }
 
 pub(crate) async fn what_custom_objects_do_not_allow(target: &Target) {

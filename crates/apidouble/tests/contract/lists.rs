@@ -119,4 +119,8 @@ pub(crate) async fn metadata_of_a_list(target: &Target) {
     assert_eq!(empty["items"], json!([]));
     let cached = target.get(&format!("{all}?resourceVersion=0")).await.ok();
     assert_eq!(cached["kind"], "ConfigMapList");
+    // Who takes any version gets all at once.
+    target.post(&all, config_map("b", json!({}))).await.ok();
+    let whole = target.get(&format!("{all}?resourceVersion=0&limit=1")).await.ok();
+    assert_eq!((names(&whole), &whole["metadata"]["continue"]), (vec!["a", "b"], &Value::Null));
 }

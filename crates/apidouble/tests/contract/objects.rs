@@ -136,6 +136,26 @@ pub(crate) async fn what_cannot_be_created_is_refused(target: &Target) {
     );
 }
 
+pub(crate) async fn a_namespace_goes_when_its_content_has_gone(target: &Target) {
+    let namespace = target.namespace("ending").await;
+    let all = format!("/api/v1/namespaces/{namespace}/configmaps");
+    target.post(&all, config_map("one", json!({}))).await.ok();
+    let marked = target.delete("/api/v1/namespaces/ending").await.ok();
+    assert_eq!(
+        (marked["kind"].as_str(), marked["status"]["phase"].as_str()),
+        (Some("Namespace"), Some("Terminating"))
+    );
+    // A controller that is not here would empty it.
+    assert_eq!(target.get(&format!("{all}/one")).await.code, 200);
+    let refused = target.post(&all, config_map("two", json!({}))).await;
+    assert_eq!(refused.refusal(), (403, "Forbidden"));
+    assert_eq!(
+        refused.message(),
+        "configmaps \"two\" is forbidden: unable to create new content in namespace ending because it is being terminated"
+    );
+    assert_eq!(target.merge(&format!("{all}/one"), json!({"data": {"a": "1"}})).await.code, 200);
+}
+
 pub(crate) async fn deletion_has_preconditions(target: &Target) {
     let namespace = target.namespace("preconditions").await;
     let all = format!("/api/v1/namespaces/{namespace}/configmaps");

@@ -14,6 +14,21 @@ pub(crate) async fn merge_patches(target: &Target) {
     assert_eq!(target.merge(&format!("{all}/two"), json!({})).await.refusal(), (404, "NotFound"));
 }
 
+pub(crate) async fn patches_at_once_lose_nothing(target: &Target) {
+    let namespace = target.namespace("atonce").await;
+    let all = format!("/api/v1/namespaces/{namespace}/configmaps");
+    target.post(&all, config_map("one", json!({}))).await.ok();
+    let one = format!("{all}/one");
+    let writer = async |who: &str| {
+        for at in 0..5 {
+            let key = format!("{who}{at}");
+            target.merge(&one, json!({"data": {key: who}})).await.ok();
+        }
+    };
+    tokio::join!(writer("a"), writer("b"), writer("c"), writer("d"));
+    assert_eq!(target.get(&one).await.ok()["data"].as_object().unwrap().len(), 20);
+}
+
 pub(crate) async fn json_patches(target: &Target) {
     let namespace = target.namespace("jsonpatch").await;
     let all = format!("/api/v1/namespaces/{namespace}/configmaps");

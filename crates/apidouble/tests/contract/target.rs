@@ -2,7 +2,7 @@
 
 use std::{path::Path, pin::Pin, time::Duration};
 
-use apidouble::{Access, Cluster, Login, Server, User};
+use apidouble::{Access, Cluster, Login, Real, Server, User};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use http_body_util::BodyExt;
@@ -14,8 +14,6 @@ use kube::{
 };
 use serde_json::{Value, json};
 use tokio::time::timeout;
-
-use crate::real::Real;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -72,16 +70,10 @@ impl Target {
         Self { client: client(&place, ADMINISTRATOR), place }
     }
 
-    pub(crate) async fn real(assets: &Path) -> Self {
-        let place = Place::Real(Real::start(assets));
-        let target = Self { client: client(&place, ADMINISTRATOR), place };
-        target
-            .eventually("the server is ready", async |target| {
-                let request = Request::get("/readyz").body(Body::empty()).unwrap();
-                target.client.send(request).await.is_ok_and(|answer| answer.status() == 200)
-            })
-            .await;
-        target
+    pub(crate) fn real(assets: &Path) -> Self {
+        let users = [(ADMINISTRATOR, User::administrator()), (LIMITED, User::new("limited"))];
+        let place = Place::Real(Real::start(assets, &users).unwrap_or_else(|error| panic!("{error:#}")));
+        Self { client: client(&place, ADMINISTRATOR), place }
     }
 
     pub(crate) async fn version(&self) -> String {
