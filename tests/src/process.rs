@@ -1,6 +1,7 @@
 //! The built program, run as operators run it: the agent as a process of its own, commands beside it.
 //!
 //! ```text
+//! cluster     a cluster's API server, and agents that follow it
 //! limited     too little memory
 //! roster      who is a backend of what, since when, until when, and who was reached when
 //! population  sockets that are used once, and sockets that live long
@@ -10,6 +11,7 @@
 //! within      commands started by other commands
 //! ```
 
+pub mod cluster;
 pub mod limited;
 pub mod population;
 pub mod roster;
@@ -174,8 +176,14 @@ impl Host {
 
     /// The agent's command line, by whichever program.
     pub fn agent_command(&self, program: &Path, arguments: &[&str]) -> Command {
+        let manifests = self.manifests();
+        self.agent_of("--manifests", &manifests, program, arguments)
+    }
+
+    /// The same, of an agent that follows what the file or directory says that `flag` is given.
+    pub fn agent_of(&self, flag: &str, source: &Path, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(["agent", "--node-name", "n1", "--manifests"]).arg(self.manifests());
+        command.args(["agent", "--node-name", "n1", flag]).arg(source);
         command.arg("--cgroup-root").arg(self.cgroup.path());
         command.args(arguments);
         self.place(&mut command);

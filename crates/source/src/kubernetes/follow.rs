@@ -81,12 +81,6 @@ impl From<kube::Error> for Fault {
     }
 }
 
-impl From<std::io::Error> for Fault {
-    fn from(error: std::io::Error) -> Self {
-        Self::Broken(chain(&error))
-    }
-}
-
 /// See the module.
 pub(super) struct Follower {
     index: usize,
@@ -235,6 +229,8 @@ impl Follower {
         let request = request.map_err(|error| Fault::Broken(chain(&error)))?;
         let began = Instant::now();
         let stream = within(ANSWER, server.client.request_stream(request)).await??;
+        // It is there, and answers.
+        self.trouble = None;
         if streams {
             self.mirror.begin_list();
         }
@@ -320,14 +316,17 @@ impl Follower {
                     }
                 }
             };
-            if read? == 0 {
+            // Whoever goes away seldom says good-bye, and each layer has other words for that.
+            let read = read.map_err(|error| {
+                tracing::debug!(server = &*server.url, "{}", chain(&error));
+                Fault::Broken(CUT.into())
+            })?;
+            if read == 0 {
                 return Ok(End::Over);
             }
             if line.last() != Some(&b'\n') {
                 return Err(Fault::Broken(CUT.into()));
             }
-            // It is there, and speaks.
-            self.trouble = None;
             let text = std::str::from_utf8(&line).map_err(|error| Fault::Broken(chain(&error)))?;
             if let Some(end) = self.take(server, Line::read(text).map_err(broken)?).await? {
                 return Ok(end);

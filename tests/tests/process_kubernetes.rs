@@ -1,0 +1,296 @@
+//! An agent that follows a cluster's API server, and everything that such a server does wrong: connections go on, and what
+//! was missed is right within 2 s of its return.
+
+#![allow(clippy::unwrap_used)]
+
+use std::{
+    path::PathBuf,
+    thread,
+    time::{Duration, Instant},
+};
+
+use apidouble::{Access, Cluster, Ending, Fault, Filter, Login, Server, User};
+use balancing_tests::process::{Agent, Answer, Host, PATIENCE, cluster::put, traffic::Traffic, web};
+use serde_json::json;
+use testkit::{Backend, wait};
+
+/// Within this everything is right after a server's return.
+const RETURN: Duration = Duration::from_secs(2);
+
+struct World {
+    host: Host,
+    cluster: Cluster,
+    server: Server,
+    kubeconfig: PathBuf,
+    _servers: Vec<Backend>,
+}
+
+impl World {
+    /// A cluster with services `a` and `b` (web), whose backends are 1 and 2, and the node.
+    fn new(name: &str) -> Self {
+        let host = Host::new(name).unwrap();
+        let cluster = Cluster::new();
+        let server = Server::tls(&cluster).unwrap();
+        let kubeconfig = host.kubeconfig(&server, &Login::Anonymous).unwrap();
+        let servers = web::serve(&host, &[1, 2, 3]).unwrap();
+        cluster.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})).unwrap();
+        let world = Self { host, cluster, server, kubeconfig, _servers: servers };
+        world.set("a", 10, &[1]);
+        world.set("b", 11, &[2]);
+        world
+    }
+
+    fn agent(&self) -> Agent {
+        self.host.following(&self.kubeconfig, &[]).unwrap()
+    }
+
+    fn set(&self, name: &str, low: u8, backends: &[u8]) {
+        put(&self.cluster, &web::manifest(name, low, backends)).unwrap();
+    }
+
+    fn remove(&self, name: &str) {
+        self.cluster.remove("services", Some("default"), name).unwrap();
+        for family in ["v4", "v6"] {
+            self.cluster.remove("endpointslices", Some("default"), &format!("{name}-{family}")).unwrap();
+        }
+    }
+
+    fn traffic(&self) -> Traffic {
+        Traffic::start(&self.host, &[(10, &[1]), (11, &[2])]).unwrap()
+    }
+
+    fn answers(&self, low: u8, backend: u8) -> bool {
+        web::ask(&self.host, low).is_ok_and(|exchange| exchange.backend == format!("b{backend}"))
+    }
+
+    fn is_refused(&self, low: u8) -> bool {
+        web::ask(&self.host, low).is_err()
+    }
+}
+
+#[test]
+fn r1_r6_services_come_change_and_go_as_the_cluster_says() {
+    let world = World::new("kubernetes");
+    let agent = world.agent();
+    let status = agent.status().unwrap();
+    assert!(status.problems.is_empty(), "{:?}", status.problems);
+    assert!(status.sources[0].name.contains(&world.server.url()), "{:?}", status.sources);
+    assert!(world.answers(10, 1) && world.answers(11, 2));
+    world.set("c", 12, &[3]);
+    wait::until(PATIENCE, "a new service", || world.answers(12, 3));
+    world.set("c", 12, &[1]);
+    wait::until(PATIENCE, "other endpoints", || world.answers(12, 1));
+    world.remove("c");
+    wait::until(PATIENCE, "the end of it", || world.is_refused(12));
+    // Only pods of this node are asked for, and nothing twice.
+    let requests = world.server.record().requests();
+    let watches = requests.iter().filter(|it| it.query.contains("watch=")).count();
+    assert_eq!((watches, requests.len()), (5, 5), "{requests:?}");
+}
+
+#[test]
+fn r27_whatever_a_server_does_wrong_connections_go_on_and_what_was_missed_is_right_2_s_after() {
+    let world = World::new("kubernetes-faults");
+    let agent = world.agent();
+    let traffic = world.traffic();
+    let all = Filter::everything;
+    type Trouble<'a> = (&'a str, &'a dyn Fn(&World), &'a dyn Fn(&World));
+    let faulty = |world: &World, fault: Fault| {
+        world.server.faults().on(all(), fault);
+        world.server.end_watches(Ending::Reset);
+    };
+    let over: &dyn Fn(&World) = &|world| world.server.faults().clear();
+    let troubles: [Trouble<'_>; 10] = [
+        ("watches end", &|world| world.server.end_watches(Ending::Clean), &|_| {}),
+        ("watches break", &|world| world.server.end_watches(Ending::Reset), &|_| {}),
+        ("absence", &|world| world.server.close(Ending::Reset).unwrap(), &|world| {
+            world.server.open().unwrap()
+        }),
+        (
+            "absence, and no way to go on from before",
+            &|world| world.server.close(Ending::Clean).unwrap(),
+            &|world| {
+                world.cluster.compact();
+                world.server.open().unwrap();
+            },
+        ),
+        ("410", &|world| faulty(world, Fault::Gone), over),
+        ("429", &|world| faulty(world, Fault::TooManyRequests(1)), over),
+        ("500", &|world| faulty(world, Fault::InternalError), over),
+        ("503", &|world| faulty(world, Fault::Unavailable), over),
+        ("answers that break off", &|world| faulty(world, Fault::Cut(700)), over),
+        ("answers that are late", &|world| faulty(world, Fault::Late(Duration::from_millis(300))), over),
+    ];
+    for (number, (what, begin, end)) in troubles.into_iter().enumerate() {
+        let low = 100 + number as u8;
+        world.set("gone", 50, &[3]);
+        world.set("changed", 51, &[3]);
+        wait::until(PATIENCE, "what is to go", || world.answers(50, 3) && world.answers(51, 3));
+        begin(&world);
+        // While nobody hears of it.
+        world.remove("gone");
+        world.set("changed", 51, &[1]);
+        world.set(&format!("new{number}"), low, &[2]);
+        thread::sleep(Duration::from_millis(700));
+        traffic.has_not_failed(&format!("{what}: {}", agent.log()));
+        end(&world);
+        let returned = Instant::now();
+        wait::until(PATIENCE, what, || world.is_refused(50) && world.answers(51, 1) && world.answers(low, 2));
+        // The machine that runs tests is busy: twice as long is no fault of the agent's.
+        assert!(returned.elapsed() < 2 * RETURN, "{what}: {:?}\n{}", returned.elapsed(), agent.log());
+    }
+    traffic.end();
+    let status = agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
+    assert_eq!(status.audit_differences, 0);
+}
+
+#[test]
+fn r27_a_server_that_comes_back_older_is_believed() {
+    let world = World::new("kubernetes-older");
+    let agent = world.agent();
+    world.set("old", 50, &[3]);
+    wait::until(PATIENCE, "a service", || world.answers(50, 3));
+    let backup = world.cluster.snapshot();
+    world.remove("old");
+    world.set("young", 51, &[3]);
+    wait::until(PATIENCE, "changes", || world.is_refused(50) && world.answers(51, 3));
+    let traffic = world.traffic();
+    world.server.close(Ending::Reset).unwrap();
+    world.cluster.restore(&backup);
+    thread::sleep(Duration::from_millis(500));
+    world.server.open().unwrap();
+    wait::until(PATIENCE, "what the backup has", || world.answers(50, 3) && world.is_refused(51));
+    world.set("next", 52, &[1]);
+    wait::until(PATIENCE, "what comes after", || world.answers(52, 1));
+    assert!(agent.log().contains("is older than it was"), "{}", agent.log());
+    traffic.end();
+}
+
+#[test]
+fn r27_without_a_server_an_agent_keeps_what_the_one_before_had() {
+    let world = World::new("kubernetes-absent");
+    let mut agent = world.agent();
+    let traffic = world.traffic();
+    world.server.close(Ending::Reset).unwrap();
+    agent.kill().unwrap();
+    let agent = world.host.start_following(&world.kubeconfig, &[]).unwrap();
+    let told = |problem: &String| problem.contains(&world.server.url()) && problem.contains("stays in force");
+    let status = agent.wait_status("no server", |status| status.problems.iter().any(told)).unwrap();
+    assert!(!status.sources[0].synced);
+    assert_eq!(world.host.balancing(&["status"]).unwrap().code, Some(1));
+    traffic.goes_on();
+    world.set("c", 12, &[3]);
+    world.server.open().unwrap();
+    wait::until(PATIENCE, "the server's return", || world.answers(12, 3));
+    agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
+    traffic.end();
+}
+
+#[test]
+fn r27_an_object_that_nobody_understands_disturbs_no_other() {
+    let world = World::new("kubernetes-poison");
+    let agent = world.agent();
+    let traffic = world.traffic();
+    let mut poison = world.cluster.get("services", Some("default"), "a").unwrap();
+    poison["spec"]["ports"][0]["port"] = json!(70_000);
+    world.cluster.put(poison).unwrap();
+    let slice = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "bad", "namespace": "default", "labels": {"kubernetes.io/service-name": "b"}},
+        "endpoints": [{"addresses": ["300.1.1.1"]}], "ports": "none"});
+    world.cluster.put(slice).unwrap();
+    world.set("c", 12, &[3]);
+    wait::until(PATIENCE, "who has nothing to do with it", || world.answers(12, 3));
+    let status = agent.wait_status("what is wrong", |status| status.problems.len() == 2).unwrap();
+    for words in [
+        ["Service default/a", "spec.ports[0].port", "stays in force"],
+        ["EndpointSlice default/bad", "ports", ""],
+    ] {
+        let is_told = status.problems.iter().any(|problem| words.iter().all(|word| problem.contains(word)));
+        assert!(is_told, "{words:?}: {:?}", status.problems);
+    }
+    world.set("a", 10, &[1]);
+    world.cluster.remove("endpointslices", Some("default"), "bad").unwrap();
+    agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
+    traffic.end();
+}
+
+#[test]
+fn another_server_is_asked_when_one_fails() {
+    let world = World::new("kubernetes-two");
+    let second = Server::tls(&world.cluster).unwrap();
+    let urls = [world.server.url(), second.url()];
+    let agent = world
+        .host
+        .following(&world.kubeconfig, &["--api-server", &urls[0], "--api-server", &urls[1]])
+        .unwrap();
+    assert_eq!((world.server.open_watches(), second.open_watches()), (5, 0));
+    let traffic = world.traffic();
+    world.server.close(Ending::Reset).unwrap();
+    world.set("c", 12, &[3]);
+    let lost = Instant::now();
+    wait::until(PATIENCE, "the other server's word", || world.answers(12, 3));
+    assert!(lost.elapsed() < 2 * RETURN, "{:?}", lost.elapsed());
+    // And back: silent this time, instead of gone.
+    world.server.open().unwrap();
+    second.close(Ending::Clean).unwrap();
+    world.set("c", 12, &[1]);
+    wait::until(PATIENCE, "the first server's word", || world.answers(12, 1));
+    agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
+    traffic.end();
+}
+
+#[test]
+fn what_is_not_allowed_is_said_and_what_is_not_vital_is_gone_without() {
+    let world = World::new("kubernetes-rbac");
+    let rule = |groups: &str, resources: &[&str]| json!({"apiGroups": [groups], "resources": resources, "verbs": ["list", "watch"]});
+    let role = |rules: &[serde_json::Value]| {
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": rules});
+        world.cluster.put(role).unwrap();
+    };
+    role(&[rule("", &["services"])]);
+    world
+        .cluster
+        .put(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "b"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"},
+            "subjects": [{"kind": "ServiceAccount", "namespace": "kube-system", "name": "balancing"}]}))
+        .unwrap();
+    world.cluster.accounts().allow_token("secret", User::service_account("kube-system", "balancing"));
+    world.server.set_access(Access::Rbac);
+    let kubeconfig = world.host.kubeconfig(&world.server, &Login::Token("secret".into())).unwrap();
+    let agent = world.host.start_following(&kubeconfig, &[]).unwrap();
+    let told = |resource: &str| {
+        let words = format!("does not let us list and watch {resource}");
+        agent.wait_status(&words, |status| status.problems.iter().any(|it| it.contains(&words))).unwrap()
+    };
+    assert!(!told("endpointslices.discovery.k8s.io").sources[0].synced);
+    // All that is vital.
+    role(&[rule("", &["services", "nodes"]), rule("discovery.k8s.io", &["endpointslices"])]);
+    wait::until(PATIENCE, "services", || world.answers(10, 1) && world.answers(11, 2));
+    let status = told("pods");
+    assert!(status.sources[0].synced, "{status:?}");
+    assert!(!agent.log().contains("secret"));
+    // A token that is no longer good.
+    world.cluster.accounts().revoke_token("secret");
+    world.server.end_watches(Ending::Reset);
+    agent
+        .wait_status("who we are", |status| status.problems.iter().any(|it| it.contains("does not know us")))
+        .unwrap();
+    assert!(world.answers(10, 1));
+}
+
+#[test]
+fn access_that_can_not_be_used_is_one_clear_error() {
+    let host = Host::new("kubernetes-access").unwrap();
+    let file = host.socket().with_file_name("kubeconfig");
+    let agent = |arguments: &[&str]| {
+        let program = balancing_tests::process::program();
+        Answer::of(&mut host.agent_of("--kubeconfig", &file, &program, arguments)).unwrap()
+    };
+    agent(&[]).fails(1, &["kubeconfig", file.to_str().unwrap(), "No such file"]);
+    std::fs::write(&file, "clusters: 7").unwrap();
+    agent(&[]).fails(1, &["kubeconfig", file.to_str().unwrap()]);
+    let cluster = Cluster::new();
+    host.kubeconfig(&Server::plain(&cluster).unwrap(), &Login::Anonymous).unwrap();
+    agent(&["--api-server", "10.0.0.1"]).fails(1, &["--api-server 10.0.0.1", "https://10.0.0.1:6443"]);
+    agent(&["--manifests", "/tmp"]).fails(2, &["not both"]);
+}
