@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use apidouble::{Access, Cluster, Ending, Fault, Filter, Login, Server, User};
+use apidouble::{Access, Cluster, Ending, Fault, Filter, Login, Real, Server, User};
 use balancing_tests::process::{Agent, Answer, Host, PATIENCE, cluster::put, traffic::Traffic, web};
 use serde_json::json;
 use testkit::{Backend, wait};
@@ -293,4 +293,46 @@ fn access_that_can_not_be_used_is_one_clear_error() {
     host.kubeconfig(&Server::plain(&cluster).unwrap(), &Login::Anonymous).unwrap();
     agent(&["--api-server", "10.0.0.1"]).fails(1, &["--api-server 10.0.0.1", "https://10.0.0.1:6443"]);
     agent(&["--manifests", "/tmp"]).fails(2, &["not both"]);
+}
+
+/// Where `KUBEBUILDER_ASSETS` names a directory with `etcd` and `kube-apiserver` (docs/testing.md).
+#[test]
+fn r6_the_same_with_a_real_api_server() {
+    let Some(assets) = Real::assets() else {
+        println!("not tried with a real API server: KUBEBUILDER_ASSETS is not set");
+        return;
+    };
+    let host = Host::new("kubernetes-real").unwrap();
+    let _servers = web::serve(&host, &[1, 2, 3]).unwrap();
+    let real = Real::start(&assets, &[("root", User::administrator())]).unwrap();
+    let kubeconfig = host.socket().with_file_name("kubeconfig");
+    std::fs::write(&kubeconfig, real.kubeconfig("root")).unwrap();
+    let mut agent = host.start_following(&kubeconfig, &[]).unwrap();
+    agent.wait_ready().unwrap();
+    let call = |method: &str, path: &str, body: Option<&serde_json::Value>| {
+        real.call("root", method, path, body).unwrap()
+    };
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"clusterIP": "10.96.0.10", "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}});
+    let slice = |backend: u8| {
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+            "metadata": {"name": "web", "namespace": "default", "labels": {"kubernetes.io/service-name": "web"}},
+            "endpoints": [{"addresses": [format!("10.1.0.{backend}")]}],
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]})
+    };
+    let (services, slices) = (
+        "/api/v1/namespaces/default/services",
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+    );
+    call("POST", services, Some(&service));
+    call("POST", slices, Some(&slice(1)));
+    let answers = |backend: &str| web::ask(&host, 10).is_ok_and(|exchange| exchange.backend == backend);
+    wait::until(PATIENCE, "a service", || answers("b1"));
+    call("PUT", &format!("{slices}/web"), Some(&slice(2)));
+    wait::until(PATIENCE, "other endpoints", || answers("b2"));
+    call("DELETE", &format!("{services}/web"), None);
+    wait::until(PATIENCE, "the end of it", || web::ask(&host, 10).is_err());
+    let status = agent.status().unwrap();
+    println!("in sync: {:?}, {:?}", status.sources, status.objects);
+    assert!(status.problems.is_empty(), "{:?}", status.problems);
 }

@@ -18,7 +18,7 @@ use rustls::{
     crypto::ring::default_provider,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::{auth::User, tls::Authority};
@@ -143,6 +143,19 @@ impl Real {
 
     /// Asks `/readyz`.
     fn ready(&self) -> Result<()> {
+        self.ask("GET /readyz HTTP/1.1\r\n", "")
+    }
+
+    /// One request of whoever has this token, which the server must grant: `POST`, `PUT` or `DELETE`.
+    pub fn call(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Result<()> {
+        let body = body.map(Value::to_string).unwrap_or_default();
+        let head = format!("{method} {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
+        let content = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
+        self.ask(&(head + &content), &body)
+    }
+
+    /// Fails unless the answer says 2xx. `head` without `Host` and the empty line.
+    fn ask(&self, head: &str, body: &str) -> Result<()> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes()).context("the CA")?).context("the CA")?;
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -154,10 +167,14 @@ impl Real {
         let tcp = TcpStream::connect(("127.0.0.1", self.port)).context("connecting to kube-apiserver")?;
         tcp.set_read_timeout(Some(PATIENCE)).context("a time-out")?;
         let mut stream = StreamOwned::new(ClientConnection::new(Arc::new(config), name)?, tcp);
-        stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-        let mut line = [0; 12];
-        stream.read_exact(&mut line).context("the answer of /readyz")?;
-        ensure!(&line == b"HTTP/1.1 200", "/readyz says {}", String::from_utf8_lossy(&line));
+        write!(stream, "{head}Host: localhost\r\nConnection: close\r\n\r\n{body}")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).context("the answer of kube-apiserver")?;
+        ensure!(
+            answer.starts_with("HTTP/1.1 2"),
+            "{} says {answer}",
+            head.lines().next().unwrap_or_default()
+        );
         Ok(())
     }
 

@@ -543,3 +543,13 @@ fn what_changes_between_two_looks_is_decided_by_the_second() {
         (Reason::NotAService, 0)
     );
 }
+
+#[test]
+fn r12_a_frontend_whose_record_is_not_there_is_no_unused_port() {
+    let mut tables = tables();
+    tables.records.clear();
+    let slots = Slots::new(4);
+    for to in [tcp("10.96.0.10:80"), tcp("[fd00:96::a]:80")] {
+        assert_eq!(connect(&tables, &socket_in(POD, 1, &slots), &to).reason, Reason::BrokenTable, "{to:?}");
+    }
+}
