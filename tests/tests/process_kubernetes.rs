@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -239,24 +240,57 @@ fn another_server_is_asked_when_one_fails() {
     traffic.end();
 }
 
+/// Who shows this token is the service account of deploy/rbac.yaml, and has its rights.
+fn with_rights(world: &World) -> PathBuf {
+    put(&world.cluster, include_str!("../../deploy/rbac.yaml")).unwrap();
+    world.cluster.accounts().allow_token("secret", User::service_account("kube-system", "balancing-agent"));
+    world.server.set_access(Access::Rbac);
+    world.host.kubeconfig(&world.server, &Login::Token("secret".into())).unwrap()
+}
+
+#[test]
+fn the_documented_rights_are_those_that_it_takes() {
+    let world = World::new("kubernetes-rights");
+    let kubeconfig = with_rights(&world);
+    let agent = world.host.following(&kubeconfig, &[]).unwrap();
+    assert!(world.answers(10, 1));
+    // Everything that may happen: lists where it has to begin again, and looks at how new the server is.
+    world.server.close(Ending::Reset).unwrap();
+    world.cluster.compact();
+    world.server.open().unwrap();
+    world.set("c", 12, &[3]);
+    wait::until(PATIENCE, "what comes after", || world.answers(12, 3));
+    assert!(agent.status().unwrap().problems.is_empty());
+    let role = world.cluster.get("clusterroles", None, "balancing-agent").unwrap();
+    let texts = |value: &serde_json::Value| -> Vec<String> {
+        value.as_array().unwrap().iter().map(|it| it.as_str().unwrap().to_owned()).collect()
+    };
+    let mut allowed = BTreeSet::new();
+    for rule in role["rules"].as_array().unwrap() {
+        for resource in texts(&rule["resources"]) {
+            let group = &texts(&rule["apiGroups"])[0];
+            allowed.extend(
+                texts(&rule["verbs"]).into_iter().map(|verb| (group.clone(), resource.clone(), verb)),
+            );
+        }
+    }
+    let asked = world.server.record().permissions().into_iter();
+    let asked: BTreeSet<_> =
+        asked.map(|(group, resource, verb)| (group, resource, verb.to_owned())).collect();
+    assert_eq!(asked, allowed);
+}
+
 #[test]
 fn what_is_not_allowed_is_said_and_what_is_not_vital_is_gone_without() {
     let world = World::new("kubernetes-rbac");
-    let rule = |groups: &str, resources: &[&str]| json!({"apiGroups": [groups], "resources": resources, "verbs": ["list", "watch"]});
+    let kubeconfig = with_rights(&world);
+    let rule = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]});
     let role = |rules: &[serde_json::Value]| {
-        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "r"}, "rules": rules});
+        let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole",
+            "metadata": {"name": "balancing-agent"}, "rules": rules});
         world.cluster.put(role).unwrap();
     };
     role(&[rule("", &["services"])]);
-    world
-        .cluster
-        .put(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "b"},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "r"},
-            "subjects": [{"kind": "ServiceAccount", "namespace": "kube-system", "name": "balancing"}]}))
-        .unwrap();
-    world.cluster.accounts().allow_token("secret", User::service_account("kube-system", "balancing"));
-    world.server.set_access(Access::Rbac);
-    let kubeconfig = world.host.kubeconfig(&world.server, &Login::Token("secret".into())).unwrap();
     let agent = world.host.start_following(&kubeconfig, &[]).unwrap();
     let told = |resource: &str| {
         let words = format!("does not let us list and watch {resource}");
