@@ -68,7 +68,11 @@ impl Arena {
 
     /// How long `count` of `case` take, where they belong.
     pub(crate) fn run(&self, case: Case, count: u32) -> Result<Duration> {
-        let worker = if case.path.has_programs() { &self.inside } else { &self.outside };
+        let worker = match case.path {
+            Path::Direct => &self.outside,
+            Path::Idle => &self.apart,
+            Path::Hot | Path::Random | Path::NoService => &self.inside,
+        };
         worker.run(case, count)
     }
 

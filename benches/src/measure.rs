@@ -3,6 +3,10 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use kernel::{
+    HOOKS,
+    yardstick::{Work, Yardstick},
+};
 
 use crate::{
     arena::Arena,
@@ -68,6 +72,8 @@ pub(crate) fn median_and_least(mut values: Vec<f64>) -> (f64, f64) {
 
 /// Measures all cases of `arena` for about `duration`.
 pub(crate) fn measure(arena: &Arena, duration: Duration) -> Result<Vec<Series>> {
+    let idle = |hook| Yardstick::attach(arena.apart(), hook, Work::Nothing);
+    let _idle: Vec<Yardstick> = HOOKS.into_iter().map(idle).collect::<Result<_, _>>()?;
     let mut cases = Vec::new();
     for operation in Operation::COMPARED {
         for family in Family::ALL {

@@ -60,6 +60,8 @@ pub(crate) enum Path {
     Random,
     /// An endpoint's own address, with programs.
     NoService,
+    /// The same, with programs at all hooks that do nothing: what the kernel takes for calling any.
+    Idle,
 }
 
 impl Operation {
@@ -98,11 +100,11 @@ impl Family {
 
 impl Path {
     /// All.
-    pub(crate) const ALL: [Self; 4] = [Self::Direct, Self::Hot, Self::Random, Self::NoService];
+    pub(crate) const ALL: [Self; 5] = [Self::Direct, Self::Hot, Self::Random, Self::NoService, Self::Idle];
 
-    /// Whether the client is where the programs are attached.
+    /// Whether the client is where our programs are attached.
     pub(crate) fn has_programs(self) -> bool {
-        self != Self::Direct
+        !matches!(self, Self::Direct | Self::Idle)
     }
 }
 
@@ -309,7 +311,7 @@ impl Client {
     #[inline]
     fn destination(&mut self, case: Case) -> SocketAddr {
         let (v4, v6, port) = match case.path {
-            Path::Direct | Path::NoService => {
+            Path::Direct | Path::NoService | Path::Idle => {
                 let index = self.dice.below(ENDPOINTS);
                 (endpoint4(index), endpoint6(index), TARGET)
             }

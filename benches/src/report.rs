@@ -72,7 +72,7 @@ impl Report {
         };
         let mut figures = Vec::new();
         for operation in Operation::COMPARED {
-            for &path in operation.paths().iter().filter(|path| path.has_programs()) {
+            for &path in operation.paths().iter().filter(|path| **path != Path::Direct) {
                 for family in Family::ALL {
                     let series = find(Case { operation, family, path })?;
                     let direct = find(Case { operation, family, path: Path::Direct })?;
@@ -119,11 +119,15 @@ impl Report {
         while let Some(first) = rest.first() {
             let same = |other: &&Figure| other.what == first.what && other.path == first.path;
             let (sockets, others) = rest.split_at(rest.iter().take_while(same).count());
+            rest = others;
+            // It is the kernel's, not ours.
+            if first.path == Path::Idle {
+                continue;
+            }
             let name = format!("{} {}, {}", first.figure, alone(first.what), place(first.path));
             let mean = |of: fn(&Figure) -> f64| sockets.iter().map(of).sum::<f64>() / sockets.len() as f64;
             let (median, fastest) = (mean(|it| it.ratio_median), mean(|it| it.ratio_min));
             figures.push(figures::Figure::ratio(name, median, fastest));
-            rest = others;
         }
         figures.extend(self.net_costs.figures());
         figures.push(self.map_memory.figure());
@@ -140,6 +144,7 @@ impl Report {
 /// The name that a figure has in docs/performance.md.
 fn figure(operation: Operation, path: Path) -> &'static str {
     match (operation, path) {
+        (_, Path::Idle) => "-",
         (Operation::UdpConnect, Path::Random) => "E2",
         (Operation::UdpConnect, Path::NoService) => "E3",
         (Operation::UdpConnect, _) => "E1",
@@ -179,6 +184,7 @@ pub(crate) fn place(path: Path) -> &'static str {
         Path::Hot => "hot VIP",
         Path::Random => "random VIP",
         Path::NoService => "no service",
+        Path::Idle => "idle hooks",
     }
 }
 

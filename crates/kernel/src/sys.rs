@@ -446,6 +446,9 @@ pub(crate) fn for_each<K: Pod, V: Pod>(
 
 /// Type of the programs that see socket addresses (`enum bpf_prog_type`).
 pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
+/// Type of those that see sockets come and go.
+#[cfg(feature = "yardstick")]
+pub(crate) const CGROUP_SOCK: u32 = 9;
 
 #[repr(C)]
 struct ProgramAttribute {

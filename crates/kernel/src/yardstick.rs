@@ -32,7 +32,7 @@ pub struct Yardstick {
 }
 
 impl Yardstick {
-    /// Attaches one to `cgroup`. Not for the hook `sock_release`, whose programs are of another type.
+    /// Attaches one to `cgroup`.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -40,9 +40,8 @@ impl Yardstick {
         let error = |call| move |source| Error::syscall(call, hook.name, source);
         let map = hash_of_one().map_err(error("BPF_MAP_CREATE"))?;
         // The program keeps the map.
-        let program =
-            sys::program_load(sys::CGROUP_SOCK_ADDR, hook.attach_type, &code(work, map.as_raw_fd()))
-                .map_err(error("BPF_PROG_LOAD"))?;
+        let program = sys::program_load(kind(hook), hook.attach_type, &code(work, map.as_raw_fd()))
+            .map_err(error("BPF_PROG_LOAD"))?;
         let directory = std::fs::File::open(cgroup)
             .map_err(|source| Error::syscall("open", cgroup.display().to_string(), source))?;
         let link = sys::link_create(program.as_fd(), directory.as_fd(), hook.attach_type)
@@ -55,6 +54,10 @@ impl Yardstick {
     pub fn program_id(&self) -> u32 {
         self.program_id
     }
+}
+
+fn kind(hook: HookPoint) -> u32 {
+    if hook.name == "sock_release" { sys::CGROUP_SOCK } else { sys::CGROUP_SOCK_ADDR }
 }
 
 /// A hash as our own are, preallocated, that holds the key 0.
