@@ -89,7 +89,7 @@ fn mistakes_keep_the_agent_from_starting() {
         ("nodeName: 7\n", &["agent.yaml:1", "nodeName", "quotes"]),
         ("nodeName: a\nnodeName: b\n", &["agent.yaml:2", "nodeName"]),
         ("nodeName: [a\n", &["agent.yaml:"]),
-        ("events: off\n", &["manifests is not set", "--manifests DIR", "BALANCING_MANIFESTS"]),
+        ("events: off\n", &["--manifests DIR", "--kubeconfig FILE"]),
     ] {
         bare(&["agent", "--config", &file(directory.path(), text)], &[]).fails(2, words);
     }

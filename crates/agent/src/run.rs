@@ -50,7 +50,6 @@ const LOOK: Duration = Duration::from_secs(1);
 const OPEN_FILES: u64 = 128;
 /// Activities that can fail.
 const ROUND: &str = "writing the tables";
-const GROWING: &str = "making the tables larger";
 const AUDIT_OF_TABLES: &str = "auditing the tables";
 const LOOKING: &str = "looking after the programs";
 /// First and longest pause before a failed round is tried again.
@@ -81,7 +80,8 @@ pub async fn run(
     }
     audit_due.reset();
     loop {
-        let (retry, sockets) = (agent.retry_at, agent.sockets.next());
+        let growth = agent.growing.as_ref().map(|growing| growing.again_at);
+        let (retry, sockets) = (agent.retry_at.into_iter().chain(growth).min(), agent.sockets.next());
         tokio::select! {
             biased;
             () = &mut stop => {
@@ -136,8 +136,6 @@ struct Agent {
     loaded: Option<Loaded>,
     /// The programs of this agent are attached.
     in_force: bool,
-    /// Were they ever?
-    were_in_force: bool,
     /// What the source is.
     source: String,
     synced: bool,
@@ -146,6 +144,8 @@ struct Agent {
     pins_gone: bool,
     retry_at: Option<Instant>,
     retry_pause: Duration,
+    /// Tables could not be made larger.
+    growing: Option<growth::Failing>,
     grace: Option<GracePeriod>,
     graces: mpsc::Sender<()>,
     finding: clients::Finding,
@@ -246,13 +246,13 @@ impl Agent {
             reconciler,
             loaded: Some(loaded),
             in_force: false,
-            were_in_force: false,
             source,
             synced: false,
             deletes: Deletes::Held,
             pins_gone: false,
             retry_at: None,
             retry_pause: RETRY.0,
+            growing: None,
             grace: None,
             graces,
             finding,
@@ -318,12 +318,8 @@ impl Agent {
                 if self.failures.remove(ROUND).is_some() {
                     tracing::info!("the tables are right again");
                 }
-                if self.failures.contains_key(GROWING) {
-                    self.retry();
-                } else {
-                    self.retry_at = None;
-                    self.retry_pause = RETRY.0;
-                }
+                self.retry_at = None;
+                self.retry_pause = RETRY.0;
             }
             Err(error) => {
                 tracing::error!("{error}; trying again in {:?}", self.retry_pause);
@@ -342,10 +338,12 @@ impl Agent {
 
     fn try_round(&mut self) -> Result<(), Error> {
         if !self.in_force {
-            self.make_room(&[]);
-            // Everything that the new programs will look for is there before they are, and nothing that the ones of
-            // the agent before may look for is gone.
-            self.write(if self.were_in_force { self.deletes } else { Deletes::Held })?;
+            // Programs that look into these tables already are replaced before anything is written: tables that are becoming
+            // larger are theirs in part. All others find everything that they look for there before they are in force.
+            if !kernel::is_shared(&self.config.bpffs)? {
+                self.make_room(&[]);
+                self.write(Deletes::Held)?;
+            }
             self.put_in_force()?;
             self.reconciler.look_at_everything();
         }
@@ -356,6 +354,9 @@ impl Agent {
         let mut refused = self.write_once(deletes)?;
         while !refused.is_empty() && self.make_room(&refused) {
             refused = self.write_once(deletes)?;
+        }
+        if refused.is_empty() {
+            self.growing = None;
         }
         for refusal in refused.iter().filter(|refusal| !self.refused.contains(refusal)) {
             tracing::error!("{}", answer::refused(refusal));
@@ -389,7 +390,7 @@ impl Agent {
             None => Loaded::load(&self.config.bpffs, &sizes(&self.reconciler.table().capacity()))?,
         };
         let installed = self.install(loaded)?;
-        (self.in_force, self.were_in_force) = (true, true);
+        self.in_force = true;
         // Also what happened while no agent ran (R27).
         self.sockets.backends_lost();
         if let Some(carried) = installed.carried {

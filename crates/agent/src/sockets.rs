@@ -106,6 +106,11 @@ impl Sockets {
         self.due.insert(Instant::now());
     }
 
+    /// No search is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.idle
+    }
+
     /// When [`Sockets::begin`] is due.
     pub(crate) fn next(&self) -> Option<Instant> {
         self.due.first().filter(|_| self.idle).map(|due| (*due).max(self.rest_until))

@@ -27,7 +27,11 @@ pub fn install(mut loaded: Loaded, pins: &Pins, sizes: &Sizes, cgroup: &Path) ->
         carry::settle(pins, layout)?;
     }
     put_in_force(&loaded, pins, cgroup)?;
-    loaded.settle(pins)?;
+    if loaded.has_larger_maps() {
+        // A program that was replaced may still run. What is written from now on may lead to where its maps end.
+        crate::wait_for_readers();
+        loaded.settle(pins)?;
+    }
     let mut carried = None;
     if let Some(layout) = loaded.carries_from() {
         // A program that was replaced may still run, and take an earlier slot that has been looked at already.
@@ -39,6 +43,16 @@ pub fn install(mut loaded: Loaded, pins: &Pins, sizes: &Sizes, cgroup: &Path) ->
         put_in_force(&loaded, pins, cgroup)?;
     }
     Ok(Installed { removed: pins.remove_outdated_maps()?, carried })
+}
+
+/// Do the attached programs look into the tables that are pinned in the layout of this version? Then whatever is written there
+/// is seen by them. Not if they are of a version with another layout, whose maps stay pinned until they are replaced.
+///
+/// # Errors
+/// A pin can't be read.
+pub fn is_shared(pins: &Pins) -> Result<bool, Error> {
+    let has_programs = attached(pins)?.iter().any(|it| it.program_id.is_some());
+    Ok(has_programs && pins.layouts("records")? == [abi::layout::TABLES])
 }
 
 /// What [`install`] did besides attaching.

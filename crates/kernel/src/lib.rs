@@ -30,7 +30,7 @@ mod sys;
 #[cfg(feature = "yardstick")]
 pub mod yardstick;
 
-pub use attach::{Attached, HOOKS, Installed, Stranger, attached, clean, install, strangers};
+pub use attach::{Attached, HOOKS, Installed, Stranger, attached, clean, install, is_shared, strangers};
 pub use connections::{Connection, Slots};
 pub use error::Error;
 pub use events::Events;

@@ -141,6 +141,11 @@ impl Loaded {
         Ok(Self { ebpf, carrying: earlier, put_back: Vec::new(), next })
     }
 
+    /// Are there larger maps that wait to be in the place of smaller ones?
+    pub(crate) fn has_larger_maps(&self) -> bool {
+        !self.next.is_empty()
+    }
+
     /// Puts larger maps in the place of those that they were made for ([`crate::grow()`]).
     ///
     /// # Errors

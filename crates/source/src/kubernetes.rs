@@ -74,7 +74,17 @@ impl Kubernetes {
         }
         drop(sender);
         let (mut synced, mut reported) = (false, Vec::new());
-        while let Some((index, it)) = news.recv().await {
+        loop {
+            let (index, it) = tokio::select! {
+                biased;
+                Some(it) = news.recv() => it,
+                // One of many that is missing would not be noticed.
+                Some(Err(error)) = followers.join_next() => {
+                    tracing::error!("following a resource has ended: {error}");
+                    return;
+                }
+                else => return,
+            };
             let mut told = Vec::new();
             match it {
                 News::Changes(changes) => told.push(Update::Changes(changes)),
@@ -88,7 +98,7 @@ impl Kubernetes {
                 }
                 News::Problems(now) => {
                     problems[index] = now;
-                    // That a server does not answer is said by all.
+                    // That a server does not answer is said by all. They are few, and so are those of objects.
                     let mut all: Vec<Problem> = Vec::new();
                     for problem in problems.iter().flatten() {
                         if !all.contains(problem) {

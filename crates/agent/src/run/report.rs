@@ -45,6 +45,7 @@ impl Agent {
         if settings.paused != 0 {
             problems.push("paused: connections pass untranslated; `balancing resume` ends that".into());
         }
+        problems.extend(self.growing.iter().map(ToString::to_string));
         problems.extend(self.failures.iter().map(|(activity, error)| format!("{activity}: {error}")));
         let (others, unlike): (Vec<_>, Vec<_>) =
             self.strangers.iter().partition(|stranger| stranger.name.is_none() || stranger.is_ours());

@@ -18,5 +18,9 @@ impl Agent {
             let tables = LiveTables::new(self.reconciler.store());
             self.log.add_destroyed(sockets::event(&self.config.node_name, &closed, &tables));
         }
+        // Tables do not become larger during a search.
+        if !self.refused.is_empty() {
+            self.round();
+        }
     }
 }

@@ -93,6 +93,7 @@ pub(crate) struct Search {
 }
 
 struct Tables {
+    pins: Pins,
     maps: Maps,
     slots: Slots,
     reset_tcp: bool,
@@ -105,7 +106,8 @@ impl Search {
         let slots = Slots::open(&maps)?;
         // What an agent that was killed in the middle of an audit has left.
         slots.unmark();
-        Ok(Self { tables: Tables { maps, slots, reset_tcp }, stages: HashMap::new(), absent: HashMap::new() })
+        let tables = Tables { pins: pins.clone(), maps, slots, reset_tcp };
+        Ok(Self { tables, stages: HashMap::new(), absent: HashMap::new() })
     }
 
     /// Does it.
@@ -113,13 +115,21 @@ impl Search {
         let begun = Instant::now();
         let mut outcome = Outcome::default();
         let done = self
-            .close_stale(task.storage || task.slots, &mut outcome)
+            .open_again()
+            .and_then(|()| self.close_stale(task.storage || task.slots, &mut outcome))
             .and_then(|()| if task.slots { self.free_slots(&mut outcome) } else { Ok(()) });
         if let Err(error) = done {
             outcome.problem = Some(error.to_string());
         }
         outcome.took = begun.elapsed();
         outcome
+    }
+
+    /// Larger tables may have come since the last search. While one is under way none do
+    /// ([`super::Sockets::is_idle`]): in a smaller one backends would be missing, and whoever is on them be closed.
+    fn open_again(&mut self) -> Result<(), crate::Error> {
+        self.tables.maps = Maps::open(&self.tables.pins)?;
+        Ok(())
     }
 
     fn close_stale(&mut self, storage: bool, outcome: &mut Outcome) -> Result<(), crate::Error> {

@@ -18,7 +18,7 @@ use super::{
     access::chain,
     line::{Chunk, Failure, Line, Sent},
     mirror::Mirror,
-    pause::{Pause, chance},
+    pause::{Pause, chance, scattered},
     resource::Resource,
     servers::{Server, Servers},
 };
@@ -36,6 +36,14 @@ const EARLY: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_secs(100);
 /// For how long an answer may be awaited.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How often a server may forget what it said.
+const FORGIVEN: u32 = 2;
+/// How long those are waited for at the start that are not vital.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// What an overloaded server asks for.
+const OVERLOAD: Duration = Duration::from_secs(1);
+/// Characters of what a server says that are told.
+const LONGEST: usize = 300;
 /// How soon to ask again for what a server does not have, or does not give us.
 const UNAVAILABLE: Duration = Duration::from_secs(30);
 
@@ -91,6 +99,11 @@ pub(super) struct Follower {
     batch: Vec<Change>,
     /// What is wrong with the server, not with objects.
     trouble: Option<Problem>,
+    /// The same, as it was when problems were told last.
+    told: Option<Problem>,
+    /// How often in a row a server did not have the version that was known.
+    expired: u32,
+    began: Instant,
     reported: Vec<Problem>,
     /// All that there is has come once; and that is told.
     is_listed: bool,
@@ -117,6 +130,9 @@ impl Follower {
             news,
             batch: Vec::new(),
             trouble: None,
+            told: None,
+            expired: 0,
+            began: Instant::now(),
             reported: Vec::new(),
             is_listed: false,
             is_told: false,
@@ -138,10 +154,7 @@ impl Follower {
                 Ok(End::Over) if !self.is_suspicious => continue,
                 // Whoever ends every watch at once is not to be asked a thousand times a second.
                 Ok(End::Over) => self.pause.after_failure(None),
-                Ok(End::Expired) => {
-                    self.mirror.forget_version();
-                    self.pause.after_failure(None)
-                }
+                Ok(End::Expired) => self.after_expiry(&server, None),
                 Ok(End::Unheard) | Err(Fault::Unheard) => return,
                 Err(fault) => self.after(&server, fault),
             };
@@ -158,11 +171,10 @@ impl Follower {
     /// What to make of a fault; how long to wait.
     fn after(&mut self, server: &Server, fault: Fault) -> Duration {
         self.is_suspicious = true;
-        let (text, asked) = match fault {
+        let (text, asked, may_be_other_with_another) = match fault {
             Fault::Refused(failure) => {
                 if failure.is_of_version() {
-                    self.mirror.forget_version();
-                    return self.pause.after_failure(failure.retry_after());
+                    return self.after_expiry(server, failure.retry_after());
                 }
                 if matches!(failure.code, 400 | 422) && self.streams && self.mirror.version().is_none() {
                     self.streams = false;
@@ -179,15 +191,48 @@ impl Follower {
                     ),
                     code => format!("answers {code} {}: {}", failure.reason, failure.message),
                 };
-                (what, failure.retry_after())
+                let asked = failure.retry_after();
+                // Overload is told by the header that we are not shown (Retry-After: 1).
+                let asked = asked.or(matches!(failure.code, 429 | 503).then_some(OVERLOAD));
+                (what, asked, !matches!(failure.code, 401 | 403 | 404 | 422))
             }
-            Fault::Broken(text) => (text, None),
+            Fault::Broken(text) => (text, None, true),
             Fault::Unheard => return Duration::ZERO,
         };
-        self.servers.failed(server);
-        let reason = format!("{text}; what is known stays in force");
-        self.trouble = Some(trouble(server, Severity::Error, reason));
+        if may_be_other_with_another {
+            self.servers.failed(server);
+        }
+        self.set_trouble(server, Severity::Error, &text);
+        // Others are not to wait for what they can do without.
+        if !self.resource.is_vital && self.began.elapsed() > PATIENCE {
+            self.is_listed = true;
+        }
         self.pause.after_failure(asked)
+    }
+
+    /// A server that has forgotten what it said before has to say all of it again. If it forgets that too, something is wrong
+    /// with it.
+    fn after_expiry(&mut self, server: &Server, asked: Option<Duration>) -> Duration {
+        self.mirror.forget_version();
+        self.expired += 1;
+        if self.expired > FORGIVEN {
+            self.servers.failed(server);
+            self.set_trouble(
+                server,
+                Severity::Error,
+                "forgets again and again what it has said a moment ago",
+            );
+        }
+        self.pause.after_failure(asked)
+    }
+
+    /// What was said first stays until something works, or the same server says something else: several that fail would be
+    /// told of in turn.
+    fn set_trouble(&mut self, server: &Server, severity: Severity, text: &str) {
+        let trouble = trouble(server, severity, text);
+        if self.trouble.as_ref().is_none_or(|told| told.place == trouble.place) {
+            self.trouble = Some(trouble);
+        }
     }
 
     /// It is not vital, and not to be had.
@@ -196,12 +241,11 @@ impl Follower {
             404 => format!("has no {}", self.resource.plural),
             _ => format!("does not let us list and watch {}: {}", self.resource.plural, failure.message),
         };
-        let severity = if failure.code == 404 { Severity::Notice } else { Severity::Error };
-        self.trouble = Some(trouble(server, severity, reason));
+        self.trouble = Some(trouble(server, Severity::Notice, &reason));
         // Who waits for everything does not wait for this; what was known of it stays.
         self.mirror.forget_version();
         self.is_listed = true;
-        UNAVAILABLE
+        scattered(UNAVAILABLE, chance())
     }
 
     /// Lists if need be, and watches until that ends.
@@ -212,6 +256,8 @@ impl Follower {
                 resource = self.resource.plural,
                 "is older than it was: everything anew"
             );
+            // The same numbers may stand for something else.
+            self.mirror.doubt_everything();
             return Ok(End::Expired);
         }
         self.is_suspicious = false;
@@ -307,10 +353,21 @@ impl Follower {
                     None => {
                         // Nothing more has come: what there is goes on.
                         self.flush().await?;
+                        let limit = if self.mirror.is_listing() { ANSWER } else { SILENCE };
                         tokio::select! {
-                            read = time::timeout(SILENCE, reading) => read.map_err(|_| {
-                                Fault::Broken(format!("is silent for {} s", SILENCE.as_secs()))
-                            })?,
+                            read = time::timeout(limit, reading) => match read {
+                                Ok(read) => read,
+                                Err(_) if self.mirror.is_listing() => {
+                                    // It may not know of lists as streams, and let us watch all the same.
+                                    self.streams = false;
+                                    return Err(Fault::Broken("does not say when its list is complete".into()));
+                                }
+                                // Nothing may have happened, and not every server says so. A new watch shows.
+                                Err(_) => {
+                                    self.is_suspicious = true;
+                                    return Ok(End::Over);
+                                }
+                            },
                             () = self.news.closed() => return Ok(End::Unheard),
                         }
                     }
@@ -340,12 +397,15 @@ impl Follower {
 
     /// One line of a watch; the end of it, if it is that.
     async fn take(&mut self, server: &Server, line: Line<'_>) -> Result<Option<End>, Fault> {
-        if !matches!(line, Line::Failed(_)) {
-            self.pause.reset();
-        }
         match line {
-            Line::Put(sent) => self.batch.extend(self.mirror.put(&sent, &server.url)),
-            Line::Deleted(sent) => self.batch.extend(self.mirror.delete(&sent)),
+            Line::Put(sent) => {
+                self.batch.extend(self.mirror.put(&sent, &server.url));
+                self.went_well();
+            }
+            Line::Deleted(sent) => {
+                self.batch.extend(self.mirror.delete(&sent));
+                self.went_well();
+            }
             Line::Bookmark { version, is_all } => {
                 if is_all {
                     self.batch.extend(self.mirror.end_list(&version));
@@ -353,11 +413,20 @@ impl Follower {
                     self.flush().await?;
                 }
                 self.mirror.reach(&version);
+                self.went_well();
             }
             Line::Failed(failure) if failure.is_of_version() => return Ok(Some(End::Expired)),
             Line::Failed(failure) => return Err(Fault::Refused(failure)),
         }
         Ok(None)
+    }
+
+    /// Not while a list is incomplete: one that breaks off each time would be begun again without a pause.
+    fn went_well(&mut self) {
+        if !self.mirror.is_listing() {
+            self.pause.reset();
+            self.expired = 0;
+        }
     }
 
     /// Sends what there is to send.
@@ -375,10 +444,14 @@ impl Follower {
             self.is_told = true;
             self.send(News::Listed).await?;
         }
-        let now: Vec<Problem> = self.trouble.iter().chain(self.mirror.problems()).cloned().collect();
-        if now != self.reported {
-            self.reported.clone_from(&now);
-            self.send(News::Problems(now)).await?;
+        if self.mirror.take_news_of_problems() || self.trouble != self.told {
+            self.told.clone_from(&self.trouble);
+            let objects = self.mirror.problems();
+            let now: Vec<Problem> = self.trouble.iter().cloned().chain(objects).collect();
+            if now != self.reported {
+                self.reported.clone_from(&now);
+                self.send(News::Problems(now)).await?;
+            }
         }
         Ok(())
     }
@@ -400,6 +473,11 @@ async fn within<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<T
     time::timeout(limit, answer).await.map_err(late)
 }
 
-fn trouble(server: &Server, severity: Severity, reason: String) -> Problem {
+fn trouble(server: &Server, severity: Severity, text: &str) -> Problem {
+    // Whoever stands between may answer with a page.
+    let mut reason: String = text.chars().take(LONGEST).collect();
+    if severity == Severity::Error {
+        reason += "; what is known stays in force";
+    }
     Problem { severity, place: Place::Server(server.url.clone()), line: None, object: None, reason }
 }

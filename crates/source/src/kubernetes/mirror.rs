@@ -11,12 +11,16 @@ use model::{Change, Kind, ObjectId, ObjectName, Texts};
 use super::line::{Metadata, Sent};
 use crate::{Place, Problem, Severity};
 
+/// Problems with objects of one resource that are told of.
+const MOST_PROBLEMS: usize = 100;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Mirror {
     kind: Kind,
     known: HashMap<ObjectName, Known>,
     problems: BTreeMap<ObjectName, Vec<Problem>>,
+    has_news_of_problems: bool,
     /// What a list that has begun has had so far.
     listing: Option<HashSet<ObjectName>>,
     /// Where a watch can go on; none = everything has to be listed.
@@ -37,6 +41,7 @@ impl Mirror {
             kind,
             known: HashMap::new(),
             problems: BTreeMap::new(),
+            has_news_of_problems: false,
             listing: None,
             version: None,
             texts: Texts::default(),
@@ -100,11 +105,10 @@ impl Mirror {
                 (None, was_in_force)
             }
         };
-        if problems.is_empty() {
-            self.problems.remove(&name);
-        } else {
-            self.problems.insert(name.clone(), problems);
-        }
+        self.has_news_of_problems |= match problems.is_empty() {
+            true => self.problems.remove(&name).is_some(),
+            false => self.problems.insert(name.clone(), problems.clone()) != Some(problems),
+        };
         self.known.insert(name, Known { version: (&*sent.head.resource_version).into(), is_in_force });
         change
     }
@@ -134,7 +138,7 @@ impl Mirror {
     }
 
     fn drop_object(&mut self, name: &ObjectName) -> Option<Change> {
-        self.problems.remove(name);
+        self.has_news_of_problems |= self.problems.remove(name).is_some();
         let known = self.known.remove(name)?;
         known.is_in_force.then(|| self.delete_change(name))
     }
@@ -143,9 +147,33 @@ impl Mirror {
         Change::Delete(ObjectId { kind: self.kind, name: name.clone() })
     }
 
-    /// What is wrong with objects, by name.
-    pub(super) fn problems(&self) -> impl Iterator<Item = &Problem> {
-        self.problems.values().flatten()
+    /// Is a list under way?
+    pub(super) fn is_listing(&self) -> bool {
+        self.listing.is_some()
+    }
+
+    /// What is known may be something else under the same version: all of it is read again.
+    pub(super) fn doubt_everything(&mut self) {
+        self.known.values_mut().for_each(|known| known.version = "".into());
+    }
+
+    /// Has something changed in [`Mirror::problems`] since this was asked last?
+    pub(super) fn take_news_of_problems(&mut self) -> bool {
+        std::mem::take(&mut self.has_news_of_problems)
+    }
+
+    /// What is wrong with objects, by name. Of thousands the first are told of, and how many there are.
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        let mut told: Vec<Problem> = self.problems.values().flatten().take(MOST_PROBLEMS).cloned().collect();
+        let count: usize = self.problems.values().map(Vec::len).sum();
+        if let Some(last) = told.last().filter(|_| count > MOST_PROBLEMS) {
+            told.push(Problem {
+                object: None,
+                reason: format!("{} more problems with objects of kind {}", count - MOST_PROBLEMS, self.kind),
+                ..last.clone()
+            });
+        }
+        told
     }
 }
 

@@ -39,7 +39,7 @@ impl Pause {
 }
 
 /// Between half of it and all of it.
-fn scattered(pause: Duration, chance: f64) -> Duration {
+pub(super) fn scattered(pause: Duration, chance: f64) -> Duration {
     pause.mul_f64(0.5 + chance / 2.0)
 }
 

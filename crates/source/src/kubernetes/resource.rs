@@ -35,7 +35,7 @@ impl Resource {
             resource(Kind::Node, "/api/v1/nodes", "nodes"),
             Self {
                 // Only says which addresses its clients have.
-                fields: Some(format!("spec.nodeName={node}")),
+                fields: Some(format!("spec.nodeName={}", escaped(node))),
                 is_vital: false,
                 ..resource(Kind::Pod, "/api/v1/pods", "pods")
             },
@@ -49,5 +49,21 @@ impl Resource {
                 )
             },
         ]
+    }
+}
+
+/// A value of a field selector (kubernetes 1.36 staging/src/k8s.io/apimachinery/pkg/fields/selector.go `EscapeValue`).
+fn escaped(value: &str) -> String {
+    value.replace('\\', "\\\\").replace(',', "\\,").replace('=', "\\=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_a_node_selects_its_pods_whatever_it_is() {
+        assert_eq!(escaped("n-1.example"), "n-1.example");
+        assert_eq!(escaped(r"a,b=c\d"), r"a\,b\=c\\d");
     }
 }

@@ -69,19 +69,42 @@ fn r27_an_object_that_is_not_understood_stays_what_it_was() {
     let mut mirror = listed(&["a", "b"]);
     for (version, spec) in [(11, BROKEN), (12, WRONG)] {
         assert_eq!(put(&mut mirror, "a", version, spec), None);
-        let problems: Vec<String> = mirror.problems().map(ToString::to_string).collect();
+        let problems: Vec<String> = mirror.problems().iter().map(ToString::to_string).collect();
         assert_eq!(problems.len(), 1, "{problems:?}");
         for words in ["https://s: Service n/a: ", "what it said before stays in force"] {
             assert!(problems[0].contains(words), "{problems:?}");
         }
     }
     assert!(put(&mut mirror, "a", 13, HEADLESS).is_some());
-    assert_eq!(mirror.problems().count(), 0);
+    assert_eq!(mirror.problems(), []);
     // One that never was in force is no loss.
     assert_eq!(put(&mut mirror, "c", 14, BROKEN), None);
-    assert!(!mirror.problems().next().unwrap().reason.contains("before"));
+    assert!(!mirror.problems()[0].reason.contains("before"));
     mirror.begin_list();
     put(&mut mirror, "a", 13, HEADLESS);
     assert_eq!(mirror.end_list("20"), [deleted("b")]);
-    assert_eq!(mirror.problems().count(), 0);
+    assert_eq!(mirror.problems(), []);
+}
+
+#[test]
+fn of_thousands_of_problems_the_first_are_told_of() {
+    let mut mirror = listed(&["a"]);
+    assert!(!mirror.take_news_of_problems());
+    for number in 0..150 {
+        put(&mut mirror, &format!("bad-{number:03}"), 100 + number, BROKEN);
+        assert!(mirror.take_news_of_problems());
+        put(&mut mirror, "a", 1000 + number, HEADLESS);
+        assert!(!mirror.take_news_of_problems());
+    }
+    let problems = mirror.problems();
+    assert_eq!(problems.len(), MOST_PROBLEMS + 1);
+    assert!(problems[MOST_PROBLEMS].reason.starts_with("50 more problems"), "{}", problems[MOST_PROBLEMS]);
+}
+
+#[test]
+fn r27_a_version_of_another_history_is_read_again() {
+    let mut mirror = listed(&["a"]);
+    mirror.doubt_everything();
+    mirror.begin_list();
+    assert!(put(&mut mirror, "a", 1, HEADLESS).is_some(), "another content under the same number");
 }
