@@ -11,7 +11,7 @@ use std::{
 };
 
 use agent::Status;
-use apidouble::{Access, Cluster, Ending, Fault, Filter, Login, Real, Server, User};
+use apidouble::{Access, Cluster, Ending, Fault, Filter, Login, Real, Server, User, Verb};
 use balancing_tests::process::{Agent, Answer, Host, PATIENCE, cluster::put, traffic::Traffic, web};
 use serde_json::json;
 use testkit::{Backend, wait};
@@ -144,6 +144,38 @@ fn r27_whatever_a_server_does_wrong_connections_go_on_and_what_was_missed_is_rig
     traffic.end();
     let status = agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
     assert_eq!(status.audit_differences, 0);
+}
+
+#[test]
+fn r27_a_server_without_streams_is_listed_in_chunks() {
+    let world = World::new("kubernetes-chunks");
+    world.server.faults().on(Filter::everything(), Fault::NoStreams);
+    // More than one chunk holds.
+    for number in 0..600 {
+        let name = format!("no-{number}");
+        let service = json!({"apiVersion": "v1", "kind": "Service", "spec": {"clusterIP": "None"},
+            "metadata": {"name": name, "namespace": "default"}});
+        world.cluster.put(service).unwrap();
+    }
+    let agent = world.agent();
+    let traffic = world.traffic();
+    assert_eq!(objects(&agent, "services"), 602);
+    world.set("c", 12, &[3]);
+    wait::until(PATIENCE, "what comes after", || world.answers(12, 3));
+    // Everything anew, and half way through it the list is no longer to be had.
+    world.server.close(Ending::Reset).unwrap();
+    world.remove("c");
+    world.cluster.compact();
+    world.server.faults().times(1, Filter::resource("services").and_verb(Verb::List), Fault::Cut(30_000));
+    world.server.open().unwrap();
+    wait::until(PATIENCE, "what was missed", || world.is_refused(12) && objects(&agent, "services") == 602);
+    agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
+    traffic.end();
+}
+
+fn objects(agent: &Agent, kind: &str) -> usize {
+    let status = agent.status().unwrap();
+    status.objects.iter().find(|(name, _)| name == kind).unwrap().1
 }
 
 #[test]

@@ -62,6 +62,8 @@ pub enum Fault {
     InternalError,
     /// 503.
     Unavailable,
+    /// 422 to lists that are asked for as streams, as servers say that don't have them. All else is well.
+    NoStreams,
     /// The answer comes later.
     Late(Duration),
     /// No answer, and the connection stays.
@@ -92,6 +94,13 @@ impl Fault {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "ServiceUnavailable",
                 "the server is currently unable to handle the request",
+            ),
+            Self::NoStreams => Status::invalid(
+                "ListOptions",
+                "meta.k8s.io",
+                "",
+                "sendInitialEvents",
+                "Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled",
             ),
             _ => return None,
         })

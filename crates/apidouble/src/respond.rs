@@ -44,7 +44,8 @@ pub(crate) async fn respond(
     let access = *shared.access.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let who = shared.cluster.accounts().user(&parts.headers, connection.certificate.as_deref(), access);
 
-    let fault = shared.faults.meet(about);
+    let is_fit = |fault: &Fault| !matches!(fault, Fault::NoStreams) || query.flag("sendInitialEvents");
+    let fault = shared.faults.meet(about).filter(is_fit);
     let record = |status: u16| {
         let agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
         shared.record.push(record::Request {
