@@ -29,7 +29,7 @@ use super::{Feed, controller::Controller};
 use crate::scenario::{deletion, upserts};
 
 /// How long the source may take for anything: far longer than it does.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Name of the markers.
 const MARKER: &str = "marker";
 /// What the source follows, and how the API calls it.
@@ -57,6 +57,8 @@ struct Following {
     /// Its own, of one thread: it runs while it is waited for, and ends with this.
     runtime: Runtime,
     updates: Receiver<Update>,
+    /// Lists come to their end.
+    may_sync: bool,
     has_synced: bool,
 }
 
@@ -154,7 +156,7 @@ impl Following {
         let source = runtime.block_on(Kubernetes::open(&access, node))?;
         let (sender, updates) = mpsc::channel(16);
         runtime.spawn(source.run(sender));
-        Ok(Self { runtime, updates, has_synced: false })
+        Ok(Self { runtime, updates, may_sync: false, has_synced: false })
     }
 
     /// The changes of the next update; none if it is another one.
@@ -162,7 +164,10 @@ impl Following {
         let update = self.runtime.block_on(async { timeout(PATIENCE, self.updates.recv()).await });
         match update.context("are not given in time")?.context("are not given: the source has ended")? {
             Update::Changes(changes) => return Ok(changes),
-            Update::Synced => self.has_synced = true,
+            Update::Synced => {
+                ensure!(self.may_sync, "the source has synced, and no list has come to its end");
+                self.has_synced = true;
+            }
             Update::Complete => ensure!(self.has_synced, "complete, and not synced"),
             Update::Problems(problems) => bail!("the source has problems: {problems:?}"),
         }
@@ -201,6 +206,7 @@ impl Feed for ApiServer {
         self.before.clear();
         self.cluster().hold_lists(false);
         let following = self.following()?;
+        following.may_sync = true;
         let mut given = Vec::new();
         while !following.has_synced {
             given.extend(following.next().context("that the source has synced")?);
