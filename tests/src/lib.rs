@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! scenario   the format of `scenarios/*.yaml`, and how one is played on a world
+//! feed       how an agent hears of objects: as the text says, or from an API server
 //! world      where it is played: tables in memory, or programs in the kernel and real sockets
 //! machine    a machine of one's own: cgroup, bpffs, network namespace, programs in force
 //! random     numbers that a seed repeats
@@ -12,6 +13,7 @@
 //! ```
 
 pub mod control;
+pub mod feed;
 pub mod machine;
 pub mod process;
 pub mod random;

@@ -4,6 +4,7 @@
 
 use anyhow::{Context, Result, ensure};
 use balancing_tests::{
+    feed::Direct,
     scenario::{Form, Scenario, play},
     world::{Decisions, KernelWorld, MemoryWorld, World},
 };
@@ -18,9 +19,9 @@ fn both(machine: &mut Option<KernelWorld>, scenario: &Scenario, form: Form) -> R
         None => KernelWorld::new("scenarios", scenario.view()),
     }?;
     let before = kernel.decisions()?;
-    play(&mut kernel, scenario, form).context("in the kernel")?;
+    play(&mut kernel, &mut Direct, scenario, form).context("in the kernel")?;
     let mut memory = MemoryWorld::new(scenario.view(), 1024, 1)?;
-    play(&mut memory, scenario, form).context("in memory")?;
+    play(&mut memory, &mut Direct, scenario, form).context("in memory")?;
     let (in_kernel, in_memory) = (since(&before, kernel.decisions()?), memory.decisions()?);
     ensure!(
         in_kernel == in_memory,
@@ -37,18 +38,7 @@ fn since(before: &Decisions, after: Decisions) -> Decisions {
 
 #[test]
 fn scenarios() {
-    let (mut failed, mut played, mut machine) = (Vec::new(), 0, None);
-    let scenarios = Scenario::all().unwrap();
-    for scenario in &scenarios {
-        match scenario.forms().iter().try_for_each(|form| both(&mut machine, scenario, *form)) {
-            Ok(()) => println!("scenario {} ... ok", scenario.name),
-            Err(error) => {
-                println!("scenario {} ... FAILED\n  {error:#}", scenario.name);
-                failed.push(scenario.name.as_str());
-            }
-        }
-        played += 1;
-    }
+    let mut machine = None;
+    let played = Scenario::play_all(|scenario, form| both(&mut machine, scenario, form)).unwrap();
     println!("kernel-scenarios: {played}");
-    assert!(failed.is_empty(), "failed in the kernel: {failed:?}");
 }

@@ -39,6 +39,8 @@ struct Inner {
     /// Counts orders to send bookmarks.
     bookmark: watch::Sender<u64>,
     bookmark_every: Mutex<Duration>,
+    /// Streamed lists are not said to be complete.
+    lists_held: watch::Sender<bool>,
 }
 
 impl Default for Cluster {
@@ -57,6 +59,7 @@ impl Cluster {
             routes: Mutex::default(),
             bookmark: watch::Sender::new(0),
             bookmark_every: Mutex::new(Duration::from_secs(60)),
+            lists_held: watch::Sender::new(false),
         }));
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
             let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
@@ -195,6 +198,16 @@ impl Cluster {
     /// How often bookmarks are sent by themselves (every minute if not said); for watches from now on.
     pub fn bookmark_every(&self, period: Duration) {
         *self.0.bookmark_every.lock().unwrap_or_else(PoisonError::into_inner) = period;
+    }
+
+    /// From now on a list that is streamed as a watch does not come to its end: what there is, and what happens, is
+    /// sent, and that this was all is not, as by a server that is behind. Until it is switched off: then they all end.
+    pub fn hold_lists(&self, held: bool) {
+        self.0.lists_held.send_replace(held);
+    }
+
+    pub(crate) fn lists_held(&self) -> watch::Receiver<bool> {
+        self.0.lists_held.subscribe()
     }
 
     pub(crate) fn bookmarks(&self) -> (watch::Receiver<u64>, Duration) {

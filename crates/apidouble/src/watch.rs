@@ -54,6 +54,8 @@ pub(crate) struct Watch {
     epoch: u64,
     changed: Receiver<()>,
     bookmarks: Option<(Receiver<u64>, Interval)>,
+    /// It has yet to be said that all initial events were sent; as soon as this is false.
+    held: Option<Receiver<bool>>,
     deadline: Instant,
     /// Written and not yet sent.
     pending: Vec<u8>,
@@ -158,12 +160,18 @@ impl Watch {
             is_over = true;
         };
         let mut cursor = current;
+        let mut held = None;
         match (options.version, options.initial_events) {
             (Some(asked), Some(true)) if asked > current => fail(Status::too_large_version(asked, current)),
             (None, None) | (_, Some(true)) => {
                 view.initial_events(&mut pending, &store);
                 if options.initial_events.is_some() && options.bookmarks {
-                    view.bookmark(&mut pending, current, true);
+                    let lists = cluster.lists_held();
+                    if *lists.borrow() {
+                        held = Some(lists);
+                    } else {
+                        view.bookmark(&mut pending, current, true);
+                    }
                 }
             }
             (None, Some(false)) => {}
@@ -183,6 +191,7 @@ impl Watch {
             epoch,
             changed,
             bookmarks,
+            held,
             deadline,
             pending,
             is_over,
@@ -214,8 +223,22 @@ impl Watch {
                     None => std::future::pending().await,
                 }
             };
+            let released = async {
+                match &mut self.held {
+                    // Its sender lives as long as the cluster.
+                    Some(held) => drop(held.wait_for(|held| !held).await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 _ = self.changed.changed() => {}
+                () = released => {
+                    self.held = None;
+                    self.collect();
+                    if !self.is_over {
+                        self.view.bookmark(&mut self.pending, self.cursor, true);
+                    }
+                }
                 () = sleep_until(self.deadline) => self.is_over = true,
                 () = self.open.ended() => self.is_over = true,
                 () = bookmark => {

@@ -386,3 +386,25 @@ fn bookmarks_come_on_order_and_by_the_clock() {
         watch.until("BOOKMARK");
     }
 }
+
+#[test]
+fn a_streamed_list_that_is_held_comes_to_its_end_when_it_is_let_go() {
+    let (cluster, server) = cluster(1);
+    cluster.hold_lists(true);
+    let streamed = "/api/v1/nodes?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan\
+        &allowWatchBookmarks=true";
+    let mut watch = Plain::get(&server, streamed);
+    let first = watch.until("}\n");
+    cluster.put(node("late")).unwrap();
+    let second = watch.until("late");
+    assert!(
+        !first.contains("initial-events-end") && !second.contains("initial-events-end"),
+        "{first}{second}"
+    );
+    cluster.hold_lists(false);
+    let end = watch.until("initial-events-end") + &watch.until("}\n");
+    let version = format!("\"resourceVersion\":\"{}\"", cluster.revision());
+    assert!(end.contains("BOOKMARK") && end.contains(&version), "{end}");
+    // Not held: at once.
+    Plain::get(&server, streamed).until("initial-events-end");
+}

@@ -6,11 +6,14 @@ use std::{
 };
 
 use anyhow::{Context, Error, Result, bail, ensure};
-use model::{Change, NodePortAddresses, Protocol, View};
+use model::{NodePortAddresses, Protocol, View};
 use testkit::Family;
 
-use super::{Client, Connect, Expect, Listen, Scenario, Step, Use, deletion, upserts};
-use crate::world::{Outcome, SocketId, World};
+use super::{Client, Connect, Expect, Listen, Scenario, Step, Use};
+use crate::{
+    feed::Feed,
+    world::{Outcome, SocketId, World},
+};
 
 /// What sockets with a name talk IPv4 through. What has none is of every kind anyway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,17 +41,37 @@ impl Scenario {
         if named { &[Form::Plain, Form::Mapped] } else { &[Form::Plain] }
     }
 
+    /// Has every scenario played in each of its forms, tells of each how it went, and gives their number.
+    ///
+    /// # Errors
+    /// Some could not be read, or did not go as they should; with their names.
+    pub fn play_all(mut play: impl FnMut(&Self, Form) -> Result<()>) -> Result<usize> {
+        let scenarios = Self::all()?;
+        let mut failed = Vec::new();
+        for scenario in &scenarios {
+            match scenario.forms().iter().try_for_each(|form| play(scenario, *form)) {
+                Ok(()) => println!("scenario {} ... ok", scenario.name),
+                Err(error) => {
+                    println!("scenario {} ... FAILED\n  {error:#}", scenario.name);
+                    failed.push(scenario.name.as_str());
+                }
+            }
+        }
+        ensure!(failed.is_empty(), "failed: {failed:?}");
+        Ok(scenarios.len())
+    }
+
     /// The view of its node, who looks at the cluster.
     pub fn view(&self) -> View {
         View { node: self.node.clone(), proxy_name: self.proxy_name.clone(), resolve_selectors: true }
     }
 }
 
-/// Plays `scenario` on a fresh `world` with the scenario's view.
+/// Plays `scenario` on a fresh `world` with the scenario's view, whose agent hears of objects by a fresh `feed`.
 ///
 /// # Errors
 /// The first step that did not go as expected.
-pub fn play(world: &mut impl World, scenario: &Scenario, form: Form) -> Result<()> {
+pub fn play(world: &mut impl World, feed: &mut impl Feed, scenario: &Scenario, form: Form) -> Result<()> {
     for Listen(protocol, address) in &scenario.listen {
         world.listen(*protocol, *address)?;
     }
@@ -56,10 +79,10 @@ pub fn play(world: &mut impl World, scenario: &Scenario, form: Form) -> Result<(
         scenario.node_ports.iter().map(|text| text.parse()).collect();
     world.own_addresses(&node_ports.map_err(Error::msg)?, &scenario.interfaces)?;
     world.client(&Client::default())?;
-    let mut player = Player { world, form, sockets: BTreeMap::new(), kept: BTreeMap::new() };
-    player.world.change(upserts(&scenario.manifests)?)?;
+    let mut player = Player { world, feed, form, sockets: BTreeMap::new(), kept: BTreeMap::new() };
+    player.world.change(player.feed.apply(&scenario.manifests)?)?;
     if scenario.synced {
-        player.world.sync()?;
+        player.sync()?;
     }
     for (number, step) in scenario.steps.iter().enumerate() {
         player.step(step).with_context(|| format!("step {} ({form:?}): {step:?}", number + 1))?;
@@ -67,8 +90,9 @@ pub fn play(world: &mut impl World, scenario: &Scenario, form: Form) -> Result<(
     Ok(())
 }
 
-struct Player<'a, W> {
+struct Player<'a, W, F> {
     world: &'a mut W,
+    feed: &'a mut F,
     form: Form,
     sockets: BTreeMap<String, Named>,
     /// What clients keep (R23), by the word that steps have for it.
@@ -95,22 +119,28 @@ fn tries(backends: usize, manners: usize) -> usize {
     if backends > 1 { (26 * backends).div_ceil(manners) } else { 2 }
 }
 
-impl<W: World> Player<'_, W> {
+impl<W: World, F: Feed> Player<'_, W, F> {
     fn step(&mut self, step: &Step) -> Result<()> {
         match step {
             Step::Connect(connect) => self.connect(connect),
             Step::Udp(usage) => self.named(Protocol::Udp, usage),
             Step::Tcp(usage) => self.named(Protocol::Tcp, usage),
-            Step::Apply(manifests) => self.world.change(upserts(manifests)?),
-            Step::Delete(names) => {
-                let changes: Result<Vec<Change>> = names.iter().map(|name| deletion(name)).collect();
-                self.world.change(changes?)
-            }
+            Step::Apply(manifests) => self.world.change(self.feed.apply(manifests)?),
+            Step::Delete(names) => self.world.change(self.feed.delete(names)?),
             Step::Client(client) => self.world.client(client),
             Step::Wait(seconds) => self.world.wait(*seconds),
-            Step::Sync => self.world.sync(),
-            Step::Restart => self.world.restart(),
+            Step::Sync => self.sync(),
+            Step::Restart => {
+                self.feed.restart()?;
+                self.world.restart()
+            }
         }
+    }
+
+    fn sync(&mut self) -> Result<()> {
+        let changes = self.feed.sync()?;
+        self.world.change(changes)?;
+        self.world.sync()
     }
 
     fn connect(&mut self, Connect { to, protocol, expect, kept, anew }: &Connect) -> Result<()> {

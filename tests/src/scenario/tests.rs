@@ -1,7 +1,7 @@
 //! A runner that can't fail proves nothing.
 
 use super::*;
-use crate::world::MemoryWorld;
+use crate::{feed::Direct, world::MemoryWorld};
 
 const START: &str = r#"
 name: t
@@ -22,7 +22,7 @@ steps:
 
 fn played(steps: &str) -> Result<()> {
     let scenario = Scenario::parse(&format!("{START}{steps}"))?;
-    play(&mut MemoryWorld::new(scenario.view(), 16, 1)?, &scenario, Form::Plain)
+    play(&mut MemoryWorld::new(scenario.view(), 16, 1)?, &mut Direct, &scenario, Form::Plain)
 }
 
 fn failure(steps: &str) -> String {
