@@ -205,8 +205,7 @@ impl<S: TableStore> Reconciler<S> {
     /// What to make of maps that have no room for what is desired, or for what was `refused`: at most `most`. `None`: they
     /// can stay as they are.
     pub fn larger(&self, refused: &[Refusal], most: &Capacity) -> Option<Capacity> {
-        let is_full =
-            |room| refused.iter().any(|it| matches!(it, Refusal::Full { room: full, .. } if *full == room));
+        let is_full = |room| refused.iter().any(|it| it.room() == Some(room));
         self.table.capacity().grown(&self.desired.need(), is_full, most)
     }
 

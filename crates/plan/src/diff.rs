@@ -316,6 +316,7 @@ impl Differ<'_> {
                 retired = self.table.retire_backends();
                 removed = self.table.remove_services();
                 gone_sources = self.writes.gone_sources;
+                self.table.keep_restricted(&mut gone_sources);
                 gone_sources.extend(self.table.orphaned_sources());
                 self.table.remove_sources(&gone_sources);
             }

@@ -37,6 +37,16 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// What is full, if it is that.
+    pub fn room(&self) -> Option<Room> {
+        match self {
+            Self::Full { room, .. } => Some(*room),
+            Self::Name { .. } => None,
+        }
+    }
+}
+
 /// What a [`Refusal`] is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use abi::{Address, Space, client::SourceKey};
+use abi::{Address, Space, client::SourceKey, frontend::record_flag};
 use ipnet::IpNet;
 
 use super::{Room, Table};
@@ -71,6 +71,21 @@ impl Table {
         }
         self.sources.extend(new.iter().map(|key| (service, *key)));
         Ok(new)
+    }
+
+    /// Takes from `gone` the last source ranges of a service port that some restricted frontend still has, as it could not be
+    /// changed: that it stays as it is means for its clients, too.
+    pub(crate) fn keep_restricted(&self, gone: &mut Vec<SourceKey>) {
+        if gone.is_empty() {
+            return;
+        }
+        let records = self.records.values().map(|it| it.record);
+        let restricted = records.filter(|record| record.flags & record_flag::RESTRICTED != 0);
+        let restricted: BTreeSet<u32> = restricted.map(|record| record.service).collect();
+        let going: BTreeSet<SourceKey> = gone.iter().copied().collect();
+        let would_be_empty = |id: u32| self.sources_of(id).all(|key| going.contains(key));
+        let kept: BTreeSet<u32> = restricted.into_iter().filter(|id| would_be_empty(*id)).collect();
+        gone.retain(|key| !kept.contains(&key.service));
     }
 
     /// Source ranges whose service port is gone.

@@ -308,3 +308,23 @@ fn r22_r30_source_ranges_fit_up_to_the_last() {
     let plan = world.set(0, restricted(&[1, 2, 3]));
     assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Sources, capacity: 2, .. }]), "{plan:?}");
 }
+
+#[test]
+fn r22_r30_a_restricted_frontend_that_can_not_change_keeps_those_that_may_use_it() {
+    let mut world = World::new(Capacity { sources: 2, ..ROOMY });
+    let restricted = |vips: &[u8], ranges: &[u8]| {
+        let (vips, sources) = (vips.iter().copied().collect(), ranges.iter().copied().collect());
+        Sketch::new("", [PortSketch { vips, sources, ..PortSketch::v4(80, 1, [1]) }])
+    };
+    // VIP 3 is for some only.
+    world.set(0, restricted(&[3], &[1]));
+    // Its successor waits for the VIP, and finds no room for its ranges.
+    assert!(!world.set(1, restricted(&[3], &[1, 2])).refused.is_empty());
+    let plan = world.set(0, restricted(&[], &[]));
+    assert!(!plan.refused.is_empty());
+    assert_eq!(world.maps.sources.len(), 1, "nobody could use it: {plan:?}");
+    world.table.enlarge(&ROOMY);
+    assert_eq!(world.again().refused, []);
+    world.again();
+    assert_eq!(world.maps.sources.len(), 2, "those of the successor");
+}
