@@ -215,6 +215,7 @@ fn names_that_do_not_fit_are_refused() {
     // That the address is a service's is known all the same.
     assert_eq!(kinds(&plan), ["addresses", "space"]);
     let [refusal] = &plan.refused[..] else { panic!("{plan:?}") };
+    assert_eq!(refusal.room(), None);
     assert_eq!(refusal.to_string(), "the uid of default/s0:p80/TCP IPv4 is longer than 40 bytes");
     assert!(!world.set(0, Sketch::new("u", [PortSketch::v4(80, 2, [1])])).is_empty());
 }
@@ -232,15 +233,8 @@ fn r30_what_does_not_fit_is_named_and_programmed_when_there_is_room() {
         let mut world = World::new(capacity);
         assert_eq!(world.set(0, simple([1, 2])).refused, []);
         let plan = world.set(1, Sketch::new("", [PortSketch::v4(80, 2, [3])]));
-        let full: Vec<Room> = plan
-            .refused
-            .iter()
-            .map(|it| match it {
-                Refusal::Full { room, .. } => *room,
-                Refusal::Name { .. } => panic!("{it}"),
-            })
-            .collect();
-        assert_eq!(full, [room]);
+        let full: Vec<Option<Room>> = plan.refused.iter().map(Refusal::room).collect();
+        assert_eq!(full, [Some(room)]);
         assert!(!world.table.has_frontend(&vip(Family::V4, 2, 80)));
         // It does not stop others, nor is it forgotten.
         assert_eq!(world.again().refused, plan.refused);
@@ -327,4 +321,17 @@ fn r22_r30_a_restricted_frontend_that_can_not_change_keeps_those_that_may_use_it
     assert_eq!(world.again().refused, []);
     world.again();
     assert_eq!(world.maps.sources.len(), 2, "those of the successor");
+}
+
+#[test]
+fn r30_enlarged_lists_have_as_much_room_as_there_is() {
+    let mut world = World::new(Capacity { lists: 2, ..ROOMY });
+    assert_eq!(world.set(0, simple([1, 2])).refused, []);
+    let service = |vip, backends: &[u8]| Sketch::new("", [PortSketch::v4(80, vip, backends.iter().copied())]);
+    assert!(!world.set(1, service(2, &[1, 2])).refused.is_empty());
+    world.table.enlarge(&Capacity { lists: 4, ..ROOMY });
+    assert_eq!(world.again().refused, []);
+    assert_eq!(world.range(&vip(Family::V4, 2, 80)), Range { start: 2, len: 2 });
+    let plan = world.set(2, service(3, &[1]));
+    assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Lists, capacity: 4, .. }]), "{plan:?}");
 }
