@@ -119,6 +119,7 @@ proptest! {
             prop_assert!(used.of(room) <= need.of(room), "{room}: {used:?} of {need:?}");
         }
         prop_assert_eq!((used.services, used.backends), (need.services, need.backends));
+        prop_assert_eq!(need.frontends4 + need.frontends6, need.records);
     }
 
     #[test]
