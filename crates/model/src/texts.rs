@@ -70,4 +70,16 @@ mod tests {
         object.share_texts(&mut texts);
         assert_eq!(object, held);
     }
+
+    #[test]
+    fn what_nobody_has_any_more_goes() {
+        let mut texts = Texts::default();
+        let mut kept: Arc<str> = "kept".into();
+        texts.share(&mut kept);
+        for number in 0..10_000 {
+            texts.share(&mut number.to_string().into());
+        }
+        assert!(texts.0.len() < 100, "{}", texts.0.len());
+        assert!(texts.0.contains("kept"));
+    }
 }
