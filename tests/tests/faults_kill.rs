@@ -61,9 +61,10 @@ fn r27_killed_at_every_instant_of_its_start_and_after() {
         "{KILLS} kills {logs:?} over a span of {span:?}: {exchanges} exchanges, {:?} in all",
         began.elapsed()
     );
-    // Some died before they had said anything, some before and some after the programs were in force.
+    // Some died before they had said anything, some after the programs were in force. Between its first word and that an
+    // agent that finds tables of its own needs some milliseconds only: few die there, or none.
     assert!(
-        logs[1] < logs[0] && logs[2] < logs[1] && logs[2] > 5,
+        logs[1] < logs[0] && logs[2] <= logs[1] && logs[2] > 5 && logs[2] < logs[0] - 5,
         "the kills do not cover the start: {logs:?}"
     );
 }
