@@ -6,13 +6,19 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering::SeqCst},
     thread,
     time::Duration,
 };
 
 use agent::{Status, capacity, sizes};
 use balancing_tests::process::{
-    Agent, Answer, Host, PATIENCE, limited::Limited, traffic::Traffic, web, within::after,
+    Agent, Answer, Host, PATIENCE,
+    limited::Limited,
+    program,
+    traffic::Traffic,
+    web,
+    within::{after, within},
 };
 use kernel::{Maps, Pins};
 use plan::Capacity;
@@ -109,7 +115,7 @@ fn r30_tables_grow_while_connections_go_on() {
 fn r30_a_first_start_makes_them_large_enough_before_the_programs_are_in_force() {
     let host = Host::new("growth-first").unwrap();
     let _servers = web::serve(&host, &[1]).unwrap();
-    // Of a layout that nobody knows, and of ours, too small, with nothing in it.
+    // Ours, too small, with nothing in it.
     let small = sizes(&Capacity::for_cluster(1, 1));
     drop(kernel::Loaded::load(&pins(&host), &small).unwrap());
     for low in 10..20 {
@@ -244,4 +250,37 @@ fn r30_too_little_memory_for_larger_tables_changes_nothing() {
     add(&host, 20);
     is_well(&host, &agent);
     traffic.end();
+}
+
+/// Maps that are made anew are empty: programs must not look into them before they are full, whatever is attached.
+#[test]
+fn r27_tables_that_are_made_anew_are_full_before_they_are_in_force() {
+    let host = Host::new("growth-anew").unwrap();
+    let _servers = web::serve(&host, &[1]).unwrap();
+    for low in 10..110 {
+        host.write(&format!("{low}.yaml"), web::manifest(&format!("s{low}"), low, &[1])).unwrap();
+    }
+    host.agent(&[]).unwrap().kill().unwrap();
+    for map in ending(&host, "") {
+        fs::remove_file(map).unwrap();
+    }
+    // Without that right nobody finds the maps that the attached programs still have.
+    let bounded = ["--bounding-set", "-sys_admin"];
+    let over = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut failures = Vec::new();
+            while !over.load(SeqCst) {
+                failures.extend((10..110).step_by(9).filter_map(|low| web::ask(&host, low).err()));
+            }
+            failures
+        });
+        let plain = host.agent_command(&program(), &OFTEN);
+        let agent = host.start_command(&mut within("setpriv", &bounded, &plain));
+        let outcome = agent.and_then(|mut agent| agent.wait_ready().map(drop));
+        over.store(true, SeqCst);
+        outcome.unwrap();
+        let failures = asking.join().unwrap();
+        assert!(failures.is_empty(), "{} of them: {:?}", failures.len(), failures.first());
+    });
 }

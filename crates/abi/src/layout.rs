@@ -14,7 +14,7 @@ pub const SLOTS: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
 pub const PAIRS: u32 = 1;
 
 /// `settings`.
-pub const SETTINGS: u32 = 2;
+pub const SETTINGS: u32 = 3;
 
 /// `counters`.
 pub const COUNTERS: u32 = 2;
@@ -86,10 +86,10 @@ mod tests {
         assert_eq!(slots, expected);
         assert_eq!((super::PAIRS, fields!(Pairs: clock pairs).as_str()), (1, "Pairs 456 clock@0 pairs@8\n"));
 
-        let settings = fields!(Settings: paused events sample reported_lost space excluded host_netns);
-        let expected =
-            "Settings 32 paused@0 events@4 sample@8 reported_lost@12 space@16 excluded@20 host_netns@24\n";
-        assert_eq!((super::SETTINGS, settings.as_str()), (2, expected));
+        let settings =
+            fields!(Settings: paused events sample reported_lost space excluded host_netns tables pad);
+        let expected = "Settings 40 paused@0 events@4 sample@8 reported_lost@12 space@16 excluded@20 host_netns@24 tables@32 pad@36\n";
+        assert_eq!((super::SETTINGS, settings.as_str()), (3, expected));
         let client = fields!(Client: netns v6 v4 pad);
         assert_eq!((super::CLIENTS, client.as_str()), (1, "Client 32 netns@0 v6@8 v4@24 pad@28\n"));
         let affinity =

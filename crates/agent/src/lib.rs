@@ -10,7 +10,7 @@ pub mod dry_run;
 mod error;
 pub mod event_log;
 pub mod explain;
-pub mod growth;
+mod growth;
 pub mod local;
 mod lock;
 pub mod reconcile;

@@ -1,8 +1,9 @@
 //! The agent's life: start, the one task that owns the tables, stop.
 //!
 //! Start: take the lock, load the programs over the pinned maps, take over what these hold, follow the sources.
-//! When all have synced: write what is missing, put the new programs in force, and only then delete. Until then
-//! the previous agent's programs go on with the previous tables. Stop: nothing; programs and maps stay.
+//! Until all have synced the previous agent's programs go on with the previous tables. Then: put the new programs in force
+//! and make the tables right. Tables that nobody looks into yet, the first or those of a new layout, are filled before that.
+//! Nothing is deleted before that. Stop: nothing; programs and maps stay.
 
 mod clients;
 mod events;
@@ -326,14 +327,10 @@ impl Agent {
                 self.failures.insert(ROUND, error.to_string());
                 // Some of it may have been written.
                 self.sockets.backends_lost();
-                self.retry();
+                self.retry_at = Some(Instant::now() + self.retry_pause);
+                self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
             }
         }
-    }
-
-    fn retry(&mut self) {
-        self.retry_at = Some(Instant::now() + self.retry_pause);
-        self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
     }
 
     fn try_round(&mut self) -> Result<(), Error> {

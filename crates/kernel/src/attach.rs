@@ -3,7 +3,7 @@
 use std::{os::fd::AsFd, path::Path};
 
 pub use crate::object::{HOOKS, HookPoint};
-use crate::{Error, Loaded, Pins, Sizes, carry, load::link_of, sys};
+use crate::{Error, Loaded, Maps, Pins, Sizes, carry, load::link_of, sys};
 
 /// Where one hook's program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub fn install(mut loaded: Loaded, pins: &Pins, sizes: &Sizes, cgroup: &Path) ->
         carry::settle(pins, layout)?;
     }
     put_in_force(&loaded, pins, cgroup)?;
+    note_tables(&loaded, pins)?;
     if loaded.has_larger_maps() {
         // A program that was replaced may still run. What is written from now on may lead to where its maps end.
         crate::wait_for_readers();
@@ -46,13 +47,22 @@ pub fn install(mut loaded: Loaded, pins: &Pins, sizes: &Sizes, cgroup: &Path) ->
 }
 
 /// Do the attached programs look into the tables that are pinned in the layout of this version? Then whatever is written there
-/// is seen by them. Not if they are of a version with another layout, whose maps stay pinned until they are replaced.
+/// is seen by them. Not into those of a version with another layout, nor into tables that were made anew because the pins
+/// of others had been removed.
 ///
 /// # Errors
 /// A pin can't be read.
 pub fn is_shared(pins: &Pins) -> Result<bool, Error> {
     let has_programs = attached(pins)?.iter().any(|it| it.program_id.is_some());
-    Ok(has_programs && pins.layouts("records")? == [abi::layout::TABLES])
+    let maps = Maps::open_read_only(pins)?;
+    Ok(has_programs && maps.newest_table() <= maps.settings()?.tables)
+}
+
+/// Notes which tables the programs look into that are in force now, for [`is_shared`]. Before larger maps are in their
+/// places: whoever dies in between has neither these nor the smaller ones for new.
+fn note_tables(loaded: &Loaded, pins: &Pins) -> Result<(), Error> {
+    let maps = if loaded.has_larger_maps() { Maps::open_next(pins)? } else { Maps::open(pins)? };
+    maps.change_settings(|settings| settings.tables = maps.newest_table())
 }
 
 /// What [`install`] did besides attaching.

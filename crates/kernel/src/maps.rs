@@ -68,6 +68,9 @@ const SHAPES: [Shape; 18] = [
     shape::<(), ()>("events", RINGBUF, 0),
 ];
 
+/// How many of [`Maps::all`] are tables.
+const TABLES: usize = 10;
+
 /// Is it the name of a table of frontends?
 pub(crate) fn is_hashed(map: &str) -> bool {
     matches!(map, "frontends4" | "frontends6")
@@ -285,7 +288,7 @@ impl Maps {
         })
     }
 
-    /// All of them.
+    /// All of them: first the tables, which refer to one another ([`abi::layout::TABLES`]).
     pub fn all(&self) -> [&PinnedMap; 18] {
         [
             &self.frontends4,
@@ -307,6 +310,11 @@ impl Maps {
             &self.counters,
             &self.events,
         ]
+    }
+
+    /// The highest id of a table.
+    pub(crate) fn newest_table(&self) -> u32 {
+        self.all()[..TABLES].iter().map(|map| map.id()).max().unwrap_or_default()
     }
 
     /// The programs' settings.

@@ -32,7 +32,7 @@ const BATCH: usize = 500;
 const WATCH_SECONDS: u32 = 300;
 /// A watch that ends so much earlier was broken off.
 const EARLY: Duration = Duration::from_secs(10);
-/// Servers send a bookmark every minute; who is silent for longer is not there.
+/// Servers send a bookmark every minute. Who is silent for longer may not be there, or not send any: a new watch shows.
 const SILENCE: Duration = Duration::from_secs(100);
 /// For how long an answer may be awaited.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -104,7 +104,6 @@ pub(super) struct Follower {
     /// How often in a row a server did not have the version that was known.
     expired: u32,
     began: Instant,
-    reported: Vec<Problem>,
     /// All that there is has come once; and that is told.
     is_listed: bool,
     is_told: bool,
@@ -133,7 +132,6 @@ impl Follower {
             told: None,
             expired: 0,
             began: Instant::now(),
-            reported: Vec::new(),
             is_listed: false,
             is_told: false,
             streams: true,
@@ -362,7 +360,6 @@ impl Follower {
                                     self.streams = false;
                                     return Err(Fault::Broken("does not say when its list is complete".into()));
                                 }
-                                // Nothing may have happened, and not every server says so. A new watch shows.
                                 Err(_) => {
                                     self.is_suspicious = true;
                                     return Ok(End::Over);
@@ -447,11 +444,8 @@ impl Follower {
         if self.mirror.take_news_of_problems() || self.trouble != self.told {
             self.told.clone_from(&self.trouble);
             let objects = self.mirror.problems();
-            let now: Vec<Problem> = self.trouble.iter().cloned().chain(objects).collect();
-            if now != self.reported {
-                self.reported.clone_from(&now);
-                self.send(News::Problems(now)).await?;
-            }
+            let now = self.trouble.iter().cloned().chain(objects).collect();
+            self.send(News::Problems(now)).await?;
         }
         Ok(())
     }
