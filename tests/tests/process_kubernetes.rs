@@ -12,77 +12,30 @@ use std::{
 
 use agent::Status;
 use apidouble::{Access, Cluster, Ending, Fault, Filter, Login, Real, Server, User, Verb};
-use balancing_tests::process::{Agent, Answer, Host, PATIENCE, cluster::put, traffic::Traffic, web};
+use balancing_tests::process::{
+    Agent, Answer, Host, PATIENCE,
+    cluster::{World, put},
+    web,
+};
 use serde_json::json;
-use testkit::{Backend, wait};
+use testkit::wait;
 
 /// Within this everything is right after a server's return.
 const RETURN: Duration = Duration::from_secs(2);
 
-struct World {
-    host: Host,
-    cluster: Cluster,
-    server: Server,
-    kubeconfig: PathBuf,
-    _servers: Vec<Backend>,
-}
-
-impl World {
-    /// A cluster with services `a` and `b` (web), whose backends are 1 and 2, and the node.
-    fn new(name: &str) -> Self {
-        let host = Host::new(name).unwrap();
-        let cluster = Cluster::new();
-        let server = Server::tls(&cluster).unwrap();
-        let kubeconfig = host.kubeconfig(&server, &Login::Anonymous).unwrap();
-        let servers = web::serve(&host, &[1, 2, 3]).unwrap();
-        cluster.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})).unwrap();
-        let world = Self { host, cluster, server, kubeconfig, _servers: servers };
-        world.set("a", 10, &[1]);
-        world.set("b", 11, &[2]);
-        world
-    }
-
-    fn agent(&self) -> Agent {
-        self.host.following(&self.kubeconfig, &[]).unwrap()
-    }
-
-    fn set(&self, name: &str, low: u8, backends: &[u8]) {
-        put(&self.cluster, &web::manifest(name, low, backends)).unwrap();
-    }
-
-    fn remove(&self, name: &str) {
-        self.cluster.remove("services", Some("default"), name).unwrap();
-        for family in ["v4", "v6"] {
-            self.cluster.remove("endpointslices", Some("default"), &format!("{name}-{family}")).unwrap();
-        }
-    }
-
-    fn traffic(&self) -> Traffic {
-        Traffic::start(&self.host, &[(10, &[1]), (11, &[2])]).unwrap()
-    }
-
-    fn answers(&self, low: u8, backend: u8) -> bool {
-        web::ask(&self.host, low).is_ok_and(|exchange| exchange.backend == format!("b{backend}"))
-    }
-
-    fn is_refused(&self, low: u8) -> bool {
-        web::ask(&self.host, low).is_err()
-    }
-}
-
 #[test]
 fn r1_r6_services_come_change_and_go_as_the_cluster_says() {
-    let world = World::new("kubernetes");
-    let agent = world.agent();
+    let world = World::new("kubernetes").unwrap();
+    let agent = world.agent().unwrap();
     let status = agent.status().unwrap();
     assert!(status.problems.is_empty(), "{:?}", status.problems);
     assert!(status.sources[0].name.contains(&world.server.url()), "{:?}", status.sources);
     assert!(world.answers(10, 1) && world.answers(11, 2));
-    world.set("c", 12, &[3]);
+    world.set("c", 12, &[3]).unwrap();
     wait::until(PATIENCE, "a new service", || world.answers(12, 3));
-    world.set("c", 12, &[1]);
+    world.set("c", 12, &[1]).unwrap();
     wait::until(PATIENCE, "other endpoints", || world.answers(12, 1));
-    world.remove("c");
+    world.remove("c").unwrap();
     wait::until(PATIENCE, "the end of it", || world.is_refused(12));
     // Only pods of this node are asked for, and nothing twice.
     let requests = world.server.record().requests();
@@ -92,9 +45,9 @@ fn r1_r6_services_come_change_and_go_as_the_cluster_says() {
 
 #[test]
 fn r27_whatever_a_server_does_wrong_connections_go_on_and_what_was_missed_is_right_2_s_after() {
-    let world = World::new("kubernetes-faults");
-    let agent = world.agent();
-    let traffic = world.traffic();
+    let world = World::new("kubernetes-faults").unwrap();
+    let agent = world.agent().unwrap();
+    let traffic = world.traffic().unwrap();
     let all = Filter::everything;
     type Trouble<'a> = (&'a str, &'a dyn Fn(&World), &'a dyn Fn(&World));
     let faulty = |world: &World, fault: Fault| {
@@ -125,14 +78,14 @@ fn r27_whatever_a_server_does_wrong_connections_go_on_and_what_was_missed_is_rig
     ];
     for (number, (what, begin, end)) in troubles.into_iter().enumerate() {
         let low = 100 + number as u8;
-        world.set("gone", 50, &[3]);
-        world.set("changed", 51, &[3]);
+        world.set("gone", 50, &[3]).unwrap();
+        world.set("changed", 51, &[3]).unwrap();
         wait::until(PATIENCE, "what is to go", || world.answers(50, 3) && world.answers(51, 3));
         begin(&world);
         // While nobody hears of it.
-        world.remove("gone");
-        world.set("changed", 51, &[1]);
-        world.set(&format!("new{number}"), low, &[2]);
+        world.remove("gone").unwrap();
+        world.set("changed", 51, &[1]).unwrap();
+        world.set(&format!("new{number}"), low, &[2]).unwrap();
         thread::sleep(Duration::from_millis(700));
         traffic.has_not_failed(&format!("{what}: {}", agent.log()));
         end(&world);
@@ -148,7 +101,7 @@ fn r27_whatever_a_server_does_wrong_connections_go_on_and_what_was_missed_is_rig
 
 #[test]
 fn r27_a_server_without_streams_is_listed_in_chunks() {
-    let world = World::new("kubernetes-chunks");
+    let world = World::new("kubernetes-chunks").unwrap();
     world.server.faults().on(Filter::everything(), Fault::NoStreams);
     // More than one chunk holds.
     for number in 0..600 {
@@ -157,14 +110,14 @@ fn r27_a_server_without_streams_is_listed_in_chunks() {
             "metadata": {"name": name, "namespace": "default"}});
         world.cluster.put(service).unwrap();
     }
-    let agent = world.agent();
-    let traffic = world.traffic();
+    let agent = world.agent().unwrap();
+    let traffic = world.traffic().unwrap();
     assert_eq!(objects(&agent, "services"), 602);
-    world.set("c", 12, &[3]);
+    world.set("c", 12, &[3]).unwrap();
     wait::until(PATIENCE, "what comes after", || world.answers(12, 3));
     // Everything anew, and half way through it the list is no longer to be had.
     world.server.close(Ending::Reset).unwrap();
-    world.remove("c");
+    world.remove("c").unwrap();
     world.cluster.compact();
     world.server.faults().times(1, Filter::resource("services").and_verb(Verb::List), Fault::Cut(30_000));
     world.server.open().unwrap();
@@ -180,21 +133,21 @@ fn objects(agent: &Agent, kind: &str) -> usize {
 
 #[test]
 fn r27_a_server_that_comes_back_older_is_believed() {
-    let world = World::new("kubernetes-older");
-    let agent = world.agent();
-    world.set("old", 50, &[3]);
+    let world = World::new("kubernetes-older").unwrap();
+    let agent = world.agent().unwrap();
+    world.set("old", 50, &[3]).unwrap();
     wait::until(PATIENCE, "a service", || world.answers(50, 3));
     let backup = world.cluster.snapshot();
-    world.remove("old");
-    world.set("young", 51, &[3]);
+    world.remove("old").unwrap();
+    world.set("young", 51, &[3]).unwrap();
     wait::until(PATIENCE, "changes", || world.is_refused(50) && world.answers(51, 3));
-    let traffic = world.traffic();
+    let traffic = world.traffic().unwrap();
     world.server.close(Ending::Reset).unwrap();
     world.cluster.restore(&backup);
     thread::sleep(Duration::from_millis(500));
     world.server.open().unwrap();
     wait::until(PATIENCE, "what the backup has", || world.answers(50, 3) && world.is_refused(51));
-    world.set("next", 52, &[1]);
+    world.set("next", 52, &[1]).unwrap();
     wait::until(PATIENCE, "what comes after", || world.answers(52, 1));
     assert!(agent.log().contains("is older than it was"), "{}", agent.log());
     traffic.end();
@@ -202,9 +155,9 @@ fn r27_a_server_that_comes_back_older_is_believed() {
 
 #[test]
 fn r27_without_a_server_an_agent_keeps_what_the_one_before_had() {
-    let world = World::new("kubernetes-absent");
-    let mut agent = world.agent();
-    let traffic = world.traffic();
+    let world = World::new("kubernetes-absent").unwrap();
+    let mut agent = world.agent().unwrap();
+    let traffic = world.traffic().unwrap();
     world.server.close(Ending::Reset).unwrap();
     agent.kill().unwrap();
     let agent = world.host.start_following(&world.kubeconfig, &[]).unwrap();
@@ -213,7 +166,7 @@ fn r27_without_a_server_an_agent_keeps_what_the_one_before_had() {
     assert!(!status.sources[0].synced);
     assert_eq!(world.host.balancing(&["status"]).unwrap().code, Some(1));
     traffic.goes_on();
-    world.set("c", 12, &[3]);
+    world.set("c", 12, &[3]).unwrap();
     world.server.open().unwrap();
     wait::until(PATIENCE, "the server's return", || world.answers(12, 3));
     agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
@@ -222,9 +175,9 @@ fn r27_without_a_server_an_agent_keeps_what_the_one_before_had() {
 
 #[test]
 fn r27_an_object_that_nobody_understands_disturbs_no_other() {
-    let world = World::new("kubernetes-poison");
-    let agent = world.agent();
-    let traffic = world.traffic();
+    let world = World::new("kubernetes-poison").unwrap();
+    let agent = world.agent().unwrap();
+    let traffic = world.traffic().unwrap();
     let mut poison = world.cluster.get("services", Some("default"), "a").unwrap();
     poison["spec"]["ports"][0]["port"] = json!(70_000);
     world.cluster.put(poison).unwrap();
@@ -232,7 +185,7 @@ fn r27_an_object_that_nobody_understands_disturbs_no_other() {
         "metadata": {"name": "bad", "namespace": "default", "labels": {"kubernetes.io/service-name": "b"}},
         "endpoints": [{"addresses": ["300.1.1.1"]}], "ports": "none"});
     world.cluster.put(slice).unwrap();
-    world.set("c", 12, &[3]);
+    world.set("c", 12, &[3]).unwrap();
     wait::until(PATIENCE, "who has nothing to do with it", || world.answers(12, 3));
     let status = agent.wait_status("what is wrong", |status| status.problems.len() == 2).unwrap();
     for words in [
@@ -242,7 +195,7 @@ fn r27_an_object_that_nobody_understands_disturbs_no_other() {
         let is_told = status.problems.iter().any(|problem| words.iter().all(|word| problem.contains(word)));
         assert!(is_told, "{words:?}: {:?}", status.problems);
     }
-    world.set("a", 10, &[1]);
+    world.set("a", 10, &[1]).unwrap();
     world.cluster.remove("endpointslices", Some("default"), "bad").unwrap();
     agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
     traffic.end();
@@ -250,7 +203,7 @@ fn r27_an_object_that_nobody_understands_disturbs_no_other() {
 
 #[test]
 fn another_server_is_asked_when_one_fails() {
-    let world = World::new("kubernetes-two");
+    let world = World::new("kubernetes-two").unwrap();
     let second = Server::tls(&world.cluster).unwrap();
     let urls = [world.server.url(), second.url()];
     let agent = world
@@ -258,16 +211,16 @@ fn another_server_is_asked_when_one_fails() {
         .following(&world.kubeconfig, &["--api-server", &urls[0], "--api-server", &urls[1]])
         .unwrap();
     assert_eq!((world.server.open_watches(), second.open_watches()), (5, 0));
-    let traffic = world.traffic();
+    let traffic = world.traffic().unwrap();
     world.server.close(Ending::Reset).unwrap();
-    world.set("c", 12, &[3]);
+    world.set("c", 12, &[3]).unwrap();
     let lost = Instant::now();
     wait::until(PATIENCE, "the other server's word", || world.answers(12, 3));
     assert!(lost.elapsed() < 2 * RETURN, "{:?}", lost.elapsed());
     // And back: silent this time, instead of gone.
     world.server.open().unwrap();
     second.close(Ending::Clean).unwrap();
-    world.set("c", 12, &[1]);
+    world.set("c", 12, &[1]).unwrap();
     wait::until(PATIENCE, "the first server's word", || world.answers(12, 1));
     agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
     traffic.end();
@@ -283,7 +236,7 @@ fn with_rights(world: &World) -> PathBuf {
 
 #[test]
 fn the_documented_rights_are_those_that_it_takes() {
-    let world = World::new("kubernetes-rights");
+    let world = World::new("kubernetes-rights").unwrap();
     let kubeconfig = with_rights(&world);
     let agent = world.host.following(&kubeconfig, &[]).unwrap();
     assert!(world.answers(10, 1));
@@ -291,7 +244,7 @@ fn the_documented_rights_are_those_that_it_takes() {
     world.server.close(Ending::Reset).unwrap();
     world.cluster.compact();
     world.server.open().unwrap();
-    world.set("c", 12, &[3]);
+    world.set("c", 12, &[3]).unwrap();
     wait::until(PATIENCE, "what comes after", || world.answers(12, 3));
     assert!(agent.status().unwrap().problems.is_empty());
     let role = world.cluster.get("clusterroles", None, "balancing-agent").unwrap();
@@ -315,7 +268,7 @@ fn the_documented_rights_are_those_that_it_takes() {
 
 #[test]
 fn what_is_not_allowed_is_said_and_what_is_not_vital_is_gone_without() {
-    let world = World::new("kubernetes-rbac");
+    let world = World::new("kubernetes-rbac").unwrap();
     let kubeconfig = with_rights(&world);
     let rule = |group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": ["list", "watch"]});
     let role = |rules: &[serde_json::Value]| {

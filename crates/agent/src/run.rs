@@ -69,10 +69,13 @@ pub async fn run(
 ) -> Result<(), Error> {
     limit::use_heap_sparingly();
     // What needs no rights and leaves nothing behind first.
-    let feed = Feed::open(choice, &config.config.node_name).await?;
+    let mut stop = pin!(stop);
+    let feed = tokio::select! {
+        feed = Feed::start(choice.clone(), config.config.node_name.clone()) => feed?,
+        () = &mut stop => return Ok(()),
+    };
     let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
     let (mut agent, mut inputs) = Agent::start(config.config, feed, still)?;
-    let mut stop = pin!(stop);
     let mut events_due = interval(EVENTS);
     let mut audit_due = interval(agent.config.audit_interval.max(AUDIT));
     let mut look_due = interval(LOOK);
@@ -217,7 +220,7 @@ impl Agent {
         let view = View {
             node: config.node_name.clone(),
             proxy_name: config.service_proxy_name.clone(),
-            resolve_selectors: feed.has_selectors(),
+            resolve_selectors: feed.has_selectors,
         };
         let capacity = capacity(&maps);
         let reconciler = Reconciler::new(maps, capacity, view)?;
@@ -225,9 +228,6 @@ impl Agent {
             tracing::warn!("pinned tables, to be repaired: {inconsistency}");
         }
         let events = Events::open(&config.bpffs)?;
-        let (to_updates, updates) = mpsc::channel(64);
-        let source = feed.name();
-        tokio::spawn(feed.run(to_updates));
         let questions = answer::serve(&config.socket, still)?;
         let (graces, passed) = mpsc::channel(1);
         let (finding, found) = clients::Finding::new();
@@ -236,7 +236,7 @@ impl Agent {
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         tracing::info!(
             node = config.node_name,
-            source,
+            source = feed.name,
             cgroup = %cgroup.display(),
             pins = %config.bpffs.directory().display(),
             "started"
@@ -247,7 +247,7 @@ impl Agent {
             reconciler,
             loaded: Some(loaded),
             in_force: false,
-            source,
+            source: feed.name,
             synced: false,
             deletes: Deletes::Held,
             pins_gone: false,
@@ -277,6 +277,7 @@ impl Agent {
         agent.set_own_addresses(Addresses::own().map(Addresses::all));
         agent.look_at_excluded();
         let graces = passed;
+        let updates = feed.updates;
         Ok((agent, Inputs { updates, questions, graces, clients: found, sockets: searches, events }))
     }
 

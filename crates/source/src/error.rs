@@ -16,6 +16,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// The thread that follows it can't run.
+    #[error("the thread that follows the source: {0}")]
+    Thread(#[source] io::Error),
     /// What says where the API server is, and who we are, can't be used.
     #[error("{what}: {reason}")]
     Access {

@@ -1,8 +1,14 @@
 //! One source, whichever it is.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, thread};
 
-use tokio::sync::mpsc::Sender;
+use tokio::{
+    runtime,
+    sync::{
+        mpsc::{self, Receiver, Sender},
+        oneshot,
+    },
+};
 
 use crate::{
     Error, Update,
@@ -19,44 +25,77 @@ pub enum Choice {
     Kubernetes(Access),
 }
 
-/// A source that can be followed.
+/// A source that is followed.
 #[derive(Debug)]
-pub enum Feed {
-    /// A directory of manifests.
-    Manifests(Box<Manifests>),
-    /// A cluster's API server.
-    Kubernetes(Kubernetes),
+pub struct Feed {
+    /// What it is, for people.
+    pub name: String,
+    /// Are selectors of services to be resolved by who listens? In a cluster a controller does it, and gives slices.
+    pub has_selectors: bool,
+    /// What there is, and then what changes.
+    pub updates: Receiver<Update>,
 }
 
+/// Updates that wait to be taken.
+const WAITING: usize = 64;
+
 impl Feed {
-    /// Opens a source, for `node`.
+    /// Opens a source, for `node`, and follows it until nobody listens any more: in a thread of its own, since plugins that say
+    /// who we are are waited for, and nobody else is to wait for them.
     ///
     /// # Errors
     ///
     /// The directory can't be listed, or what says where the API server is can't be used. A server that does not answer is no
     /// error: it may later.
-    pub async fn open(choice: &Choice, node: &str) -> Result<Self, Error> {
+    pub async fn start(choice: Choice, node: String) -> Result<Self, Error> {
+        let (updates, received) = mpsc::channel(WAITING);
+        let (opened, outcome) = oneshot::channel();
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
+        let follow = async move {
+            match Open::new(&choice, &node).await {
+                Ok(open) => {
+                    if opened.send(Ok((open.name(), open.has_selectors()))).is_ok() {
+                        open.run(updates).await;
+                    }
+                }
+                // Who no longer listens wants no error.
+                Err(error) => drop(opened.send(Err(error))),
+            }
+        };
+        let thread = thread::Builder::new().name("source".into());
+        thread.spawn(move || runtime.block_on(follow)).map_err(Error::Thread)?;
+        let ended = |_| Error::Thread(std::io::Error::other("it ended at once"));
+        let (name, has_selectors) = outcome.await.map_err(ended)??;
+        Ok(Self { name, has_selectors, updates: received })
+    }
+}
+
+/// A source that can be followed.
+enum Open {
+    Manifests(Box<Manifests>),
+    Kubernetes(Kubernetes),
+}
+
+impl Open {
+    async fn new(choice: &Choice, node: &str) -> Result<Self, Error> {
         Ok(match choice {
             Choice::Manifests(directory) => Self::Manifests(Box::new(Manifests::open(directory)?)),
-            Choice::Kubernetes(access) => Self::Kubernetes(Kubernetes::open(access, node).await?),
+            Choice::Kubernetes(access) => Self::Kubernetes(Kubernetes::open(access.clone(), node).await?),
         })
     }
 
-    /// What it is, for people.
-    pub fn name(&self) -> String {
+    fn name(&self) -> String {
         match self {
             Self::Manifests(manifests) => format!("manifests {}", manifests.directory().display()),
             Self::Kubernetes(kubernetes) => format!("API server {}", kubernetes.urls().join(", ")),
         }
     }
 
-    /// Are selectors of services to be resolved here? In a cluster a controller does it, and gives slices.
-    pub fn has_selectors(&self) -> bool {
+    fn has_selectors(&self) -> bool {
         matches!(self, Self::Manifests(_))
     }
 
-    /// Sends what there is, and then what changes, until nobody listens any more.
-    pub async fn run(self, updates: Sender<Update>) {
+    async fn run(self, updates: Sender<Update>) {
         match self {
             Self::Manifests(manifests) => manifests.run(updates).await,
             Self::Kubernetes(kubernetes) => kubernetes.run(updates).await,

@@ -53,8 +53,8 @@ impl Kubernetes {
     /// # Errors
     ///
     /// [`Error::Access`].
-    pub async fn open(access: &Access, node: &str) -> Result<Self, Error> {
-        let servers = Arc::new(Servers::new(access.configs().await?)?);
+    pub async fn open(access: Access, node: &str) -> Result<Self, Error> {
+        let servers = Arc::new(Servers::open(access).await?);
         Ok(Self { servers, resources: Resource::all(node) })
     }
 

@@ -4,9 +4,10 @@ use std::{fs, path::PathBuf};
 
 use anyhow::{Context, Result};
 use apidouble::{Cluster, Login, Server};
-use serde_json::Value;
+use serde_json::{Value, json};
+use testkit::Backend;
 
-use super::{Agent, Host, program};
+use super::{Agent, Host, program, traffic::Traffic, web};
 
 /// Puts every object of a text of manifests into the cluster.
 ///
@@ -15,6 +16,84 @@ use super::{Agent, Host, program};
 pub fn put(cluster: &Cluster, manifests: &str) -> Result<()> {
     let objects: Vec<Value> = serde_saphyr::from_multiple(manifests).context("read manifests")?;
     cluster.put_all(objects)
+}
+
+/// A host, a cluster's API server in its network namespace, and web servers.
+pub struct World {
+    /// The host.
+    pub host: Host,
+    /// What is in the cluster.
+    pub cluster: Cluster,
+    /// Its API server.
+    pub server: Server,
+    /// For that.
+    pub kubeconfig: PathBuf,
+    _servers: Vec<Backend>,
+}
+
+impl World {
+    /// A cluster with services `a` and `b` (web), whose backends are 1 and 2, and the node.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn new(name: &str) -> Result<Self> {
+        let host = Host::new(name)?;
+        let cluster = Cluster::new();
+        let server = Server::tls(&cluster)?;
+        let kubeconfig = host.kubeconfig(&server, &Login::Anonymous)?;
+        let servers = web::serve(&host, &[1, 2, 3])?;
+        cluster.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}))?;
+        let world = Self { host, cluster, server, kubeconfig, _servers: servers };
+        world.set("a", 10, &[1])?;
+        world.set("b", 11, &[2])?;
+        Ok(world)
+    }
+
+    /// An agent that follows it, with everything in force.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn agent(&self) -> Result<Agent> {
+        self.host.following(&self.kubeconfig, &[])
+    }
+
+    /// A service, as [`web::manifest`] has it.
+    ///
+    /// # Errors
+    /// The API server refuses.
+    pub fn set(&self, name: &str, low: u8, backends: &[u8]) -> Result<()> {
+        put(&self.cluster, &web::manifest(name, low, backends))
+    }
+
+    /// Removes it, and its slices.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.cluster.remove("services", Some("default"), name)?;
+        for family in ["v4", "v6"] {
+            self.cluster.remove("endpointslices", Some("default"), &format!("{name}-{family}"))?;
+        }
+        Ok(())
+    }
+
+    /// Asks `a` and `b` all the time.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn traffic(&self) -> Result<Traffic> {
+        Ok(Traffic::start(&self.host, &[(10, &[1]), (11, &[2])])?)
+    }
+
+    /// Does this backend answer there?
+    pub fn answers(&self, low: u8, backend: u8) -> bool {
+        web::ask(&self.host, low).is_ok_and(|exchange| exchange.backend == format!("b{backend}"))
+    }
+
+    /// Does nobody?
+    pub fn is_refused(&self, low: u8) -> bool {
+        web::ask(&self.host, low).is_err()
+    }
 }
 
 impl Host {

@@ -1,9 +1,14 @@
 //! Who we are, and where the servers are.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    iter::successors,
+    path::{Path, PathBuf},
+};
 
 use kube::{
     Config,
+    client::AuthError,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
@@ -64,6 +69,18 @@ async fn from_file(path: &Path) -> Result<Config, Error> {
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .map_err(|error| bad(&error))
+}
+
+/// Is it about who one is, and not about whether one is there?
+pub(super) fn is_of_trust(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = successors(Some(error), |error| error.source());
+    causes.any(|error| {
+        // What such an error wraps is not its source.
+        let wrapped = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        error.is::<AuthError>()
+            || error.is::<rustls::Error>()
+            || wrapped.is_some_and(|it| it.is::<rustls::Error>())
+    })
 }
 
 /// An error with all that caused it, each said once.

@@ -15,7 +15,7 @@ use model::Change;
 use tokio::{sync::mpsc::Sender, time};
 
 use super::{
-    access::chain,
+    access::{chain, is_of_trust},
     line::{Chunk, Failure, Line, Sent},
     mirror::Mirror,
     pause::{Pause, chance, scattered},
@@ -71,6 +71,8 @@ enum End {
 enum Fault {
     /// No answer, or half of one.
     Broken(String),
+    /// No answer, since one does not trust the other, or nobody says who we are.
+    Untrusted(String),
     /// The server says no.
     Refused(Failure),
     Unheard,
@@ -84,6 +86,7 @@ impl From<kube::Error> for Fault {
                 let seconds = seconds.filter(|seconds| *seconds > 0).map(u64::from);
                 Self::Refused(Failure::new(status.code, &status.reason, &status.message, seconds))
             }
+            error if is_of_trust(&error) => Self::Untrusted(chain(&error)),
             error => Self::Broken(chain(&error)),
         }
     }
@@ -154,7 +157,17 @@ impl Follower {
                 Ok(End::Over) => self.pause.after_failure(None),
                 Ok(End::Expired) => self.after_expiry(&server, None),
                 Ok(End::Unheard) | Err(Fault::Unheard) => return,
-                Err(fault) => self.after(&server, fault),
+                Err(fault) => {
+                    let may_be_outdated = match &fault {
+                        Fault::Refused(failure) => failure.code == 401,
+                        fault => matches!(fault, Fault::Untrusted(_)),
+                    };
+                    let renewed = if may_be_outdated { self.servers.renew().await } else { Ok(()) };
+                    match renewed {
+                        Ok(()) => self.after(&server, fault),
+                        Err(error) => self.after(&server, Fault::Untrusted(error.to_string())),
+                    }
+                }
             };
             if self.tell().await.is_err() {
                 return;
@@ -194,7 +207,7 @@ impl Follower {
                 let asked = asked.or(matches!(failure.code, 429 | 503).then_some(OVERLOAD));
                 (what, asked, !matches!(failure.code, 401 | 403 | 404 | 422))
             }
-            Fault::Broken(text) => (text, None, true),
+            Fault::Broken(text) | Fault::Untrusted(text) => (text, None, true),
             Fault::Unheard => return Duration::ZERO,
         };
         if may_be_other_with_another {
