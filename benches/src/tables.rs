@@ -47,7 +47,7 @@ pub(crate) fn build(pins: &Pins, services: u32, protocols: &[Protocol]) -> Resul
     let mut loaded = Loaded::load(pins, &agent::sizes(&Capacity::FIRST))?;
     let maps = Maps::open(pins)?;
     let capacity = agent::capacity(&maps);
-    let view = View { node: "bench".into(), proxy_name: None, resolve_selectors: false };
+    let view = View { node: "bench".into(), ..View::default() };
     let mut reconciler = Reconciler::new(maps, capacity, view)?;
     reconciler.apply((0..services).flat_map(|index| objects(index, protocols)).map(Change::Upsert));
     if let Some(larger) = reconciler.larger(&[], &Capacity::new(|_| u32::MAX)) {

@@ -7,7 +7,7 @@ use source::manifests::parse;
 
 fuzz_target!(|text: &str| {
     let Ok(content) = parse(text) else { return };
-    let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: true };
+    let view = View { node: "n1".into(), resolve_selectors: true, ..View::default() };
     let mut cluster = Cluster::new(view);
     for object in content.objects.values() {
         cluster.apply(Change::Upsert(object.clone()));

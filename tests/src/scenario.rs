@@ -3,6 +3,7 @@
 mod play;
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
@@ -25,6 +26,8 @@ pub struct Scenario {
     pub node: String,
     /// R1: the one proxy name whose services are ours.
     pub proxy_name: Option<String>,
+    /// P11: set where this machine is no node.
+    pub outside: Option<Outside>,
     /// R14: which addresses of this node serve node ports.
     #[serde(default = "primary")]
     pub node_ports: Vec<String>,
@@ -41,6 +44,16 @@ pub struct Scenario {
     pub manifests: String,
     /// What happens.
     pub steps: Vec<Step>,
+}
+
+/// A machine that is no node.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outside {
+    /// What would be its Node's labels.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it also serves what nodes do for the outside.
+    pub external: bool,
 }
 
 /// An address where somebody listens.

@@ -176,7 +176,7 @@ struct Updates {
 }
 
 fn update(store: Maps, mut again: Maps, until: Instant) -> Updates {
-    let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: false };
+    let view = View { node: "n1".into(), ..View::default() };
     let mut reconciler = Reconciler::new(store, CAPACITY, view).unwrap();
     let (mut random, all) = (Random::new(Random::seed()), services());
     let crowd = crowd(&mut again);

@@ -37,7 +37,7 @@ fn at(text: &str) -> SocketAddr {
 
 /// Puts one service into the tables.
 fn program(machine: &Machine) {
-    let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: false };
+    let view = View { node: "n1".into(), ..View::default() };
     let mut control = Control::new(machine.maps().unwrap(), view).unwrap();
     let manifests = documents(&[
         &service("web").cluster_ip("10.96.0.10").port("80/UDP"),
@@ -284,7 +284,7 @@ fn every_decision_is_one_event() {
 #[test]
 fn r10_what_a_kernel_lacks_is_done_without() {
     let machine = Machine::new("features").unwrap();
-    let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: false };
+    let view = View { node: "n1".into(), ..View::default() };
     let mut control = Control::new(machine.maps().unwrap(), view).unwrap();
     let empty = documents(&[&service("empty").cluster_ip("10.96.0.11").port("80/UDP")]);
     control.change(upserts(&empty).unwrap()).unwrap();

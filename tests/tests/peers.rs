@@ -29,7 +29,7 @@ fn at(text: &str) -> SocketAddr {
 
 /// A machine with one service that has a backend, and one that has none, in both families and protocols.
 fn world(name: &str) -> KernelWorld {
-    let view = View { node: "n1".into(), proxy_name: None, resolve_selectors: false };
+    let view = View { node: "n1".into(), ..View::default() };
     let mut world = KernelWorld::new(name, view).unwrap();
     let both = |name: &str, v4: &str, v6: &str| {
         service(name)

@@ -318,6 +318,34 @@ fn access_that_can_not_be_used_is_one_clear_error() {
     agent(&["--manifests", "/tmp"]).fails(2, &["not both"]);
 }
 
+/// A machine that is no node: no pods are asked for, and what nodes serve for the outside is left to them.
+#[test]
+fn p11_a_host_outside_of_the_cluster_follows_it() {
+    let world = World::new("kubernetes-outside").unwrap();
+    let asked_for_pods = || world.server.record().requests().iter().any(|it| it.path.contains("/pods"));
+    let outside = ["--outside-cluster", "--outside-label", "topology.kubernetes.io/zone=z9"];
+    let agent = world.host.following(&world.kubeconfig, &outside).unwrap();
+    let status = agent.status().unwrap();
+    assert_eq!(status.problems, Vec::<String>::new());
+    assert_eq!((status.outside, status.zone.as_deref()), (true, Some("z9")));
+    assert!(world.answers(10, 1) && world.answers(11, 2));
+    assert!(!asked_for_pods());
+    drop(agent);
+    // Who forgets to say so is told.
+    world.cluster.remove("nodes", None, "n1").unwrap();
+    let agent = world.agent().unwrap();
+    let problems = agent.status().unwrap().problems;
+    assert!(
+        problems.iter().any(|it| it.contains("no Node \"n1\"") && it.contains("--outside-cluster")),
+        "{problems:?}"
+    );
+    assert!(asked_for_pods());
+    let program = balancing_tests::process::program();
+    Answer::of(&mut world.host.agent_of("--kubeconfig", &world.kubeconfig, &program, &outside[1..]))
+        .unwrap()
+        .fails(2, &["--outside-cluster"]);
+}
+
 /// Where `KUBEBUILDER_ASSETS` names a directory with `etcd` and `kube-apiserver` (docs/testing.md).
 #[test]
 fn r6_the_same_with_a_real_api_server() {

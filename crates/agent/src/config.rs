@@ -22,7 +22,7 @@ mod value;
 use std::{path::PathBuf, time::Duration};
 
 use kernel::{Pins, pins};
-use model::NodePortAddresses;
+use model::{NodePortAddresses, Outside, View};
 use plan::Capacity;
 use source::{Choice, kubernetes::Access};
 
@@ -31,7 +31,7 @@ pub use level::EventLevel;
 pub use resolve::{ConfigError, Effective, Origin, Shown, resolve};
 use setting::settings;
 pub use setting::{Setting, setting};
-pub use value::{Entries, Kind, Value};
+pub use value::{Entries, Kind, Label, Value};
 
 settings! {
     /// Directory of Kubernetes manifests (YAML or JSON), followed live, instead of a cluster
@@ -46,6 +46,15 @@ settings! {
 
     /// Name of this node, as in Node objects and endpoints
     node_name: String = host::name::node_name(), "NAME", default "the host name";
+
+    /// This machine is no node of the cluster: serve cluster IPs, and leave to the nodes what they serve for the outside
+    outside_cluster: bool = false, "";
+
+    /// Outside of the cluster, serve node ports, load balancer VIPs and external IPs too: pods must be reachable from here
+    outside_external: bool = false, "";
+
+    /// Label of this machine outside of the cluster, where no Node says it: topology.kubernetes.io/zone=z1
+    outside_label: Vec<Label> = Vec::new(), "KEY=VALUE", default "none";
 
     /// The cgroup whose processes are served
     cgroup_root: Option<PathBuf> = None, "DIR", default "the root of the cgroup2 mount, that is all";
@@ -91,6 +100,9 @@ impl Config {
     /// # Errors
     /// Nothing says so, or two do.
     pub fn choice(&self) -> Result<Choice, ConfigError> {
+        if !self.outside_cluster && (self.outside_external || !self.outside_label.is_empty()) {
+            return Err(ConfigError::OnlyOutside);
+        }
         match (&self.manifests, &self.kubeconfig) {
             (Some(_), Some(_)) => Err(ConfigError::TwoSources),
             (Some(_), None) if !self.api_server.is_empty() => Err(ConfigError::TwoSources),
@@ -100,6 +112,19 @@ impl Config {
                 kubeconfig: kubeconfig.clone(),
                 api_servers: self.api_server.clone(),
             })),
+        }
+    }
+
+    /// Who looks at the cluster, and how; with or without resolving selectors.
+    pub fn view(&self, resolve_selectors: bool) -> View {
+        let labels = self.outside_label.iter().map(|label| (label.key.clone(), label.value.clone()));
+        View {
+            node: self.node_name.clone(),
+            proxy_name: self.service_proxy_name.clone(),
+            resolve_selectors,
+            outside: self
+                .outside_cluster
+                .then(|| Outside { labels: labels.collect(), external: self.outside_external }),
         }
     }
 

@@ -10,7 +10,6 @@ use std::{path::Path, thread, time::Duration};
 
 use host::Addresses;
 use kernel::{Maps, TableStore};
-use model::View;
 use plan::{Capacity, Deletes, Phase, Plan};
 use serde::Serialize;
 use source::{
@@ -90,11 +89,7 @@ pub fn dry_run(config: &Config, manifests: &Path) -> Result<DryRun, Error> {
         paper,
         // An agent would make them larger.
         capacity.max(&config.most()),
-        View {
-            node: config.node_name.clone(),
-            proxy_name: config.service_proxy_name.clone(),
-            resolve_selectors: true,
-        },
+        config.view(true),
     )?;
     notices.extend(reconciler.inconsistencies().iter().map(|it| format!("damaged, to be repaired: {it}")));
     let before = reconciler.table().image();

@@ -125,11 +125,10 @@ impl<S: TableStore> Reconciler<S> {
         self.touched.merge(self.desired.set_nodes(addresses));
     }
 
-    /// R12: where a proxy name is adopted, others serve the rest of the ServiceCIDRs.
     fn desire_cidrs(&mut self) {
         let all = self.cluster.cidrs().flat_map(|it| &it.cidrs).copied();
-        let is_all_ours = self.cluster.view().proxy_name.is_none();
-        self.desired.set_cidrs(if is_all_ours { all.collect() } else { Vec::new() });
+        let are_reserved = self.cluster.view().reserves_cidrs();
+        self.desired.set_cidrs(if are_reserved { all.collect() } else { Vec::new() });
     }
 
     /// Addresses of this node's interfaces, as they were last given.

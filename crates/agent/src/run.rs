@@ -21,7 +21,6 @@ use std::{
 
 use host::{Addresses, Capabilities, Capability, CgroupRoot, NetworkNamespace, bpffs, bpffs::Mounted, limit};
 use kernel::{Events, Installed, Loaded, Maps, Stranger};
-use model::View;
 use observe::log::Memory;
 use plan::{Capacity, Deletes, Refusal};
 use source::{Choice, Feed, Problem, Severity, Update};
@@ -70,8 +69,9 @@ pub async fn run(
     limit::use_heap_sparingly();
     // What needs no rights and leaves nothing behind first.
     let mut stop = pin!(stop);
+    let node = (!config.config.outside_cluster).then(|| config.config.node_name.clone());
     let feed = tokio::select! {
-        feed = Feed::start(choice.clone(), config.config.node_name.clone()) => feed?,
+        feed = Feed::start(choice.clone(), node) => feed?,
         () = &mut stop => return Ok(()),
     };
     let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
@@ -217,11 +217,7 @@ impl Agent {
         let log = EventLog::new(&config.node_name, root, settings.reported_lost);
         // The agent before may have written until a moment ago; what it freed is reused from here on.
         kernel::wait_for_readers();
-        let view = View {
-            node: config.node_name.clone(),
-            proxy_name: config.service_proxy_name.clone(),
-            resolve_selectors: feed.has_selectors,
-        };
+        let view = config.view(feed.has_selectors);
         let capacity = capacity(&maps);
         let reconciler = Reconciler::new(maps, capacity, view)?;
         for inconsistency in reconciler.inconsistencies() {

@@ -14,6 +14,9 @@ pub struct Status {
     pub uptime_seconds: u64,
     /// Name of this node.
     pub node: String,
+    /// This machine is no node of the cluster.
+    #[serde(default)]
+    pub outside: bool,
     /// Zone of this node.
     pub zone: Option<String>,
     /// Where the programs are attached.

@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
-    sync::Notify,
+    sync::{Notify, watch},
 };
 use tokio_rustls::TlsAcceptor;
 
@@ -31,12 +31,26 @@ pub(crate) struct Connection {
     pub(crate) certificate: Option<Vec<u8>>,
 }
 
-/// Serves one connection until either side, or a test, ends it.
-pub(crate) async fn serve(shared: Arc<Shared>, tcp: TcpStream, tls: Option<TlsAcceptor>) {
-    let control = shared.control.clone();
+/// Serves one connection until either side, or a test, ends it. It counts from now on, not from when it is first polled.
+pub(crate) fn serve(
+    shared: Arc<Shared>,
+    tcp: TcpStream,
+    tls: Option<TlsAcceptor>,
+) -> impl Future<Output = ()> {
+    let control = &shared.control;
     control.accepted.fetch_add(1, Relaxed);
     control.open_connections.fetch_add(1, Relaxed);
-    let mut ended = control.connections();
+    let ended = control.connections();
+    until_ended(shared, tcp, tls, ended)
+}
+
+async fn until_ended(
+    shared: Arc<Shared>,
+    tcp: TcpStream,
+    tls: Option<TlsAcceptor>,
+    mut ended: watch::Receiver<(u64, Ending)>,
+) {
+    let control = shared.control.clone();
     // A second handle, to say how the socket is to be closed while the first is in use.
     let handle = rustix::io::dup(&tcp);
     let _ = tcp.set_nodelay(true);

@@ -160,11 +160,14 @@ impl Server {
 
     /// Closes the port: connections are refused, those that are open end in this way.
     pub fn close(&self, how: Ending) -> Result<()> {
-        self.shared.control.listening.send_replace(false);
-        self.shared.control.end_connections(how);
         let control = &self.shared.control;
-        // Nobody listens any more when the thread has dropped its side.
-        eventually(|| control.ports.load(Relaxed) == 0 && control.open_connections.load(Relaxed) == 0)
+        control.listening.send_replace(false);
+        // Nobody listens any more when the thread has dropped its side; whoever came until then is counted.
+        eventually(|| control.ports.load(Relaxed) == 0)
+            .and_then(|()| {
+                control.end_connections(how);
+                eventually(|| control.open_connections.load(Relaxed) == 0)
+            })
             .with_context(|| format!("closing {}", self.address))
     }
 

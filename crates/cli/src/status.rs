@@ -62,13 +62,14 @@ fn screen(status: &Status, format: Format) -> String {
     let fullest = status.maps.iter().max_by_key(|map| map.percent());
     let fullest = fullest.map_or("-".into(), |map| format!("fullest: {}, {} %", map.name, map.percent()));
     let zone = status.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
+    let place = if status.outside { " (outside of the cluster)" } else { "" };
     let paused = if status.paused { ", PAUSED" } else { "" };
     let mut rows = vec![
         (
             "agent",
             format!("{state}{paused}, version {}, pid {}, up {}", status.version, status.pid, up(status)),
         ),
-        ("node", format!("{}{zone}", status.node)),
+        ("node", format!("{}{place}{zone}", status.node)),
         ("programs", format!("{on} of {} hooks, on {}", status.hooks.len(), status.cgroup)),
         ("sources", sources.join(", ")),
         ("objects", objects.join(", ")),

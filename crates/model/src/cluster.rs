@@ -15,6 +15,7 @@ use crate::{
     endpoints::{Candidate, candidates},
     object::{
         Change, EndpointSlice, Kind, Node, Object, ObjectName, Pod, Service, ServiceCidr, ServicePortName,
+        zone,
     },
     resolve::resolve,
     select::Here,
@@ -31,6 +32,31 @@ pub struct View {
     /// Whether to resolve selectors to endpoints: yes with manifests, no where an API server's controller
     /// does it. Slices that are given count as well, as hand-made slices do in Kubernetes.
     pub resolve_selectors: bool,
+    /// P11: set where this machine is no node of the cluster.
+    pub outside: Option<Outside>,
+}
+
+/// A machine outside of the cluster that uses its services.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outside {
+    /// What would be the labels of its Node.
+    pub labels: BTreeMap<String, String>,
+    /// Whether it also resolves what nodes serve for the outside: node ports, load balancer VIPs and external IPs. Those
+    /// lead to the nodes, where pods' addresses may lead nowhere.
+    pub external: bool,
+}
+
+impl View {
+    /// Whether node ports, load balancer VIPs and external IPs are resolved here.
+    pub fn serves_external(&self) -> bool {
+        self.outside.as_ref().is_none_or(|outside| outside.external)
+    }
+
+    /// R12: whether addresses of ServiceCIDRs that no service has are refused here. Where a proxy name is adopted, others serve
+    /// the rest; outside of the cluster, whoever knows better.
+    pub fn reserves_cidrs(&self) -> bool {
+        self.proxy_name.is_none() && self.outside.is_none()
+    }
 }
 
 /// The merged state of all sources. It depends on the objects only, not on the order in which they came.
@@ -213,7 +239,16 @@ impl Cluster {
 
     /// The node that selects.
     pub fn here(&self) -> Here {
-        Here { node: self.view.node.clone(), zone: self.zone_of(&self.view.node) }
+        match &self.view.outside {
+            // Nothing is local there: no node has an empty name.
+            Some(outside) => Here { node: String::new(), zone: zone(&outside.labels).map(str::to_owned) },
+            None => Here { node: self.view.node.clone(), zone: self.zone_of(&self.view.node) },
+        }
+    }
+
+    /// The Node that this machine is, if it is one and known.
+    pub fn own_node(&self) -> Option<&Node> {
+        self.node(&self.view.node).filter(|_| self.view.outside.is_none())
     }
 
     /// Who looks, and how.

@@ -14,7 +14,7 @@ pub mod select;
 mod service;
 mod texts;
 
-pub use cluster::{Cluster, Dirty, View};
+pub use cluster::{Cluster, Dirty, Outside, View};
 pub use endpoints::{Candidate, candidates};
 pub use node_ports::NodePortAddresses;
 pub use object::*;

@@ -244,8 +244,12 @@ pub struct Node {
 impl Node {
     /// Value of the label `topology.kubernetes.io/zone`.
     pub fn zone(&self) -> Option<&str> {
-        self.labels.get("topology.kubernetes.io/zone").map(String::as_str)
+        zone(&self.labels)
     }
+}
+
+pub(crate) fn zone(labels: &BTreeMap<String, String>) -> Option<&str> {
+    labels.get("topology.kubernetes.io/zone").map(String::as_str)
 }
 
 /// A named port of a pod's containers.

@@ -67,12 +67,14 @@ pub struct FrontendSpec {
     pub affinity: u32,
 }
 
-/// What the tables should say for `service`: nothing if it is gone or not ours (R1).
+/// What the tables should say for `service`: nothing if it is gone or not ours (R1); outside of the cluster only its cluster
+/// IPs, unless more is wanted there (P11).
 pub fn compile(cluster: &Cluster, service: &ObjectName) -> ServiceTables {
     let mut tables = ServiceTables::default();
     let Some(service) = cluster.service(service) else { return tables };
     let is_ours = cluster.is_ours(service);
-    tables.addresses = addresses(service, is_ours);
+    let external = cluster.view().serves_external();
+    tables.addresses = addresses(service, is_ours, external);
     if !is_ours {
         return tables;
     }
@@ -85,7 +87,7 @@ pub fn compile(cluster: &Cluster, service: &ObjectName) -> ServiceTables {
         let name = service.port_name(port, family);
         if !tables.ports.contains_key(&name) {
             let candidates = cluster.endpoints(&name);
-            tables.add(service, port, name, &candidates, &here);
+            tables.add(service, port, name, &candidates, &here, external);
         }
     }
     tables
@@ -99,6 +101,7 @@ impl ServiceTables {
         name: ServicePortName,
         candidates: &[Candidate<'_>],
         here: &Here,
+        external: bool,
     ) {
         let selection = select(service, port, name.family, candidates, here);
         let addresses = |chosen: &[usize]| -> Vec<SocketAddr> {
@@ -106,9 +109,13 @@ impl ServiceTables {
                 chosen.iter().filter_map(|i| candidates.get(*i)).map(|it| it.address).collect();
             set.into_iter().collect()
         };
-        let sources: BTreeSet<IpNet> = service.source_ranges_in(name.family).map(|net| net.trunc()).collect();
+        let ranges = service.source_ranges_in(name.family).filter(|_| external);
+        let sources: BTreeSet<IpNet> = ranges.map(|net| net.trunc()).collect();
         let has_any = if selection.has_any { record_flag::HAS_ANY } else { 0 };
         for (key, mode, list) in frontends(service, port, name.family, &selection) {
+            if !external && mode != mode::CLUSTER_IP {
+                continue;
+            }
             let flags = match mode {
                 mode::NODE_PORT if service.external_policy == TrafficPolicy::Local => {
                     record_flag::EXTERNAL_LOCAL
@@ -167,12 +174,12 @@ fn frontends<'a>(
 }
 
 /// R12: what the addresses of a service are, on ports that no frontend has.
-fn addresses(service: &Service, is_ours: bool) -> BTreeMap<IpAddr, u32> {
+fn addresses(service: &Service, is_ours: bool, external: bool) -> BTreeMap<IpAddr, u32> {
     if service.kind == ServiceType::ExternalName || service.cluster_ips.is_empty() {
         return BTreeMap::new();
     }
     let cluster_ip = if is_ours { address_use::CLUSTER_IP } else { address_use::FOREIGN };
-    let outside = service.external_ips.iter().chain(&service.load_balancer_ips);
+    let outside = service.external_ips.iter().chain(&service.load_balancer_ips).filter(|_| external);
     let mut addresses: BTreeMap<IpAddr, u32> = outside.map(|ip| (*ip, address_use::VIP)).collect();
     for ip in &service.cluster_ips {
         *addresses.entry(*ip).or_default() |= cluster_ip;

@@ -40,19 +40,19 @@ pub struct Feed {
 const WAITING: usize = 64;
 
 impl Feed {
-    /// Opens a source, for `node`, and follows it until nobody listens any more: in a thread of its own, since plugins that say
+    /// Opens a source, for `node` (none: a machine outside of the cluster), and follows it until nobody listens any more: in a thread of its own, since plugins that say
     /// who we are are waited for, and nobody else is to wait for them.
     ///
     /// # Errors
     ///
     /// The directory can't be listed, or what says where the API server is can't be used. A server that does not answer is no
     /// error: it may later.
-    pub async fn start(choice: Choice, node: String) -> Result<Self, Error> {
+    pub async fn start(choice: Choice, node: Option<String>) -> Result<Self, Error> {
         let (updates, received) = mpsc::channel(WAITING);
         let (opened, outcome) = oneshot::channel();
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
         let follow = async move {
-            match Open::new(&choice, &node).await {
+            match Open::new(&choice, node.as_deref()).await {
                 Ok(open) => {
                     if opened.send(Ok((open.name(), open.has_selectors()))).is_ok() {
                         open.run(updates).await;
@@ -77,7 +77,7 @@ enum Open {
 }
 
 impl Open {
-    async fn new(choice: &Choice, node: &str) -> Result<Self, Error> {
+    async fn new(choice: &Choice, node: Option<&str>) -> Result<Self, Error> {
         Ok(match choice {
             Choice::Manifests(directory) => Self::Manifests(Box::new(Manifests::open(directory)?)),
             Choice::Kubernetes(access) => Self::Kubernetes(Kubernetes::open(access.clone(), node).await?),

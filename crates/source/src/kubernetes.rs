@@ -48,12 +48,13 @@ pub struct Kubernetes {
 }
 
 impl Kubernetes {
-    /// Reads what says where the API server is, and who we are; asks it nothing yet. Only pods of `node` are followed.
+    /// Reads what says where the API server is, and who we are; asks it nothing yet. Only pods of `node` are followed; none where it
+    /// is none.
     ///
     /// # Errors
     ///
     /// [`Error::Access`].
-    pub async fn open(access: Access, node: &str) -> Result<Self, Error> {
+    pub async fn open(access: Access, node: Option<&str>) -> Result<Self, Error> {
         let servers = Arc::new(Servers::open(access).await?);
         Ok(Self { servers, resources: Resource::all(node) })
     }

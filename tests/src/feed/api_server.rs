@@ -153,7 +153,7 @@ impl Following {
         fs::write(&kubeconfig, server.kubeconfig(&Login::Anonymous)?)?;
         let access = Access { kubeconfig: Some(kubeconfig), api_servers: Vec::new() };
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let source = runtime.block_on(Kubernetes::open(access, node))?;
+        let source = runtime.block_on(Kubernetes::open(access, Some(node)))?;
         let (sender, updates) = mpsc::channel(16);
         runtime.spawn(source.run(sender));
         Ok(Self { runtime, updates, may_sync: false, has_synced: false })

@@ -63,7 +63,13 @@ impl Scenario {
 
     /// The view of its node, who looks at the cluster.
     pub fn view(&self) -> View {
-        View { node: self.node.clone(), proxy_name: self.proxy_name.clone(), resolve_selectors: true }
+        let outside = self.outside.as_ref();
+        View {
+            node: self.node.clone(),
+            proxy_name: self.proxy_name.clone(),
+            resolve_selectors: true,
+            outside: outside.map(|it| model::Outside { labels: it.labels.clone(), external: it.external }),
+        }
     }
 }
 

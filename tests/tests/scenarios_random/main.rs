@@ -42,7 +42,12 @@ const MET: [Reason; 12] = [
 ];
 
 fn view(adopts: bool) -> View {
-    View { node: "n1".into(), proxy_name: adopts.then(|| "other".into()), resolve_selectors: true }
+    View {
+        node: "n1".into(),
+        proxy_name: adopts.then(|| "other".into()),
+        resolve_selectors: true,
+        ..View::default()
+    }
 }
 
 fn number(variable: &str) -> Option<u64> {

@@ -50,6 +50,12 @@ pub enum ConfigError {
     /// Two things do.
     #[error("give either --manifests or --kubeconfig and --api-server, not both: an agent has one source")]
     TwoSources,
+    /// What is only for machines outside of the cluster is set for a node.
+    #[error(
+        "outsideExternal and outsideLabel are for a machine that is no node of the cluster: give --outside-cluster too, or \
+         neither"
+    )]
+    OnlyOutside,
     /// A directory of manifests is needed.
     #[error(
         "manifests is not set; give --manifests DIR, or BALANCING_MANIFESTS, or `manifests: DIR` in the configuration file"

@@ -131,6 +131,29 @@ impl<const MAX: u32> Value for Entries<MAX> {
     }
 }
 
+/// A label of Kubernetes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// Its key.
+    pub key: String,
+    /// Its value; may be empty.
+    pub value: String,
+}
+
+impl Value for Label {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let label = single(texts)?.split_once('=').filter(|(key, _)| !key.is_empty());
+        let (key, value) = label.ok_or("give KEY=VALUE, as topology.kubernetes.io/zone=z1")?;
+        Ok(Self { key: key.into(), value: value.into() })
+    }
+
+    fn show(&self) -> Json {
+        format!("{}={}", self.key, self.value).into()
+    }
+}
+
 impl Value for bool {
     const KIND: Kind = Kind::Switch;
 

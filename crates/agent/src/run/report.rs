@@ -31,6 +31,13 @@ impl Agent {
         if self.synced {
             problems.extend(answer::held(&self.reconciler));
         }
+        let view = cluster.view();
+        if self.synced && !view.resolve_selectors && view.outside.is_none() && cluster.own_node().is_none() {
+            problems.push(format!(
+                "the cluster has no Node {:?}: give its name by --node-name, or --outside-cluster if this machine is none",
+                view.node
+            ));
+        }
         if self.can_not_exclude {
             problems.push(
                 "excludeCgroup has no effect, its clients are balanced like all others: this kernel lacks \
@@ -67,6 +74,7 @@ impl Agent {
             pid: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
             node: self.config.node_name.clone(),
+            outside: view.outside.is_some(),
             zone: cluster.here().zone,
             cgroup: self.cgroup.display().to_string(),
             hooks,

@@ -8,7 +8,7 @@ use crate::{
 };
 
 fn view() -> View {
-    View { node: "n1".into(), proxy_name: None, resolve_selectors: true }
+    View { node: "n1".into(), resolve_selectors: true, ..View::default() }
 }
 
 fn cluster(objects: impl IntoIterator<Item = Object>) -> Cluster {

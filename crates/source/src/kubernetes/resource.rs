@@ -17,11 +17,17 @@ pub(super) struct Resource {
 }
 
 impl Resource {
-    /// Everything that is followed, on `node`.
-    pub(super) fn all(node: &str) -> Vec<Self> {
+    /// Everything that is followed, on `node`, or on a machine that is none.
+    pub(super) fn all(node: Option<&str>) -> Vec<Self> {
         let resource =
             |kind, path, plural| Self { kind, path, plural, labels: None, fields: None, is_vital: true };
-        vec![
+        let pods = node.map(|node| Self {
+            // Only says which addresses its clients have.
+            fields: Some(format!("spec.nodeName={}", escaped(node))),
+            is_vital: false,
+            ..resource(Kind::Pod, "/api/v1/pods", "pods")
+        });
+        let everywhere = [
             resource(Kind::Service, "/api/v1/services", "services"),
             Self {
                 // Slices of headless services lead nowhere (kubernetes 1.36 cmd/kube-proxy/app/server.go).
@@ -34,12 +40,6 @@ impl Resource {
             },
             resource(Kind::Node, "/api/v1/nodes", "nodes"),
             Self {
-                // Only says which addresses its clients have.
-                fields: Some(format!("spec.nodeName={}", escaped(node))),
-                is_vital: false,
-                ..resource(Kind::Pod, "/api/v1/pods", "pods")
-            },
-            Self {
                 // Since 1.33; only says which addresses are nobody's.
                 is_vital: false,
                 ..resource(
@@ -48,7 +48,8 @@ impl Resource {
                     "servicecidrs.networking.k8s.io",
                 )
             },
-        ]
+        ];
+        everywhere.into_iter().chain(pods).collect()
     }
 }
 
