@@ -358,11 +358,13 @@ fn r6_the_same_with_a_real_api_server() {
     let real = Real::start(&assets, &[("root", User::administrator())]).unwrap();
     let kubeconfig = host.socket().with_file_name("kubeconfig");
     std::fs::write(&kubeconfig, real.kubeconfig("root")).unwrap();
-    let mut agent = host.start_following(&kubeconfig, &[]).unwrap();
-    agent.wait_ready().unwrap();
     let call = |method: &str, path: &str, body: Option<&serde_json::Value>| {
         real.call("root", method, path, body).unwrap()
     };
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+    call("POST", "/api/v1/nodes", Some(&node));
+    let mut agent = host.start_following(&kubeconfig, &[]).unwrap();
+    agent.wait_ready().unwrap();
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
         "spec": {"clusterIP": "10.96.0.10", "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}});
     let slice = |backend: u8| {

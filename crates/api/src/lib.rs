@@ -5,6 +5,7 @@
 //! and an object from a cluster mean the same.
 #![forbid(unsafe_code)]
 
+mod check;
 mod cidr;
 mod document;
 mod field;
@@ -13,9 +14,11 @@ mod invalid;
 mod node;
 mod notice;
 mod pod;
+pub mod policy;
 mod service;
 mod slice;
 
+pub use check::check;
 pub use cidr::from_cidr;
 pub use document::{Converted, convert, from_json};
 pub use invalid::Invalid;

@@ -3,6 +3,7 @@
 
 mod agent;
 mod clean;
+mod crd;
 mod doctor;
 mod events;
 mod get;
@@ -46,6 +47,7 @@ enum Verb {
     Pause(pause::Pause),
     Resume(pause::Resume),
     Clean(clean::Options),
+    Crd(crd::Options),
 }
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Verb::Pause(options) => options.run(),
         Verb::Resume(options) => options.run(),
         Verb::Clean(options) => options.run(),
+        Verb::Crd(options) => options.run(),
     };
     match outcome {
         Ok(code) => code,
