@@ -63,13 +63,14 @@ fn screen(status: &Status, format: Format) -> String {
     let fullest = fullest.map_or("-".into(), |map| format!("fullest: {}, {} %", map.name, map.percent()));
     let zone = status.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
     let place = if status.outside { " (outside of the cluster)" } else { "" };
+    let id = status.node_id.map_or(String::new(), |id| format!(", id {id}"));
     let paused = if status.paused { ", PAUSED" } else { "" };
     let mut rows = vec![
         (
             "agent",
             format!("{state}{paused}, version {}, pid {}, up {}", status.version, status.pid, up(status)),
         ),
-        ("node", format!("{}{place}{zone}", status.node)),
+        ("node", format!("{}{id}{place}{zone}", status.node)),
         ("programs", format!("{on} of {} hooks, on {}", status.hooks.len(), status.cgroup)),
         ("sources", sources.join(", ")),
         ("objects", objects.join(", ")),
@@ -77,6 +78,7 @@ fn screen(status: &Status, format: Format) -> String {
         ("map use", fullest),
         ("decisions", if decisions.is_empty() { "none yet".into() } else { decisions.join(", ") }),
         ("events", format!("level {}, {} lost in the kernel", status.events, status.events_lost)),
+        ("published", published(status)),
         ("audits", format!("{} differences found", status.audit_differences)),
         (
             "sockets",
@@ -107,6 +109,12 @@ fn screen(status: &Status, format: Format) -> String {
     rows.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
     rows.extend(status.notices.iter().map(|notice| ("notice", notice.clone())));
     prose_of(std::iter::empty::<&str>(), rows.into_iter().map(|(what, text)| vec![what.into(), text]))
+}
+
+fn published(status: &Status) -> String {
+    status.published.map_or("nothing: that is off, or there is no cluster".into(), |published| {
+        format!("{} Kubernetes Events, {} dropped", published.events, published.dropped)
+    })
 }
 
 fn up(status: &Status) -> String {

@@ -34,7 +34,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc::Sender, task::JoinSet};
 
 pub use self::notice::{Notice, Notices, Regarding, Scope, Severity, Told};
-use self::{annotator::Annotator, recorder::Recorder, voice::Voice};
+use self::{annotator::Annotator, ledger::COUNTED, recorder::Recorder, voice::Voice};
 pub(crate) use self::{nodes::Nodes, notice::Taken};
 use crate::kubernetes::{News, Servers};
 
@@ -79,7 +79,8 @@ impl Publisher {
         let voice = |index| Voice::new(index, news.clone(), &url);
         let annotator = Annotator::new(servers.clone(), here.clone(), self.notices, voice(index));
         tasks.spawn(annotator.run());
-        tasks.spawn(Recorder::new(&self.node, servers.clone(), here, self.taken, voice(index + 1)).run());
+        let voice = voice(index + 1);
+        tasks.spawn(Recorder::new(&self.node, servers.clone(), here, self.taken, voice, COUNTED).run());
         nodes
     }
 }

@@ -31,7 +31,7 @@ impl Access {
     }
 
     /// One for each server.
-    pub(super) async fn configs(&self) -> Result<Vec<Config>, Error> {
+    pub(crate) async fn configs(&self) -> Result<Vec<Config>, Error> {
         let mut config = match &self.kubeconfig {
             Some(path) => from_file(path).await?,
             None => Config::incluster().map_err(|error| Error::Access {

@@ -26,7 +26,7 @@ const OF_ALL: Rate = Rate { burst: 25, period: Duration::from_secs(5) };
 /// What would be told later than this is not news.
 const LATEST: Duration = Duration::from_secs(600);
 /// How often the count of an Event is written.
-const COUNTED: Duration = Duration::from_secs(60);
+pub(super) const COUNTED: Duration = Duration::from_secs(60);
 /// API servers forget Events after an hour (kube-apiserver's `--event-ttl`).
 const FORGOTTEN: Duration = Duration::from_secs(3600);
 /// Events that are remembered, and objects.
@@ -47,6 +47,8 @@ pub(super) struct Ledger {
     entries: BTreeMap<EventName, Entry>,
     objects: HashMap<ObjectId, Allowance>,
     all: Allowance,
+    /// See [`COUNTED`].
+    counted: Duration,
 }
 
 #[derive(Debug)]
@@ -77,12 +79,13 @@ pub(super) enum Task {
 }
 
 impl Ledger {
-    pub(super) fn new(node: &str, now: Instant) -> Self {
+    pub(super) fn new(node: &str, counted: Duration, now: Instant) -> Self {
         Self {
             node: node.to_owned(),
             entries: BTreeMap::new(),
             objects: HashMap::new(),
             all: Allowance::new(now),
+            counted,
         }
     }
 
@@ -91,7 +94,7 @@ impl Ledger {
         let name = EventName::of(&notice, &self.node);
         let first = at.now + delay;
         if let Some(entry) = self.entries.get_mut(&name) {
-            entry.repeat(at, first);
+            entry.repeat(at, first, self.counted);
             return true;
         }
         if !self.make_room(at.now) {
@@ -148,7 +151,7 @@ impl Ledger {
             entry.uncounted = (written.count + entry.uncounted).saturating_sub(count);
         }
         entry.written = Some(Written { at: now, count });
-        entry.due = (entry.uncounted > 0).then_some(now + COUNTED);
+        entry.due = (entry.uncounted > 0).then_some(now + self.counted);
     }
 
     /// It is no longer there: it is told anew.
@@ -172,7 +175,7 @@ impl Ledger {
 }
 
 impl Entry {
-    fn repeat(&mut self, at: Moment, first: Instant) {
+    fn repeat(&mut self, at: Moment, first: Instant, counted: Duration) {
         self.time = at.time;
         match (self.written, self.notice.scope) {
             (None, _) => self.uncounted += u64::from(self.notice.scope == Scope::Node),
@@ -183,7 +186,7 @@ impl Entry {
             }
             (Some(written), Scope::Node) => {
                 self.uncounted += 1;
-                self.due.get_or_insert(first.max(written.at + COUNTED));
+                self.due.get_or_insert(first.max(written.at + counted));
             }
         }
     }

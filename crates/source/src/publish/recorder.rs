@@ -40,6 +40,7 @@ impl Recorder {
         here: watch::Receiver<Option<Here>>,
         taken: Taken,
         voice: Voice,
+        counted: Duration,
     ) -> Self {
         let now = Instant::now();
         Self {
@@ -47,7 +48,7 @@ impl Recorder {
             servers,
             here,
             taken,
-            ledger: Ledger::new(node, now.into_std()),
+            ledger: Ledger::new(node, counted, now.into_std()),
             voice,
             pause: Pause::within(RETRY),
             not_before: now,
@@ -165,3 +166,6 @@ impl Recorder {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,7 +14,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let start = Instant::now();
-        Self { ledger: Ledger::new("n1", start), start, now: start }
+        Self { ledger: Ledger::new("n1", COUNTED, start), start, now: start }
     }
 
     fn moment(&self) -> Moment {
