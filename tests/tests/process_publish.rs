@@ -255,7 +255,7 @@ fn r27_what_could_not_be_written_is_written_later_and_tables_do_not_wait() {
         world.server.faults().times(2, writes(), fault.clone());
         let (ip, port) = move_and_poison();
         world.becomes(V4, &ip);
-        wait::until(PATIENCE, "the Event", || has_event(&port));
+        wait::until(PATIENCE, &format!("the Event after {fault:?}"), || has_event(&port));
     }
     // Nobody answers to what is written: all else goes on as if that were nothing.
     let fault = world.server.faults().on(writes(), Fault::Silent);

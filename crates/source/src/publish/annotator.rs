@@ -117,7 +117,7 @@ impl Annotator {
                 UNSEEN
             }
             // Somebody has been faster, or the node is another one now: there will be news.
-            Err(Failure::Taken | Failure::Missing) => self.pause.after_failure(None),
+            Err(Failure::Taken | Failure::Exists | Failure::Missing) => self.pause.after_failure(None),
             Err(Failure::Forbidden(text) | Failure::Refused(text)) => {
                 self.voice.is_refused(format!(
                     "does not let us write the annotations of Node {}: {text}; see docs/kubernetes.md for the right, or \

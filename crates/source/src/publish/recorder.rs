@@ -119,7 +119,7 @@ impl Recorder {
                 self.taken.counts.add_dropped(1);
                 self.ledger.forget(&name);
             }
-            Failure::Taken => self.wait(&name, None),
+            Failure::Exists | Failure::Taken => self.wait(&name, None),
             Failure::Forbidden(text) => {
                 self.voice.is_refused(format!(
                     "does not let us write Events: {text}; see docs/kubernetes.md for the right, or set --publish=false"
@@ -151,7 +151,7 @@ impl Recorder {
         match send(&self.servers, events.create(&PostParams::default(), event.to_string().into())).await {
             Ok(_) => self.taken.counts.add_written(),
             // Somebody was faster by a moment.
-            Err(Failure::Taken) => {}
+            Err(Failure::Exists) => {}
             Err(failure) => return Err(failure),
         }
         Ok(1)

@@ -19,7 +19,9 @@ const LONGEST: usize = 300;
 pub(super) enum Failure {
     /// There is no such thing.
     Missing,
-    /// Somebody else has it, or had it first.
+    /// There is one already.
+    Exists,
+    /// Somebody else has it, or has just changed it.
     Taken,
     /// We may not.
     Forbidden(String),
@@ -52,6 +54,7 @@ fn failure(code: u16, reason: &str, message: &str, asked: Option<Duration>) -> F
     let said = || message.chars().take(LONGEST).collect::<String>();
     match code {
         404 => Failure::Missing,
+        409 if reason == "AlreadyExists" => Failure::Exists,
         409 => Failure::Taken,
         // It is no matter of rights: the namespace goes, and what is in it.
         403 if message.contains("being terminated") => Failure::Refused(said()),
@@ -69,6 +72,7 @@ mod tests {
     fn answers_say_whether_to_try_again() {
         let of = |code, message| failure(code, "Reason", message, None);
         assert_eq!((of(404, ""), of(409, "")), (Failure::Missing, Failure::Taken));
+        assert_eq!(failure(409, "AlreadyExists", "", None), Failure::Exists);
         assert_eq!(of(403, "nodes"), Failure::Forbidden("nodes".into()));
         assert!(matches!(of(403, "because it is being terminated"), Failure::Refused(_)));
         assert!(matches!((of(400, ""), of(422, "")), (Failure::Refused(_), Failure::Refused(_))));
