@@ -67,8 +67,11 @@ mod tests {
 
     use super::*;
 
-    fn node(annotations: Value, owners: &[(&str, &str, &str)]) -> Node {
-        let entry = |(manager, operation, key): &(&str, &str, &str)| {
+    /// Manager, operation, annotation.
+    type Owner<'a> = (&'a str, &'a str, &'a str);
+
+    fn node(annotations: Value, owners: &[Owner<'_>]) -> Node {
+        let entry = |(manager, operation, key): &Owner<'_>| {
             json!({"manager": manager, "operation": operation, "fieldsType": "FieldsV1",
                 "fieldsV1": {"f:metadata": {"f:annotations": {format!("f:{key}"): {}}}}})
         };
@@ -82,7 +85,7 @@ mod tests {
     fn of_annotations_it_is_known_what_they_say_and_whose_they_are() {
         let id = NodeAnnotation::NodeId.name();
         let ours = (FIELD_MANAGER, "Apply", id);
-        let table: [(&[(&str, &str, &str)], bool); 6] = [
+        let table: [(&[Owner<'_>], bool); 6] = [
             (&[ours], true),
             (&[], false),
             (&[("kubectl-annotate", "Update", id)], false),

@@ -78,7 +78,6 @@ fn screen(status: &Status, format: Format) -> String {
         ("map use", fullest),
         ("decisions", if decisions.is_empty() { "none yet".into() } else { decisions.join(", ") }),
         ("events", format!("level {}, {} lost in the kernel", status.events, status.events_lost)),
-        ("published", published(status)),
         ("audits", format!("{} differences found", status.audit_differences)),
         (
             "sockets",
@@ -88,6 +87,10 @@ fn screen(status: &Status, format: Format) -> String {
             ),
         ),
     ];
+    if let Some(published) = status.published {
+        let text = format!("{} Kubernetes Events, {} dropped", published.events, published.dropped);
+        rows.push(("published", text));
+    }
     if format == Format::Wide {
         rows.push(("rounds", format!("{} that wrote something", status.rounds)));
         rows.extend(status.hooks.iter().map(|hook| {
@@ -109,12 +112,6 @@ fn screen(status: &Status, format: Format) -> String {
     rows.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
     rows.extend(status.notices.iter().map(|notice| ("notice", notice.clone())));
     prose_of(std::iter::empty::<&str>(), rows.into_iter().map(|(what, text)| vec![what.into(), text]))
-}
-
-fn published(status: &Status) -> String {
-    status.published.map_or("nothing: that is off, or there is no cluster".into(), |published| {
-        format!("{} Kubernetes Events, {} dropped", published.events, published.dropped)
-    })
 }
 
 fn up(status: &Status) -> String {

@@ -38,7 +38,7 @@ impl Agent {
         let held = self.reconciler.held().iter().find(|service| is_api_server(service)).cloned();
         let was_held = std::mem::replace(&mut self.telling.is_api_server_held, held.is_some());
         if let Some(service) = held.filter(|_| !was_held) {
-            self.notice(&service, "EndpointsKept", KEPT.into());
+            self.notice(&service, "EndpointsKept", KEPT.into(), Scope::Cluster);
         }
     }
 
@@ -52,17 +52,17 @@ impl Agent {
         }
         let before = std::mem::take(&mut self.telling.crowded);
         for (service, text) in crowded.iter().filter(|(service, _)| !before.contains_key(*service)) {
-            self.notice(service, "NoRoom", text.clone());
+            // Tables are equally large everywhere, or should be.
+            self.notice(service, "NoRoom", text.clone(), Scope::Cluster);
         }
         self.telling.crowded = crowded;
     }
 
-    /// All agents see it alike: tables are equally large, or should be.
-    fn notice(&self, service: &ObjectName, reason: &'static str, note: String) {
+    /// Gives an Event on a Service to be written: something is not in force that should be. Never waits.
+    pub(super) fn notice(&self, service: &ObjectName, reason: &'static str, note: String, scope: Scope) {
         let uid = self.reconciler.cluster().service(service).map_or("", |service| &service.uid);
         let regarding = Regarding::service(service, uid);
-        let (severity, scope) = (Severity::Warning, Scope::Cluster);
-        self.telling.notices.tell(Notice { regarding, reason, note, severity, scope });
+        self.telling.notices.tell(Notice { regarding, reason, note, severity: Severity::Warning, scope });
     }
 }
 

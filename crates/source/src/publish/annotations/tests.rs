@@ -55,7 +55,8 @@ fn of_two_with_one_id_the_younger_takes_the_next_that_is_free() {
     assert_eq!(wanted_id(&young, &[next, old]), 9, "in whichever order they come");
     // Of the same second: by name, then by UID.
     let [first, second] = [with_id("a", 1, 7, true), with_id("b", 1, 7, true)];
-    assert_eq!((wanted_id(&first, &[second.clone()]), wanted_id(&second, &[first])), (7, 8));
+    let id = |own: &Node, other: &Node| wanted_id(own, std::slice::from_ref(other));
+    assert_eq!((id(&first, &second), id(&second, &first)), (7, 8));
     // The last number is followed by 1, not by 0.
     let [old, young] = [with_id("b", 1, u32::MAX, true), with_id("a", 2, u32::MAX, true)];
     assert_eq!(wanted_id(&young, &[old]), 1);
@@ -72,7 +73,7 @@ fn a_new_node_takes_nobodys_id() {
 #[test]
 fn an_administrators_id_stays_and_an_agents_moves() {
     let [ours, theirs] = [with_id("a", 1, 7, true), with_id("b", 2, 7, false)];
-    assert_eq!(wanted_id(&ours, &[theirs.clone()]), 8, "though it is older");
+    assert_eq!(wanted_id(&ours, std::slice::from_ref(&theirs)), 8, "though it is older");
     assert_eq!(wanted(&theirs, &[ours]), Wanted::default());
     let problems = wanted(&theirs, &[with_id("c", 1, 7, false)]).problems;
     let said = &problems[&NodeAnnotation::NodeId];
