@@ -239,9 +239,9 @@ fn with_rights(world: &World, account: &str) -> PathBuf {
 type Rights = BTreeSet<(String, String, String)>;
 
 /// Those that a role gives, and those that were asked for by an agent to which everything happens that may.
-fn rights(world: &World, account: &str) -> (Rights, Rights) {
+fn rights(world: &World, account: &str, arguments: &[&str]) -> (Rights, Rights) {
     let kubeconfig = with_rights(world, account);
-    let agent = world.host.following(&kubeconfig, &[]).unwrap();
+    let agent = world.host.following(&kubeconfig, arguments).unwrap();
     assert!(world.answers(10, 1));
     // Lists where it has to begin again, and looks at how new the server is.
     world.server.close(Ending::Reset).unwrap();
@@ -276,7 +276,7 @@ fn rights(world: &World, account: &str) -> (Rights, Rights) {
 
 #[test]
 fn the_documented_rights_are_those_that_it_takes_on_a_node() {
-    let (mut allowed, asked) = rights(&World::new("kubernetes-rights"), "balancing-agent");
+    let (mut allowed, asked) = rights(&World::new("kubernetes-rights").unwrap(), "balancing-agent", &[]);
     // How often something was told is written a minute after it was (crates/source/src/publish/ledger.rs).
     assert!(allowed.remove(&("events.k8s.io".into(), "events".into(), "patch".into())));
     assert_eq!(asked, allowed);
@@ -284,9 +284,8 @@ fn the_documented_rights_are_those_that_it_takes_on_a_node() {
 
 #[test]
 fn and_on_a_host_that_is_none() {
-    let world = World::new("kubernetes-host");
-    world.cluster.remove("nodes", None, "n1").unwrap();
-    let (allowed, asked) = rights(&world, "balancing-host");
+    let world = World::new("kubernetes-host").unwrap();
+    let (allowed, asked) = rights(&world, "balancing-host", &["--outside-cluster"]);
     assert_eq!(asked, allowed);
     assert!(allowed.iter().all(|(_, _, verb)| verb == "list" || verb == "watch"), "{allowed:?}");
 }
@@ -383,11 +382,13 @@ fn r6_the_same_with_a_real_api_server() {
     let real = Real::start(&assets, &[("root", User::administrator())]).unwrap();
     let kubeconfig = host.socket().with_file_name("kubeconfig");
     std::fs::write(&kubeconfig, real.kubeconfig("root")).unwrap();
-    let mut agent = host.start_following(&kubeconfig, &[]).unwrap();
-    agent.wait_ready().unwrap();
     let call = |method: &str, path: &str, body: Option<&serde_json::Value>| {
         real.call("root", method, path, body).unwrap()
     };
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
+    call("POST", "/api/v1/nodes", Some(&node));
+    let mut agent = host.start_following(&kubeconfig, &[]).unwrap();
+    agent.wait_ready().unwrap();
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
         "spec": {"clusterIP": "10.96.0.10", "ports": [{"name": "http", "port": 80, "targetPort": 8080}]}});
     let slice = |backend: u8| {

@@ -29,7 +29,7 @@ impl World {
         let kubeconfig = directory.path().join("kubeconfig");
         std::fs::write(&kubeconfig, server.kubeconfig(&Login::Anonymous).unwrap()).unwrap();
         let access = Access { kubeconfig: Some(kubeconfig), api_servers: Vec::new() };
-        let servers = Arc::new(Servers::new(access.configs().await.unwrap()).unwrap());
+        let servers = Arc::new(Servers::open(access).await.unwrap());
         let (mut nodes, here) = Nodes::new("n1");
         nodes.take(&[model::Change::Upsert(Node { name: "n1".into(), ..Node::default() }.into())]);
         nodes.complete();
