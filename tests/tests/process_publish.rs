@@ -393,3 +393,72 @@ fn a_real_api_server_takes_what_is_written() {
     let status = agent.status().unwrap();
     assert_eq!((status.node_id, status.published.unwrap().events), (id, 0));
 }
+
+/// The same, with deploy/rbac.yaml and deploy/own-node-only.yaml, by a token as a pod on `n1` has it.
+#[test]
+fn the_documented_rights_are_enough_and_kept_to_the_own_node_by_a_policy() {
+    let Some(assets) = Real::assets() else {
+        println!("not tried with a real API server: KUBEBUILDER_ASSETS is not set");
+        return;
+    };
+    let host = Host::new("publish-own").unwrap();
+    let real = Real::start(&assets, &[("root", User::administrator())]).unwrap();
+    let root = |method: &str, path: &str, body: &Value| real.call("root", method, path, Some(body)).unwrap();
+    for manifests in [include_str!("../../deploy/rbac.yaml"), include_str!("../../deploy/own-node-only.yaml")]
+    {
+        for object in serde_saphyr::from_multiple::<Value>(manifests).unwrap() {
+            let kind = object["kind"].as_str().unwrap();
+            let resource = match kind.strip_suffix('y') {
+                Some(stem) => format!("{stem}ies"),
+                None => format!("{kind}s"),
+            };
+            let place = match kind {
+                "ServiceAccount" | "Secret" => "/api/v1/namespaces/kube-system".to_owned(),
+                _ => format!("/apis/{}", object["apiVersion"].as_str().unwrap()),
+            };
+            root("POST", &format!("{place}/{}", resource.to_lowercase()), &object);
+        }
+    }
+    for name in ["n1", "n2"] {
+        let status = json!({"addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]});
+        let metadata = json!({"name": name, "annotations": {"example.com/theirs": "1", V6: "one"}});
+        root(
+            "POST",
+            "/api/v1/nodes",
+            &json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": status}),
+        );
+    }
+    let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "agent"},
+        "spec": {"nodeName": "n1", "serviceAccountName": "balancing-agent", "containers": [{"name": "a", "image": "a"}]}});
+    let pod = root("POST", "/api/v1/namespaces/kube-system/pods", &pod);
+    let bound = json!({"kind": "Pod", "apiVersion": "v1", "name": "agent", "uid": pod["metadata"]["uid"]});
+    let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"boundObjectRef": bound}});
+    let path = "/api/v1/namespaces/kube-system/serviceaccounts/balancing-agent/token";
+    let token = root("POST", path, &request)["status"]["token"].as_str().unwrap().to_owned();
+    let refused = |node: &str, metadata: Value| {
+        let path = format!("/api/v1/nodes/{node}?dryRun=All");
+        let outcome = real.call(&token, "PATCH", &path, Some(&json!({"metadata": metadata})));
+        outcome.err().map_or(String::new(), |error| error.to_string())
+    };
+    // A policy is in force a moment after it was made.
+    wait::until(PATIENCE, "the policy", || {
+        refused("n2", json!({"annotations": {ID: "7"}})).contains("the Node of its own pod only")
+    });
+    for metadata in [
+        json!({"annotations": {"example.com/new": "1"}}),
+        json!({"annotations": {"example.com/theirs": null}}),
+    ] {
+        assert!(refused("n1", metadata).contains("begin with balancing.elf.io/ only"));
+    }
+    assert!(refused("n1", json!({"labels": {"a": "b"}})).contains("annotations only"));
+    assert_eq!(refused("n1", json!({"annotations": {ID: "7"}})), "");
+    let kubeconfig = host.socket().with_file_name("kubeconfig");
+    std::fs::write(&kubeconfig, real.kubeconfig(&token)).unwrap();
+    let mut agent = host.start_following(&kubeconfig, &[]).unwrap();
+    agent.wait_ready().unwrap();
+    let is_written = |status: &Status| {
+        status.node_id.is_some() && status.published.is_some_and(|published| published.events == 1)
+    };
+    let status = agent.wait_status("an id and an Event", is_written).unwrap();
+    assert_eq!(status.notices, Vec::<String>::new());
+}
