@@ -21,7 +21,7 @@ use super::{
 use crate::kubernetes::{Pause, Servers, chance, scattered};
 
 /// What was written comes back by the watch. If it does not within this, somebody has to look what there is.
-const UNSEEN: Duration = Duration::from_secs(60);
+const UNSEEN: Duration = Duration::from_secs(10);
 
 /// See the module.
 pub(super) struct Annotator {
@@ -93,7 +93,7 @@ impl Annotator {
                 (self.not_before, self.tried) = (None, None);
             }
             // All agents of a cluster may begin at once.
-            let due = *self.not_before.get_or_insert_with(|| now + scattered(here.spread(), chance()));
+            let due = *self.not_before.get_or_insert_with(|| now + here.spread().mul_f64(chance()));
             if due <= now { Some(self.write(own, wanted).await) } else { Some(due) }
         };
         self.not_before = next;

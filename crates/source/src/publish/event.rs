@@ -15,7 +15,7 @@ const CONTROLLER: &str = "balancing.elf.io/agent";
 /// What was being done.
 const ACTION: &str = "Balance";
 /// Bytes of a note.
-const LONGEST_NOTE: usize = 1024;
+pub(super) const LONGEST_NOTE: usize = 1024;
 /// Bytes of the name of who says so.
 const LONGEST_INSTANCE: usize = 128;
 /// Bytes of an object's name in that of an Event, which is 253 with the hash.
@@ -79,7 +79,7 @@ pub(super) fn event(name: &EventName, notice: &Notice, node: &str, time: Timesta
         "type": match notice.severity { Severity::Warning => "Warning", Severity::Normal => "Normal" },
         "reason": notice.reason,
         "action": ACTION,
-        "note": cut(&notice.note, LONGEST_NOTE),
+        "note": notice.note,
         "regarding": regarding,
         "reportingController": CONTROLLER,
         "reportingInstance": cut(node, LONGEST_INSTANCE),
@@ -110,7 +110,7 @@ fn api_version(kind: Kind) -> &'static str {
 }
 
 /// The first `most` bytes, or a little less, of a text that says that there was more.
-fn cut(text: &str, most: usize) -> String {
+pub(super) fn cut(text: &str, most: usize) -> String {
     if text.len() <= most {
         return text.to_owned();
     }
@@ -172,7 +172,7 @@ mod tests {
     #[test]
     fn an_event_says_all_that_a_server_wants() {
         let mut notice = notice(Scope::Node);
-        notice.note = "ä".repeat(600);
+        notice.note = cut(&"ä".repeat(600), LONGEST_NOTE);
         let name = EventName::of(&notice, "n1");
         let event = event(&name, &notice, &"n".repeat(200), Timestamp::UNIX_EPOCH);
         assert_eq!(event["eventTime"], "1970-01-01T00:00:00.000000Z");

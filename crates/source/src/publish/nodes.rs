@@ -53,7 +53,7 @@ impl Nodes {
             match change {
                 Change::Upsert(Object::Node(node)) => {
                     let before = self.known.insert(node.name.clone(), node.clone());
-                    has_news |= before.is_none_or(|before| differs(&before, node));
+                    has_news |= before.is_none_or(|before| self.matters(&before, node));
                 }
                 Change::Delete(id) if id.kind == Kind::Node => {
                     has_news |= self.known.remove(&id.name.name).is_some();
@@ -72,6 +72,18 @@ impl Nodes {
         self.decide();
     }
 
+    /// Does a change decide anything? Nodes change all the time in what does not, and of the others only who has this one's id
+    /// matters, once it has one.
+    fn matters(&self, before: &Node, after: &Node) -> bool {
+        let facts = |node: &Node| (node.created, node.uid.clone(), node.annotations.clone());
+        if after.name == self.name {
+            return before.internal_ips != after.internal_ips || facts(before) != facts(after);
+        }
+        let own = self.known.get(&self.name).and_then(|own| own.id());
+        let has_it = |node: &Node| own.is_none() || node.id() == own;
+        facts(before) != facts(after) && (has_it(before) || has_it(after))
+    }
+
     fn decide(&mut self) {
         let own = self.known.get(&self.name).map(|own| {
             let others = self.known.values().filter(|node| node.name != self.name);
@@ -79,12 +91,6 @@ impl Nodes {
         });
         self.here.send_replace(Some(Here { own, count: self.known.len() }));
     }
-}
-
-/// In what decides. Nodes change all the time in what does not.
-fn differs(one: &Node, other: &Node) -> bool {
-    let facts = |node: &Node| (node.created, node.uid.clone(), node.annotations.clone());
-    one.internal_ips != other.internal_ips || facts(one) != facts(other)
 }
 
 #[cfg(test)]
@@ -111,10 +117,25 @@ mod tests {
         let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
         nodes.take(&upsert(Node { labels, ..node("n1") }));
         assert!(!here.has_changed().unwrap());
-        let annotation = Annotation { value: "7".into(), is_ours: true };
-        let annotations = BTreeMap::from([(NodeAnnotation::NodeId, annotation)]);
-        nodes.take(&upsert(Node { annotations, ..node("n2") }));
+        nodes.take(&upsert(node("n2")));
         assert_eq!(here.borrow_and_update().clone().unwrap().count, 2);
+        let with_id = |name: &str, id: &str| {
+            let annotation = Annotation { value: id.into(), is_ours: true };
+            upsert(Node { annotations: BTreeMap::from([(NodeAnnotation::NodeId, annotation)]), ..node(name) })
+        };
+        for (name, id, decides) in [
+            ("n2", "7", true),
+            ("n1", "8", true),
+            ("n2", "9", false),
+            ("n2", "8", true),
+            ("n2", "8", false),
+            ("n2", "9", true),
+            ("n2", "10", false),
+        ] {
+            nodes.take(&with_id(name, id));
+            assert_eq!(here.has_changed().unwrap(), decides, "{name} {id}");
+            here.mark_unchanged();
+        }
         let id = ObjectId { kind: Kind::Node, name: ObjectName::new("", "n1") };
         nodes.take(&[Change::Delete(id)]);
         assert!(here.borrow_and_update().clone().unwrap().own.is_none());

@@ -8,6 +8,8 @@ use std::sync::{
 use model::{Kind, ObjectId, ObjectName};
 use tokio::sync::mpsc;
 
+use super::event::{LONGEST_NOTE, cut};
+
 /// Notices that wait to be taken.
 const WAITING: usize = 256;
 
@@ -97,10 +99,10 @@ impl Notices {
 
     /// Gives one. Never waits: what there is no room for is dropped, and counted. Where nothing is published it is passed
     /// over.
-    pub fn tell(&self, notice: Notice) {
-        if let Some(sender) = &self.sender
-            && sender.try_send(notice).is_err()
-        {
+    pub fn tell(&self, mut notice: Notice) {
+        let Some(sender) = &self.sender else { return };
+        notice.note = cut(&notice.note, LONGEST_NOTE);
+        if sender.try_send(notice).is_err() {
             self.counts.add_dropped(1);
         }
     }
