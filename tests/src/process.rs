@@ -74,6 +74,7 @@ pub struct Host {
     cgroup: Arc<Cgroup>,
     bpffs: Bpffs,
     directory: TempDir,
+    node: String,
     agents: AtomicU32,
 }
 
@@ -98,10 +99,16 @@ impl Host {
             cgroup: Arc::new(Cgroup::create()?),
             bpffs: Bpffs::mount()?,
             directory: tempfile::tempdir().context("make a directory")?,
+            node: "n1".to_owned(),
             agents: AtomicU32::new(0),
         };
         fs::create_dir(host.manifests()).context("make the manifests directory")?;
         Ok(host)
+    }
+
+    /// The same as another node than `n1`.
+    pub fn called(self, node: &str) -> Self {
+        Self { node: node.to_owned(), ..self }
     }
 
     /// The namespace.
@@ -183,7 +190,7 @@ impl Host {
     /// The same, of an agent that follows what the file or directory says that `flag` is given.
     pub fn agent_of(&self, flag: &str, source: &Path, program: &Path, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
-        command.args(["agent", "--node-name", "n1", flag]).arg(source);
+        command.args(["agent", "--node-name", &self.node, flag]).arg(source);
         command.arg("--cgroup-root").arg(self.cgroup.path());
         command.args(arguments);
         self.place(&mut command);

@@ -252,6 +252,7 @@ pub(crate) fn nodes(cluster: &Cluster) -> Vec<Node> {
     let node = |node: &model::Node| Node {
         name: node.name.clone(),
         here: node.name == here,
+        node_id: node.id(),
         zone: node.zone().map(str::to_owned),
         internal_ips: node.internal_ips.clone(),
         external_ips: node.external_ips.clone(),
@@ -289,16 +290,22 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<(String, usize)> {
 pub(crate) fn held<S: TableStore>(reconciler: &Reconciler<S>) -> Vec<String> {
     let held = reconciler.held().iter();
     held.map(|service| {
-        if (&*service.namespace, service.name.as_str()) == ("default", "kubernetes") {
-            format!(
-                "Service {service}: an update that would leave it without an endpoint is not applied; it keeps those \
-                 that it had"
-            )
+        if is_api_server(service) {
+            format!("Service {service}: {KEPT}")
         } else {
             format!("Service {service}: no endpoint is known so far; it keeps those that it had")
         }
     })
     .collect()
+}
+
+/// What is said of the API server's service while it is held.
+pub(crate) const KEPT: &str =
+    "an update that would leave it without an endpoint is not applied; it keeps those that it had";
+
+/// Is it the service of the API server itself?
+pub(crate) fn is_api_server(service: &ObjectName) -> bool {
+    (&*service.namespace, service.name.as_str()) == ("default", "kubernetes")
 }
 
 /// Addresses that several services want.

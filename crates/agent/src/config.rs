@@ -69,6 +69,10 @@ settings! {
     /// A cgroup whose processes are left alone, with all below it: a path below the cgroup2 mount
     exclude_cgroup: Vec<PathBuf> = Vec::new(), "DIR", default "none";
 
+    /// Write to the cluster: annotations of this node, and Events on objects that something is wrong with. Where no Node has
+    /// this node's name nothing is written anyway
+    publish: bool = true, "";
+
     /// Which decisions become events: off, failures, sampled=N (one in N) or all
     events: EventLevel = EventLevel::Failures, "LEVEL";
 

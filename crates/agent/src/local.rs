@@ -121,6 +121,9 @@ pub struct Node {
     pub name: String,
     /// It is the one that the agent runs on.
     pub here: bool,
+    /// What its annotation `balancing.elf.io/nodeId` says, if it is an id. (The agent that is asked may be an older one.)
+    #[serde(default)]
+    pub node_id: Option<u32>,
     /// Its zone.
     pub zone: Option<String>,
     /// Its addresses of type InternalIP.

@@ -11,6 +11,7 @@ mod growth;
 mod look;
 mod report;
 mod search;
+mod tell;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -71,7 +72,7 @@ pub async fn run(
     let mut stop = pin!(stop);
     let node = (!config.config.outside_cluster).then(|| config.config.node_name.clone());
     let feed = tokio::select! {
-        feed = Feed::start(choice.clone(), node) => feed?,
+        feed = Feed::start(choice.clone(), node, config.config.publish) => feed?,
         () = &mut stop => return Ok(()),
     };
     let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
@@ -164,6 +165,7 @@ struct Agent {
     paused: bool,
     sources: Vec<Problem>,
     refused: Vec<Refusal>,
+    telling: tell::Telling,
     /// What fails now, by activity.
     failures: BTreeMap<&'static str, String>,
     /// Programs of others at the same place.
@@ -224,6 +226,7 @@ impl Agent {
             tracing::warn!("pinned tables, to be repaired: {inconsistency}");
         }
         let events = Events::open(&config.bpffs)?;
+        let telling = tell::Telling::new(feed.notices);
         let questions = answer::serve(&config.socket, still)?;
         let (graces, passed) = mpsc::channel(1);
         let (finding, found) = clients::Finding::new();
@@ -262,6 +265,7 @@ impl Agent {
             paused,
             sources: Vec::new(),
             refused: Vec::new(),
+            telling,
             failures: BTreeMap::new(),
             // The first look tells of them.
             strangers: Vec::new(),
@@ -328,6 +332,7 @@ impl Agent {
                 self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
             }
         }
+        self.tell();
     }
 
     fn try_round(&mut self) -> Result<(), Error> {

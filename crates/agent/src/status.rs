@@ -17,6 +17,10 @@ pub struct Status {
     /// This machine is no node of the cluster.
     #[serde(default)]
     pub outside: bool,
+    /// What the annotation `balancing.elf.io/nodeId` of this node says, if it is an id. (The agent that is asked may be an
+    /// older one.)
+    #[serde(default)]
+    pub node_id: Option<u32>,
     /// Zone of this node.
     pub zone: Option<String>,
     /// Where the programs are attached.
@@ -39,6 +43,9 @@ pub struct Status {
     pub paused: bool,
     /// Level of events.
     pub events: String,
+    /// What has been written to the cluster; null where nothing is published.
+    #[serde(default)]
+    pub published: Option<Published>,
     /// Events that the ring buffer had no room for.
     pub events_lost: u64,
     /// Rounds that wrote something.
@@ -56,6 +63,15 @@ pub struct Status {
     pub problems: Vec<String>,
     /// What has no effect here, though it is valid.
     pub notices: Vec<String>,
+}
+
+/// What an agent has written to the cluster since it started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// Kubernetes Events, and changes of their counts.
+    pub events: u64,
+    /// What would have become one, and there was no room or no time for it.
+    pub dropped: u64,
 }
 
 /// One hook.

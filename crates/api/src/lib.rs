@@ -22,7 +22,7 @@ pub use check::check;
 pub use cidr::from_cidr;
 pub use document::{Converted, convert, from_json};
 pub use invalid::Invalid;
-pub use node::from_node;
+pub use node::{FIELD_MANAGER, from_node};
 pub use notice::Notice;
 pub use pod::from_pod;
 pub use service::from_service;

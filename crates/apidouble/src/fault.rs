@@ -56,6 +56,10 @@ impl Filter {
 pub enum Fault {
     /// 410: the version that was asked for is gone. To a watch it is told by an event.
     Gone,
+    /// 409: somebody else has changed it.
+    Conflict,
+    /// 403.
+    Forbidden,
     /// 429, to come back after so many seconds.
     TooManyRequests(u64),
     /// 500.
@@ -83,6 +87,15 @@ impl Fault {
     pub(crate) fn status(&self) -> Option<Status> {
         Some(match self {
             Self::Gone => Status::expired("too old resource version: 1 (2)"),
+            Self::Conflict => Status::new(
+                StatusCode::CONFLICT,
+                "Conflict",
+                "Operation cannot be fulfilled: the object has been modified; please apply your changes to the latest \
+                 version and try again",
+            ),
+            Self::Forbidden => {
+                Status::new(StatusCode::FORBIDDEN, "Forbidden", "forbidden: a policy denies it")
+            }
             Self::TooManyRequests(seconds) => Status::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "TooManyRequests",

@@ -25,6 +25,7 @@ mod cluster;
 mod connection;
 mod control;
 mod discovery;
+mod event;
 mod fault;
 mod fields;
 mod kind;

@@ -143,19 +143,22 @@ impl Real {
 
     /// Asks `/readyz`.
     fn ready(&self) -> Result<()> {
-        self.ask("GET /readyz HTTP/1.1\r\n", "")
+        self.ask("GET /readyz HTTP/1.0\r\n", "").map(drop)
     }
 
-    /// One request of whoever has this token, which the server must grant: `POST`, `PUT` or `DELETE`.
-    pub fn call(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Result<()> {
+    /// One request of whoever has this token, which the server must grant; a `PATCH` is a merge patch. What it answers.
+    pub fn call(&self, token: &str, method: &str, path: &str, body: Option<&Value>) -> Result<Value> {
         let body = body.map(Value::to_string).unwrap_or_default();
-        let head = format!("{method} {path} HTTP/1.1\r\nAuthorization: Bearer {token}\r\n");
-        let content = format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
-        self.ask(&(head + &content), &body)
+        let form = if method == "PATCH" { "merge-patch+json" } else { "json" };
+        let head = format!("{method} {path} HTTP/1.0\r\nAuthorization: Bearer {token}\r\n");
+        let content = format!("Content-Type: application/{form}\r\nContent-Length: {}\r\n", body.len());
+        let answer = self.ask(&(head + &content), &body)?;
+        serde_json::from_str(&answer).with_context(|| format!("the answer to {method} {path}: {answer}"))
     }
 
-    /// Fails unless the answer says 2xx. `head` without `Host` and the empty line.
-    fn ask(&self, head: &str, body: &str) -> Result<()> {
+    /// The body of the answer. Fails unless that says 2xx. `head` is of HTTP/1.0, whose answers come in one piece, without `Host`
+    /// and the empty line.
+    fn ask(&self, head: &str, body: &str) -> Result<String> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(self.ca.as_bytes()).context("the CA")?).context("the CA")?;
         let config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
@@ -171,11 +174,11 @@ impl Real {
         let mut answer = String::new();
         stream.read_to_string(&mut answer).context("the answer of kube-apiserver")?;
         ensure!(
-            answer.starts_with("HTTP/1.1 2"),
+            answer.starts_with("HTTP/1.") && answer.get(8..10) == Some(" 2"),
             "{} says {answer}",
             head.lines().next().unwrap_or_default()
         );
-        Ok(())
+        Ok(answer.split_once("\r\n\r\n").map_or("", |(_, body)| body).to_owned())
     }
 
     /// The end of what the API server has logged.

@@ -10,6 +10,7 @@ use crate::{
     apply::apply,
     auth::User,
     cluster::Cluster,
+    event,
     kind::Kind,
     managed::{Manager, track_update},
     object::{Fields, Object, key, meta, metadata_mut, typed},
@@ -97,6 +98,7 @@ impl Writer<'_> {
             track_update(None, &mut fields, self.manager(false));
         }
         let fields = self.admit("CREATE", None, Some(fields)).await?.unwrap_or_default();
+        event::check(&self.kind, namespace, None, &fields)?;
         let mut store = self.cluster.store();
         write::check_namespace(&store, &self.kind, namespace, &name)?;
         if store.get(&self.kind, &self.key(&name)).is_some() {
@@ -172,8 +174,20 @@ impl Writer<'_> {
         let namespace = self.place.namespace.as_deref();
         let mut wanted = write::body(&self.kind, &self.place.version, namespace, Some(name), wanted)?;
         let conditions = Preconditions::of(&wanted);
-        if let Some(current) = current {
-            conditions.check(&self.kind, current)?;
+        match (current, &conditions.uid) {
+            (Some(current), Some(uid)) if meta(&current.fields, "uid") != Some(uid) => {
+                let what = format!("Invalid value: {uid:?}: field is immutable");
+                return Err(Status::invalid(&self.kind.kind, &self.kind.group, name, "metadata.uid", &what));
+            }
+            (Some(current), _) => conditions.check(&self.kind, current)?,
+            // Whoever says which object is meant does not want another one.
+            (None, Some(uid)) => {
+                let why = format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                );
+                return Err(Status::conflict(&self.kind.plural, &self.kind.group, name, &why));
+            }
+            (None, None) => {}
         }
         if wanted["metadata"].get("managedFields").is_some_and(|fields| !fields.is_null()) {
             return Err(Status::bad_request("metadata.managedFields must be nil"));
@@ -202,6 +216,7 @@ impl Writer<'_> {
             track_update(Some(&current.fields), &mut next, self.manager(false));
         }
         let mut next = self.admit("UPDATE", Some(current), Some(next)).await?.unwrap_or_default();
+        event::check(&self.kind, self.place.namespace.as_deref(), Some(&current.fields), &next)?;
         if write::is_same(&current.fields, &next, !tracked) {
             return Ok(Commit::Done(current.clone()));
         }

@@ -63,13 +63,14 @@ fn screen(status: &Status, format: Format) -> String {
     let fullest = fullest.map_or("-".into(), |map| format!("fullest: {}, {} %", map.name, map.percent()));
     let zone = status.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
     let place = if status.outside { " (outside of the cluster)" } else { "" };
+    let id = status.node_id.map_or(String::new(), |id| format!(", id {id}"));
     let paused = if status.paused { ", PAUSED" } else { "" };
     let mut rows = vec![
         (
             "agent",
             format!("{state}{paused}, version {}, pid {}, up {}", status.version, status.pid, up(status)),
         ),
-        ("node", format!("{}{place}{zone}", status.node)),
+        ("node", format!("{}{id}{place}{zone}", status.node)),
         ("programs", format!("{on} of {} hooks, on {}", status.hooks.len(), status.cgroup)),
         ("sources", sources.join(", ")),
         ("objects", objects.join(", ")),
@@ -86,6 +87,10 @@ fn screen(status: &Status, format: Format) -> String {
             ),
         ),
     ];
+    if let Some(published) = status.published {
+        let text = format!("{} Kubernetes Events, {} dropped", published.events, published.dropped);
+        rows.push(("published", text));
+    }
     if format == Format::Wide {
         rows.push(("rounds", format!("{} that wrote something", status.rounds)));
         rows.extend(status.hooks.iter().map(|hook| {

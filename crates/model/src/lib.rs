@@ -5,6 +5,7 @@
 //! From it [`candidates`] lists the endpoints of a service port, and [`select`] says which of them get traffic.
 #![forbid(unsafe_code)]
 
+mod annotation;
 pub mod cluster;
 pub mod endpoints;
 pub mod node_ports;
@@ -14,6 +15,7 @@ pub mod select;
 mod service;
 mod texts;
 
+pub use annotation::{Annotation, NodeAnnotation};
 pub use cluster::{Cluster, Dirty, Outside, View};
 pub use endpoints::{Candidate, candidates};
 pub use node_ports::NodePortAddresses;

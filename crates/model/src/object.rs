@@ -10,7 +10,10 @@ use std::{
 
 use ipnet::IpNet;
 
-use crate::texts::Texts;
+use crate::{
+    annotation::{Annotation, NodeAnnotation},
+    texts::Texts,
+};
 
 /// IP family of an address, a service's VIP or a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -239,9 +242,22 @@ pub struct Node {
     pub internal_ips: Vec<IpAddr>,
     /// `status.addresses` of type ExternalIP.
     pub external_ips: Vec<IpAddr>,
+    /// `metadata.uid`, empty in most manifests.
+    pub uid: String,
+    /// `metadata.creationTimestamp` in seconds since 1970; 0 in most manifests.
+    pub created: i64,
+    /// Those that are about Balancing.
+    pub annotations: BTreeMap<NodeAnnotation, Annotation>,
 }
 
 impl Node {
+    /// What the annotation `balancing.elf.io/nodeId` says, if it is an id.
+    pub fn id(&self) -> Option<u32> {
+        let text = &self.annotations.get(&NodeAnnotation::NodeId)?.value;
+        // One number has one text.
+        text.parse().ok().filter(|id: &u32| *id != 0 && id.to_string() == *text)
+    }
+
     /// Value of the label `topology.kubernetes.io/zone`.
     pub fn zone(&self) -> Option<&str> {
         zone(&self.labels)

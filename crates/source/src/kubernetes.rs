@@ -31,11 +31,18 @@ use tokio::{
 };
 
 pub use access::Access;
-use follow::{Follower, News};
+pub(crate) use access::chain;
+use follow::Follower;
+pub(crate) use follow::News;
+use model::Kind;
+pub(crate) use pause::{Pause, chance, scattered};
 use resource::Resource;
-use servers::Servers;
+pub(crate) use servers::Servers;
 
-use crate::{Error, Problem, Update};
+use crate::{
+    Error, Problem, Update,
+    publish::{Nodes, Notices, Publisher, VOICES},
+};
 
 /// News of resources that wait to be taken.
 const WAITING: usize = 64;
@@ -45,6 +52,7 @@ const WAITING: usize = 64;
 pub struct Kubernetes {
     servers: Arc<Servers>,
     resources: Vec<Resource>,
+    publisher: Option<Publisher>,
 }
 
 impl Kubernetes {
@@ -56,7 +64,17 @@ impl Kubernetes {
     /// [`Error::Access`].
     pub async fn open(access: Access, node: Option<&str>) -> Result<Self, Error> {
         let servers = Arc::new(Servers::open(access).await?);
-        Ok(Self { servers, resources: Resource::all(node) })
+        Ok(Self { servers, resources: Resource::all(node), publisher: None })
+    }
+
+    /// Writes to the cluster, too, if it has a Node of this name ([`crate::publish`]).
+    pub fn publishing(self, node: &str) -> Self {
+        Self { publisher: Some(Publisher::new(node)), ..self }
+    }
+
+    /// Where to give what is to be told of objects.
+    pub fn notices(&self) -> Notices {
+        self.publisher.as_ref().map(Publisher::notices).unwrap_or_default()
     }
 
     /// The URLs of the servers, the first that is asked first.
@@ -67,12 +85,19 @@ impl Kubernetes {
     /// Sends what the cluster holds, and then what changes, until nobody listens any more.
     pub async fn run(self, updates: Sender<Update>) {
         let (sender, mut news) = mpsc::channel(WAITING);
-        let mut followers = JoinSet::new();
-        let mut problems: Vec<Vec<Problem>> = vec![Vec::new(); self.resources.len()];
-        let mut listed = vec![false; self.resources.len()];
+        let (mut followers, mut writers) = (JoinSet::new(), JoinSet::new());
+        let count = self.resources.len();
+        let mut problems: Vec<Vec<Problem>> = vec![Vec::new(); count + VOICES];
+        let mut listed = vec![false; count];
+        let nodes_at = self.resources.iter().position(|resource| resource.kind == Kind::Node);
+        let notices = self.notices();
         for (index, resource) in self.resources.into_iter().enumerate() {
-            followers.spawn(Follower::new(index, resource, self.servers.clone(), sender.clone()).run());
+            let follower =
+                Follower::new(index, resource, self.servers.clone(), sender.clone(), notices.clone());
+            followers.spawn(follower.run());
         }
+        let mut nodes: Option<Nodes> =
+            self.publisher.map(|publisher| publisher.start(&self.servers, &sender, count, &mut writers));
         drop(sender);
         let (mut synced, mut reported) = (false, Vec::new());
         loop {
@@ -88,9 +113,17 @@ impl Kubernetes {
             };
             let mut told = Vec::new();
             match it {
-                News::Changes(changes) => told.push(Update::Changes(changes)),
+                News::Changes(changes) => {
+                    if let Some(nodes) = nodes.as_mut().filter(|_| nodes_at == Some(index)) {
+                        nodes.take(&changes);
+                    }
+                    told.push(Update::Changes(changes));
+                }
                 News::Listed => {
                     listed[index] = true;
+                    if let Some(nodes) = nodes.as_mut().filter(|_| nodes_at == Some(index)) {
+                        nodes.complete();
+                    }
                     if !synced && listed.iter().all(|listed| *listed) {
                         synced = true;
                         // A list is complete, unlike a directory with a broken file.

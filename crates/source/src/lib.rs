@@ -1,4 +1,5 @@
-//! Where objects come from: a directory of manifests, or a cluster's API server, followed live.
+//! Where objects come from: a directory of manifests, or a cluster's API server, followed live; and what is written back to
+//! such a server.
 #![forbid(unsafe_code)]
 
 mod error;
@@ -6,6 +7,7 @@ mod feed;
 pub mod kubernetes;
 pub mod manifests;
 mod problem;
+pub mod publish;
 mod update;
 
 pub use error::Error;

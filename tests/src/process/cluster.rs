@@ -1,8 +1,13 @@
 //! A cluster's API server, and agents that follow it.
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    path::PathBuf,
+};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use apidouble::{Cluster, Login, Server};
 use serde_json::{Value, json};
 use testkit::Backend;
@@ -94,6 +99,26 @@ impl World {
     pub fn is_refused(&self, low: u8) -> bool {
         web::ask(&self.host, low).is_err()
     }
+}
+
+/// Changes an object as somebody with kubectl does, by a merge patch; `server` is a plain one.
+///
+/// # Errors
+/// The API server refuses.
+pub fn change(server: &Server, path: &str, patch: &Value) -> Result<()> {
+    let (address, body) = (server.url(), patch.to_string());
+    let address = address.strip_prefix("http://").context("a plain server")?;
+    let mut stream = TcpStream::connect(address).context("connect to the API server")?;
+    write!(
+        stream,
+        "PATCH {path}?fieldManager=kubectl-annotate HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\
+         Content-Type: application/merge-patch+json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).context("the answer of the API server")?;
+    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    Ok(())
 }
 
 impl Host {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kernel::Maps;
+use model::Node;
 use plan::{Capacity, Deletes, Room, Usage};
 use source::Severity;
 
@@ -75,6 +76,7 @@ impl Agent {
             uptime_seconds: self.started.elapsed().as_secs(),
             node: self.config.node_name.clone(),
             outside: view.outside.is_some(),
+            node_id: cluster.node(&self.config.node_name).and_then(Node::id),
             zone: cluster.here().zone,
             cgroup: self.cgroup.display().to_string(),
             hooks,
@@ -86,6 +88,7 @@ impl Agent {
             decisions: decisions(store),
             paused: settings.paused != 0,
             events: EventLevel::from_settings(&settings).to_string(),
+            published: self.telling.told(),
             events_lost: store.events_lost().unwrap_or_default(),
             rounds: self.rounds,
             audit_differences: self.audit_differences,

@@ -137,3 +137,51 @@ pub(crate) async fn status_is_applied_by_itself(target: &Target) {
     assert_eq!(after["status"]["addresses"][0]["address"], "10.0.0.9");
     target.delete("/api/v1/nodes/applied").await.ok();
 }
+
+pub(crate) async fn an_annotation_changes_hands(target: &Target) {
+    let node = |annotations: Value| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "handed", "annotations": annotations}});
+    let (one, ours) = ("/api/v1/nodes/handed", "example.com/id");
+    target.post("/api/v1/nodes", node(json!({}))).await.ok();
+    let owners = |object: &Value| -> Vec<(String, String)> {
+        let entries = object["metadata"]["managedFields"].as_array().unwrap().iter();
+        let owns = |entry: &&Value| {
+            entry["fieldsV1"]["f:metadata"]["f:annotations"][format!("f:{ours}")].is_object()
+        };
+        let text = |value: &Value| value.as_str().unwrap().to_owned();
+        entries.filter(owns).map(|entry| (text(&entry["manager"]), text(&entry["operation"]))).collect()
+    };
+    let after = target.apply(one, "agent", node(json!({ours: "7"}))).await.ok();
+    assert_eq!(owners(&after), [("agent".to_owned(), "Apply".to_owned())]);
+    let by_hand = format!("{one}?fieldManager=kubectl-annotate");
+    let after = target.merge(&by_hand, json!({"metadata": {"annotations": {ours: "8"}}})).await.ok();
+    assert_eq!(owners(&after), [("kubectl-annotate".to_owned(), "Update".to_owned())]);
+    let refused = target.apply(one, "agent", node(json!({ours: "7"}))).await;
+    assert_eq!(refused.refusal(), (409, "Conflict"));
+    assert_eq!(refused.body["details"]["causes"][0]["field"], format!(".metadata.annotations.{ours}"));
+    // Whoever no longer says it leaves it as it is.
+    let after = target.apply(one, "agent", node(json!({}))).await.ok();
+    assert_eq!(after["metadata"]["annotations"][ours], "8");
+    target.merge(&by_hand, json!({"metadata": {"annotations": {ours: null}}})).await.ok();
+    let after = target.apply(one, "agent", node(json!({ours: "7"}))).await.ok();
+    assert_eq!(owners(&after), [("agent".to_owned(), "Apply".to_owned())]);
+    target.delete(one).await.ok();
+}
+
+pub(crate) async fn nothing_is_made_for_a_uid(target: &Target) {
+    let node = |uid: &str| {
+        json!({"apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "identified", "uid": uid, "annotations": {"example.com/id": "7"}}})
+    };
+    let one = "/api/v1/nodes/identified";
+    let refused = target.apply(one, "agent", node("1")).await;
+    assert_eq!(refused.refusal(), (409, "Conflict"), "{refused:?}");
+    assert!(refused.message().contains("uid mismatch"), "{refused:?}");
+    assert_eq!(target.get(one).await.code, 404);
+    let mut made = node("");
+    made["metadata"] = json!({"name": "identified"});
+    let uid = target.post("/api/v1/nodes", made).await.ok()["metadata"]["uid"].clone();
+    let refused = target.apply(one, "agent", node("1")).await;
+    assert_eq!(refused.refusal(), (422, "Invalid"), "{refused:?}");
+    target.apply(one, "agent", node(uid.as_str().unwrap())).await.ok();
+    target.delete(one).await.ok();
+}

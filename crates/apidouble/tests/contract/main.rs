@@ -14,6 +14,7 @@ mod definitions;
 mod lists;
 mod objects;
 mod patches;
+mod recording;
 mod target;
 mod watches;
 
@@ -61,7 +62,8 @@ contract! {
         merge_patches, patches_at_once_lose_nothing, json_patches, strategic_patches, patches_that_cannot_be;
     applying:
         apply_creates_and_is_idempotent, what_is_no_longer_applied_is_removed, fields_of_others_are_conflicts,
-        updates_own_fields_too, lists_with_keys_are_applied_item_by_item, a_bundle_is_applied_to_somebody_elses_webhook, status_is_applied_by_itself;
+        updates_own_fields_too, lists_with_keys_are_applied_item_by_item, a_bundle_is_applied_to_somebody_elses_webhook, status_is_applied_by_itself,
+        an_annotation_changes_hands, nothing_is_made_for_a_uid;
     lists:
         selectors_choose, chunks_are_of_one_moment, exact_versions_are_what_was, versions_that_cannot_be,
         metadata_of_a_list;
@@ -75,6 +77,8 @@ contract! {
         a_token_must_be_known, roles_allow, who_asks_is_told_what_it_may, names_in_rules;
     admission:
         webhooks_change_and_refuse, webhooks_that_fail, webhooks_are_asked_about_what_they_want;
+    recording:
+        an_event_says_what_it_must, an_event_is_said_once_and_counted;
     clients:
         discovery_in_both_forms, a_watcher_lists_and_watches, a_watcher_streams_its_list, leases_change_hands, events_are_recorded;
 }

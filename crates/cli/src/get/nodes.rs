@@ -21,7 +21,7 @@ impl Subject for Node {
 }
 
 impl Row for Node {
-    const HEADS: &'static [&'static str] = &["NODE", "THIS", "ZONE", "INTERNAL IPS", "EXTERNAL IPS"];
+    const HEADS: &'static [&'static str] = &["NODE", "THIS", "ZONE", "INTERNAL IPS", "EXTERNAL IPS", "ID"];
     const NARROW: usize = 4;
 
     fn cells(&self) -> Vec<String> {
@@ -35,6 +35,7 @@ impl Row for Node {
             or_dash(self.zone.as_ref()),
             all(&self.internal_ips),
             all(&self.external_ips),
+            or_dash(self.node_id.as_ref()),
         ]
     }
 }

@@ -10,12 +10,7 @@ use crate::node_addresses;
 
 fn node(name: &str, internal: &[&str], external: &[&str]) -> Node {
     let ips = |texts: &[&str]| texts.iter().map(|text| ip(text)).collect();
-    Node {
-        name: name.into(),
-        labels: BTreeMap::new(),
-        internal_ips: ips(internal),
-        external_ips: ips(external),
-    }
+    Node { name: name.into(), internal_ips: ips(internal), external_ips: ips(external), ..Node::default() }
 }
 
 fn addresses(nodes: &[Node], chosen: &[&str], interfaces: &[&str]) -> BTreeMap<IpAddr, u32> {

@@ -31,7 +31,7 @@ impl Access {
     }
 
     /// One for each server.
-    pub(super) async fn configs(&self) -> Result<Vec<Config>, Error> {
+    pub(crate) async fn configs(&self) -> Result<Vec<Config>, Error> {
         let mut config = match &self.kubeconfig {
             Some(path) => from_file(path).await?,
             None => Config::incluster().map_err(|error| Error::Access {
@@ -84,7 +84,7 @@ pub(super) fn is_of_trust(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// An error with all that caused it, each said once.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

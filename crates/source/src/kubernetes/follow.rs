@@ -22,7 +22,7 @@ use super::{
     resource::Resource,
     servers::{Server, Servers},
 };
-use crate::{Place, Problem, Severity};
+use crate::{Place, Problem, Severity, publish::Notices};
 
 /// Objects in one part of a list, as kube's own clients have it.
 const CHUNK: u32 = 500;
@@ -48,7 +48,7 @@ const LONGEST: usize = 300;
 const UNAVAILABLE: Duration = Duration::from_secs(30);
 
 /// What a follower has to tell.
-pub(super) enum News {
+pub(crate) enum News {
     /// What changed; never empty.
     Changes(Vec<Change>),
     /// All that there is has been sent once.
@@ -98,6 +98,7 @@ pub(super) struct Follower {
     resource: Resource,
     servers: Arc<Servers>,
     news: Sender<(usize, News)>,
+    notices: Notices,
     mirror: Mirror,
     batch: Vec<Change>,
     /// What is wrong with the server, not with objects.
@@ -123,6 +124,7 @@ impl Follower {
         resource: Resource,
         servers: Arc<Servers>,
         news: Sender<(usize, News)>,
+        notices: Notices,
     ) -> Self {
         Self {
             index,
@@ -130,6 +132,7 @@ impl Follower {
             resource,
             servers,
             news,
+            notices,
             batch: Vec::new(),
             trouble: None,
             told: None,
@@ -454,6 +457,7 @@ impl Follower {
             self.is_told = true;
             self.send(News::Listed).await?;
         }
+        self.mirror.take_notices().into_iter().for_each(|notice| self.notices.tell(notice));
         if self.mirror.take_news_of_problems() || self.trouble != self.told {
             self.told.clone_from(&self.trouble);
             let objects = self.mirror.problems();

@@ -22,6 +22,8 @@ pub(super) struct Metadata<'a> {
     pub(super) name: Cow<'a, str>,
     #[serde(borrow, default)]
     pub(super) resource_version: Cow<'a, str>,
+    #[serde(borrow, default)]
+    pub(super) uid: Cow<'a, str>,
     #[serde(default)]
     annotations: Option<BTreeMap<String, String>>,
 }

@@ -5,11 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use api::Notice;
+use api::{Invalid, Notice};
 use model::{Change, Kind, ObjectId, ObjectName, Texts};
 
 use super::line::{Metadata, Sent};
-use crate::{Place, Problem, Severity};
+use crate::{
+    Place, Problem, Severity,
+    publish::{self, Regarding},
+};
 
 /// Problems with objects of one resource that are told of.
 const MOST_PROBLEMS: usize = 100;
@@ -21,6 +24,8 @@ pub(super) struct Mirror {
     known: HashMap<ObjectName, Known>,
     problems: BTreeMap<ObjectName, Vec<Problem>>,
     has_news_of_problems: bool,
+    /// What is to be told of objects.
+    notices: Vec<publish::Notice>,
     /// What a list that has begun has had so far.
     listing: Option<HashSet<ObjectName>>,
     /// Where a watch can go on; none = everything has to be listed.
@@ -42,6 +47,7 @@ impl Mirror {
             known: HashMap::new(),
             problems: BTreeMap::new(),
             has_news_of_problems: false,
+            notices: Vec::new(),
             listing: None,
             version: None,
             texts: Texts::default(),
@@ -94,6 +100,7 @@ impl Mirror {
             }
             Ok(None) => (was_in_force.then(|| self.delete_change(&name)), false),
             Err(invalid) => {
+                self.notices.push(self.not_understood(&sent.head, &invalid));
                 let before = if was_in_force { "; what it said before stays in force" } else { "" };
                 problems.push(Problem {
                     severity: Severity::Error,
@@ -160,6 +167,28 @@ impl Mirror {
     /// Has something changed in [`Mirror::problems`] since this was asked last?
     pub(super) fn take_news_of_problems(&mut self) -> bool {
         std::mem::take(&mut self.has_news_of_problems)
+    }
+
+    /// What is to be told of objects, each time that one comes.
+    pub(super) fn take_notices(&mut self) -> Vec<publish::Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// The same text on all nodes: what each knew of the object before is not in it.
+    fn not_understood(&self, head: &Metadata<'_>, invalid: &Invalid) -> publish::Notice {
+        publish::Notice {
+            regarding: Regarding {
+                object: ObjectId { kind: self.kind, name: name(head) },
+                uid: head.uid.to_string(),
+            },
+            reason: "NotUnderstood",
+            note: format!(
+                "{}: {}; nodes keep what they had of this object before, if anything, until it is corrected",
+                invalid.field, invalid.problem
+            ),
+            severity: publish::Severity::Warning,
+            scope: publish::Scope::Cluster,
+        }
     }
 
     /// What is wrong with objects, by name. Of thousands the first are told of, and how many there are.

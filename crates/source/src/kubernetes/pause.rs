@@ -13,24 +13,31 @@ const LONGEST: Duration = Duration::from_secs(30);
 
 /// Pauses that become longer with each failure in a row.
 #[derive(Debug)]
-pub(super) struct Pause {
+pub(crate) struct Pause {
+    bounds: (Duration, Duration),
     next: Duration,
 }
 
 impl Pause {
+    /// For those that read.
     pub(super) fn new() -> Self {
-        Self { next: PAUSE.0 }
+        Self::within(PAUSE)
+    }
+
+    /// First and longest.
+    pub(crate) fn within(bounds: (Duration, Duration)) -> Self {
+        Self { bounds, next: bounds.0 }
     }
 
     /// Something went well.
-    pub(super) fn reset(&mut self) {
-        self.next = PAUSE.0;
+    pub(crate) fn reset(&mut self) {
+        self.next = self.bounds.0;
     }
 
     /// How long to wait now; `asked`: what the server wants at least.
-    pub(super) fn after_failure(&mut self, asked: Option<Duration>) -> Duration {
+    pub(crate) fn after_failure(&mut self, asked: Option<Duration>) -> Duration {
         let pause = scattered(self.next, chance());
-        self.next = (self.next * 2).min(PAUSE.1);
+        self.next = (self.next * 2).min(self.bounds.1);
         match asked {
             Some(asked) => pause + asked.min(LONGEST),
             None => pause,
@@ -39,12 +46,12 @@ impl Pause {
 }
 
 /// Between half of it and all of it.
-pub(super) fn scattered(pause: Duration, chance: f64) -> Duration {
+pub(crate) fn scattered(pause: Duration, chance: f64) -> Duration {
     pause.mul_f64(0.5 + chance / 2.0)
 }
 
 /// 0 to 1, at random. std's own hash maps are seeded by the kernel's random numbers.
-pub(super) fn chance() -> f64 {
+pub(crate) fn chance() -> f64 {
     RandomState::new().hash_one(0) as f64 / u64::MAX as f64
 }
 

@@ -39,14 +39,14 @@ const RENEWAL: Duration = Duration::from_secs(5);
 
 /// One server.
 #[derive(Clone)]
-pub(super) struct Server {
+pub(crate) struct Server {
     pub(super) url: Arc<str>,
-    pub(super) client: Client,
+    pub(crate) client: Client,
     index: usize,
 }
 
 /// All of them.
-pub(super) struct Servers {
+pub(crate) struct Servers {
     access: Access,
     known: Mutex<Known>,
     /// Held by who looks it up again.
@@ -69,7 +69,7 @@ impl std::fmt::Debug for Servers {
 
 impl Servers {
     /// Looks up where they are and who we are.
-    pub(super) async fn open(access: Access) -> Result<Self, Error> {
+    pub(crate) async fn open(access: Access) -> Result<Self, Error> {
         let known = Known { servers: look_up(&access).await?, current: 0, since: Instant::now() };
         Ok(Self { access, known: Mutex::new(known), renewal: Default::default() })
     }
@@ -78,12 +78,12 @@ impl Servers {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn urls(&self) -> Vec<String> {
+    pub(crate) fn urls(&self) -> Vec<String> {
         self.known().servers.iter().map(|server| server.url.to_string()).collect()
     }
 
     /// Whom to ask now.
-    pub(super) fn current(&self) -> Option<Server> {
+    pub(crate) fn current(&self) -> Option<Server> {
         let known = self.known();
         known.servers.get(known.current).cloned()
     }

@@ -108,3 +108,26 @@ fn r27_a_version_of_another_history_is_read_again() {
     mirror.begin_list();
     assert!(put(&mut mirror, "a", 1, HEADLESS).is_some(), "another content under the same number");
 }
+
+#[test]
+fn what_is_not_understood_is_told_in_the_same_words_whatever_was_known_before() {
+    let told = |mirror: &mut Mirror, version| {
+        put(mirror, "a", version, BROKEN);
+        let told = mirror.take_notices();
+        assert_eq!(told.len(), 1, "{told:?}");
+        told
+    };
+    let mut fresh = Mirror::new(Kind::Service);
+    let mut other = listed(&["a"]);
+    let first = told(&mut fresh, 11);
+    assert_eq!(first, told(&mut other, 11));
+    assert!(first[0].note.contains("spec.type"), "{first:?}");
+    // Each time that it comes, and not when nothing has come.
+    assert_eq!(first, told(&mut other, 12));
+    put(&mut other, "a", 12, BROKEN);
+    assert!(other.take_notices().is_empty());
+    let text = r#"{"metadata":{"name":"b","namespace":"n","uid":"u1","resourceVersion":"13"},"spec":{"type":"Nonsense"}}"#;
+    other.put(&Sent::read(text).unwrap(), &server());
+    let regarding = other.take_notices().remove(0).regarding;
+    assert_eq!((regarding.object.to_string().as_str(), regarding.uid.as_str()), ("Service n/b", "u1"));
+}

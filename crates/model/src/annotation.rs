@@ -1,0 +1,43 @@
+//! Annotations of Nodes.
+
+use std::fmt;
+
+/// An annotation of a Node that is about Balancing: its agent writes it where it is absent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum NodeAnnotation {
+    /// A number that no other node of the cluster has, not 0.
+    NodeId,
+    /// The IPv4 address at which the node answers for services.
+    NodeProxyIpv4,
+    /// The IPv6 address at which it does.
+    NodeProxyIpv6,
+}
+
+impl NodeAnnotation {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NodeId, Self::NodeProxyIpv4, Self::NodeProxyIpv6];
+
+    /// Its key.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NodeId => "balancing.elf.io/nodeId",
+            Self::NodeProxyIpv4 => "balancing.elf.io/nodeProxyIpv4",
+            Self::NodeProxyIpv6 => "balancing.elf.io/nodeProxyIpv6",
+        }
+    }
+}
+
+impl fmt::Display for NodeAnnotation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What an annotation says, and whose it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Annotation {
+    /// Its text.
+    pub value: String,
+    /// An agent has written it, and nobody else says so too; else it is an administrator's.
+    pub is_ours: bool,
+}
