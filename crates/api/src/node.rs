@@ -7,7 +7,10 @@ use model::{Kind, Node};
 
 use crate::{Invalid, field::Field, identity::identify};
 
-/// A Node: its labels and addresses.
+/// The taint of nodes that will be deleted soon (kubernetes 1.36 pkg/proxy/healthcheck/proxy_health.go).
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// A Node: its labels and addresses, and whether it is there to stay.
 ///
 /// # Errors
 ///
@@ -22,7 +25,10 @@ pub fn from_node(it: &v1::Node) -> Result<Node, Invalid> {
             .map(|(at, listed)| at.field("address").ip(&listed.address))
             .collect()
     };
+    let taints = it.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     Ok(Node {
+        leaving: it.metadata.deletion_timestamp.is_some()
+            || taints.iter().any(|taint| taint.key == TO_BE_DELETED),
         labels: it.metadata.labels.clone().unwrap_or_default(),
         internal_ips: of_type("InternalIP")?,
         external_ips: of_type("ExternalIP")?,

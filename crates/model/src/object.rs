@@ -226,6 +226,9 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// `endpoints`.
     pub endpoints: Vec<Endpoint>,
+    /// When that happened which made it what it is, in nanoseconds since 1970: the annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time`.
+    pub triggered: Option<i64>,
 }
 
 /// A Node.
@@ -239,6 +242,8 @@ pub struct Node {
     pub internal_ips: Vec<IpAddr>,
     /// `status.addresses` of type ExternalIP.
     pub external_ips: Vec<IpAddr>,
+    /// It is being deleted, or will be soon: it has the taint `ToBeDeletedByClusterAutoscaler` (R25).
+    pub leaving: bool,
 }
 
 impl Node {

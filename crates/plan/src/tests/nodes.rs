@@ -15,6 +15,7 @@ fn node(name: &str, internal: &[&str], external: &[&str]) -> Node {
         labels: BTreeMap::new(),
         internal_ips: ips(internal),
         external_ips: ips(external),
+        leaving: false,
     }
 }
 
