@@ -2,10 +2,36 @@
 
 use std::path::Path;
 
-use host::{Capabilities, Capability, CgroupRoot, bpffs, conflict, name};
+use host::{Capabilities, Capability, CgroupRoot, KubeProxy, bpffs, conflict, name};
 use serde::Serialize;
 
-use crate::Error;
+use crate::{Error, status::Owner};
+
+/// What this version leaves undone where it replaces kube-proxy.
+pub const UNSERVED: &str = "replaceKubeProxy: connections that begin on this node are served; packets from other machines to node \
+    ports, load balancer VIPs and external IPs are not served by this version";
+
+/// Who serves what on a node.
+pub fn owners(replaces_kube_proxy: bool, kube_proxy: &KubeProxy) -> Vec<Owner> {
+    let owner = |what: &str, (who, served)| Owner { what: what.into(), who, served };
+    let us = || ("balancing".to_owned(), true);
+    let proxy = || match kube_proxy.is_there() {
+        true => (kube_proxy.to_string(), true),
+        false => (format!("nobody that is known: {kube_proxy}"), false),
+    };
+    let (outside, contract) = match replaces_kube_proxy {
+        true => (("nobody: not in this version".into(), false), us()),
+        false => (proxy(), proxy()),
+    };
+    vec![
+        owner("connections that begin here", us()),
+        owner("packets from other machines to node ports, load balancer VIPs and external IPs", outside),
+        owner(
+            "health checks of load balancers, ports 10256 and 10249, sysctls of connection tracking",
+            contract,
+        ),
+    ]
+}
 
 /// One thing that was looked at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -34,11 +60,12 @@ fn finding(check: impl Into<String>, result: Outcome, detail: impl Into<String>)
     Finding { check: check.into(), result, detail: detail.into() }
 }
 
-/// Looks at everything. `cgroup` is the one that is to be served, if it is not the root.
+/// Looks at everything. `cgroup` is the one that is to be served, if it is not the root; the agent is to replace kube-proxy, or
+/// not.
 ///
 /// # Errors
 /// /proc can't be read.
-pub fn findings(cgroup: Option<&Path>) -> Result<Vec<Finding>, Error> {
+pub fn findings(cgroup: Option<&Path>, replaces_kube_proxy: bool) -> Result<Vec<Finding>, Error> {
     let mut findings = vec![finding("kernel", Outcome::Ok, name::kernel_release())];
     let missing = Capabilities::effective()?.missing(&Capability::NEEDED);
     let may_load = missing.is_empty();
@@ -71,12 +98,40 @@ pub fn findings(cgroup: Option<&Path>) -> Result<Vec<Finding>, Error> {
             }
         }));
     }
-    let conflicts = conflict::conflicts()?;
+    // Beside us it is welcome, for what comes from other machines.
+    let mut conflicts = conflict::conflicts()?;
+    conflicts.retain(|it| replaces_kube_proxy || it.program != conflict::KUBE_PROXY);
     if conflicts.is_empty() {
-        findings.push(finding("conflicts", Outcome::Ok, "no kube-proxy or other socket load balancer runs"));
+        findings.push(finding("conflicts", Outcome::Ok, "nobody else who would do the same runs"));
     }
     findings.extend(
         conflicts.into_iter().map(|conflict| finding("conflict", Outcome::Warning, conflict.to_string())),
     );
+    findings.extend(owners(replaces_kube_proxy, &KubeProxy::look()?).into_iter().map(|owner| {
+        let result = if owner.served { Outcome::Ok } else { Outcome::Warning };
+        finding("served by", result, format!("{}: {}", owner.what, owner.who))
+    }));
     Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_serves_is_said() {
+        let none = KubeProxy::default();
+        let some = KubeProxy { pid: Some(7), ..KubeProxy::default() };
+        for (replaces, seen, served, words) in [
+            (false, &none, [true, false, false], "nobody that is known"),
+            (false, &some, [true, true, true], "kube-proxy (pid 7)"),
+            (true, &none, [true, false, true], "not in this version"),
+            (true, &some, [true, false, true], "not in this version"),
+        ] {
+            let owners = owners(replaces, seen);
+            assert_eq!(owners.iter().map(|owner| owner.served).collect::<Vec<_>>(), served, "{owners:?}");
+            assert!(owners[1].who.contains(words), "{owners:?}");
+            assert_eq!(owners[0].who, "balancing");
+        }
+    }
 }

@@ -27,7 +27,7 @@ struct Needed;
 
 impl Subset for Needed {
     fn has(flag: &str) -> bool {
-        flag == "cgroup-root"
+        matches!(flag, "cgroup-root" | "replace-kube-proxy")
     }
 }
 
@@ -48,7 +48,8 @@ impl Row for Finding {
 
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let findings = findings(self.settings.effective.config.cgroup_root.as_deref())?;
+        let config = &self.settings.effective.config;
+        let findings = findings(config.cgroup_root.as_deref(), config.replace_kube_proxy)?;
         list(&findings, self.output, "")?;
         let missing = findings.iter().filter(|finding| finding.result == Outcome::Missing).count();
         if matches!(self.output, Format::Table | Format::Wide) {

@@ -86,6 +86,7 @@ fn screen(status: &Status, format: Format) -> String {
             ),
         ),
     ];
+    rows.extend(status.owners.iter().map(|it| ("served by", format!("{}: {}", it.what, it.who))));
     if format == Format::Wide {
         rows.push(("rounds", format!("{} that wrote something", status.rounds)));
         rows.extend(status.hooks.iter().map(|hook| {
