@@ -112,6 +112,9 @@ impl Config {
         if !self.outside_cluster && (self.outside_external || !self.outside_label.is_empty()) {
             return Err(ConfigError::OnlyOutside);
         }
+        if self.outside_cluster && self.replace_kube_proxy {
+            return Err(ConfigError::NoNode);
+        }
         match (&self.manifests, &self.kubeconfig) {
             (Some(_), Some(_)) => Err(ConfigError::TwoSources),
             (Some(_), None) if !self.api_server.is_empty() => Err(ConfigError::TwoSources),

@@ -5,26 +5,30 @@ use std::path::Path;
 use host::{Capabilities, Capability, CgroupRoot, KubeProxy, bpffs, conflict, name};
 use serde::Serialize;
 
-use crate::{Error, status::Owner};
+use crate::{Config, Error, status::Owner};
 
 /// What this version leaves undone where it replaces kube-proxy.
 pub const UNSERVED: &str = "replaceKubeProxy: connections that begin on this node are served; packets from other machines to node \
     ports, load balancer VIPs and external IPs are not served by this version";
 
-/// Who serves what on a node.
-pub fn owners(replaces_kube_proxy: bool, kube_proxy: &KubeProxy) -> Vec<Owner> {
+/// Who serves what on this machine.
+pub fn owners(config: &Config, kube_proxy: &KubeProxy) -> Vec<Owner> {
     let owner = |what: &str, (who, served)| Owner { what: what.into(), who, served };
     let us = || ("balancing".to_owned(), true);
     let proxy = || match kube_proxy.is_there() {
         true => (kube_proxy.to_string(), true),
         false => (format!("nobody that is known: {kube_proxy}"), false),
     };
-    let (outside, contract) = match replaces_kube_proxy {
+    let begins_here = owner("connections that begin here", us());
+    if config.outside_cluster {
+        return vec![begins_here];
+    }
+    let (outside, contract) = match config.replace_kube_proxy {
         true => (("nobody: not in this version".into(), false), us()),
         false => (proxy(), proxy()),
     };
     vec![
-        owner("connections that begin here", us()),
+        begins_here,
         owner("packets from other machines to node ports, load balancer VIPs and external IPs", outside),
         owner(
             "health checks of load balancers, ports 10256 and 10249, sysctls of connection tracking",
@@ -60,12 +64,11 @@ fn finding(check: impl Into<String>, result: Outcome, detail: impl Into<String>)
     Finding { check: check.into(), result, detail: detail.into() }
 }
 
-/// Looks at everything. `cgroup` is the one that is to be served, if it is not the root; the agent is to replace kube-proxy, or
-/// not.
+/// Looks at everything, for an agent with this configuration.
 ///
 /// # Errors
 /// /proc can't be read.
-pub fn findings(cgroup: Option<&Path>, replaces_kube_proxy: bool) -> Result<Vec<Finding>, Error> {
+pub fn findings(config: &Config) -> Result<Vec<Finding>, Error> {
     let mut findings = vec![finding("kernel", Outcome::Ok, name::kernel_release())];
     let missing = Capabilities::effective()?.missing(&Capability::NEEDED);
     let may_load = missing.is_empty();
@@ -79,7 +82,7 @@ pub fn findings(cgroup: Option<&Path>, replaces_kube_proxy: bool) -> Result<Vec<
             format!("{} lacking: run as root, or give it that", names.join(", ")),
         )
     });
-    findings.push(match CgroupRoot::discover(cgroup) {
+    findings.push(match CgroupRoot::discover(config.cgroup_root.as_deref()) {
         Ok(root) => finding("cgroup2", Outcome::Ok, root.path().display().to_string()),
         Err(error) => finding("cgroup2", Outcome::Missing, error.to_string()),
     });
@@ -100,14 +103,14 @@ pub fn findings(cgroup: Option<&Path>, replaces_kube_proxy: bool) -> Result<Vec<
     }
     // Beside us it is welcome, for what comes from other machines.
     let mut conflicts = conflict::conflicts()?;
-    conflicts.retain(|it| replaces_kube_proxy || it.program != conflict::KUBE_PROXY);
+    conflicts.retain(|it| config.replace_kube_proxy || it.program != conflict::KUBE_PROXY);
     if conflicts.is_empty() {
         findings.push(finding("conflicts", Outcome::Ok, "nobody else who would do the same runs"));
     }
     findings.extend(
         conflicts.into_iter().map(|conflict| finding("conflict", Outcome::Warning, conflict.to_string())),
     );
-    findings.extend(owners(replaces_kube_proxy, &KubeProxy::look()?).into_iter().map(|owner| {
+    findings.extend(owners(config, &KubeProxy::look()?).into_iter().map(|owner| {
         let result = if owner.served { Outcome::Ok } else { Outcome::Warning };
         finding("served by", result, format!("{}: {}", owner.what, owner.who))
     }));
@@ -128,10 +131,13 @@ mod tests {
             (true, &none, [true, false, true], "not in this version"),
             (true, &some, [true, false, true], "not in this version"),
         ] {
-            let owners = owners(replaces, seen);
+            let config = Config { replace_kube_proxy: replaces, ..Config::default() };
+            let owners = owners(&config, seen);
             assert_eq!(owners.iter().map(|owner| owner.served).collect::<Vec<_>>(), served, "{owners:?}");
             assert!(owners[1].who.contains(words), "{owners:?}");
             assert_eq!(owners[0].who, "balancing");
         }
+        let host = Config { outside_cluster: true, ..Config::default() };
+        assert_eq!(owners(&host, &none).len(), 1, "the rest is for nodes");
     }
 }

@@ -139,8 +139,7 @@ impl<S: TableStore> Reconciler<S> {
 
     /// Addresses of this node that serve node ports (R14).
     pub fn node_port_addresses(&self) -> BTreeSet<IpAddr> {
-        let node = self.cluster.node(&self.cluster.view().node);
-        NodePortAddresses::select(&self.node_ports, node, &self.interfaces)
+        NodePortAddresses::select(&self.node_ports, self.cluster.own_node(), &self.interfaces)
     }
 
     /// Addresses of this node's interfaces, as they were last given.

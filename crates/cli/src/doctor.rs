@@ -27,7 +27,7 @@ struct Needed;
 
 impl Subset for Needed {
     fn has(flag: &str) -> bool {
-        matches!(flag, "cgroup-root" | "replace-kube-proxy")
+        matches!(flag, "cgroup-root" | "outside-cluster" | "replace-kube-proxy")
     }
 }
 
@@ -48,8 +48,7 @@ impl Row for Finding {
 
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let config = &self.settings.effective.config;
-        let findings = findings(config.cgroup_root.as_deref(), config.replace_kube_proxy)?;
+        let findings = findings(&self.settings.effective.config)?;
         list(&findings, self.output, "")?;
         let missing = findings.iter().filter(|finding| finding.result == Outcome::Missing).count();
         if matches!(self.output, Format::Table | Format::Wide) {

@@ -24,8 +24,11 @@ pub struct HealthCheck {
 }
 
 impl Cluster {
-    /// The health check of a service of ours; `None` if it has none.
+    /// The health check of a service of ours; `None` if it has none, or this machine is no node.
     pub fn health_check(&self, name: &ObjectName) -> Option<HealthCheck> {
+        if self.view().outside.is_some() {
+            return None;
+        }
         let service = self.service(name).filter(|service| self.is_ours(service) && is_checked(service))?;
         let families: BTreeSet<Family> = service.families().collect();
         let local = families.into_iter().map(|family| (family, self.local_ready(service, family).len()));
@@ -34,12 +37,12 @@ impl Cluster {
 
     /// Not `ip:port`: an endpoint that serves two ports of the service is one.
     fn local_ready(&self, service: &Service, family: Family) -> BTreeSet<IpAddr> {
-        let node = Some(self.view().node.as_str());
+        let node = self.here().node;
         let ports = service.ports.iter().map(|port| service.port_name(port, family));
         ports
             .flat_map(|port| self.endpoints(&port))
             .map(|candidate| candidate.endpoint)
-            .filter(|endpoint| endpoint.ready && endpoint.node.as_deref() == node)
+            .filter(|endpoint| endpoint.ready && endpoint.node.as_deref() == Some(&node))
             .map(|endpoint| endpoint.address)
             .collect()
     }
@@ -55,7 +58,7 @@ fn is_checked(service: &Service) -> bool {
 mod tests {
     use super::*;
     use crate::{
-        cluster::View,
+        cluster::{Outside, View},
         object::*,
         sample::{endpoint, ip, name, service, slice, terminating},
     };
@@ -98,6 +101,9 @@ mod tests {
             assert_eq!(check(other.clone(), vec![]), None, "{other:?}");
         }
         assert_eq!(Cluster::new(View::default()).health_check(&name("web")), None);
+        let mut host = Cluster::new(View { outside: Some(Outside::default()), ..View::default() });
+        host.apply(Change::Upsert(checked().into()));
+        assert_eq!(host.health_check(&name("web")), None, "nobody asks a machine that is no node");
     }
 
     #[test]

@@ -116,8 +116,8 @@ impl Contract {
     }
 
     /// Who serves what.
-    pub(super) fn owners(&self) -> Vec<Owner> {
-        doctor::owners(self.replaces_kube_proxy, &self.kube_proxy)
+    pub(super) fn owners(&self, config: &Config) -> Vec<Owner> {
+        doctor::owners(config, &self.kube_proxy)
     }
 
     fn wanted(&self) -> Wanted {
@@ -182,7 +182,7 @@ impl Agent {
     }
 
     fn say_how_it_is(&mut self) {
-        let node = self.reconciler.cluster().node(&self.config.node_name);
+        let node = self.reconciler.cluster().own_node();
         self.contract.was_node |= node.is_some();
         let contract = &self.contract;
         let errors = self.sources.iter().filter(|problem| problem.severity == Severity::Error);

@@ -93,7 +93,7 @@ impl Agent {
             audit_differences: self.audit_differences,
             sockets_destroyed: self.sockets.destroyed,
             slots_freed: self.sockets.freed,
-            owners: self.contract.owners(),
+            owners: self.contract.owners(&self.config),
             problems,
             notices,
         }
