@@ -6,12 +6,13 @@ use std::{
     fmt::Display,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    process::Command,
     time::{Duration, Instant, SystemTime},
 };
 
 use apidouble::{Cluster, Login, Server};
 use balancing_tests::process::{
-    Agent, Host, PATIENCE, program,
+    Agent, Answer, Host, PATIENCE, program,
     question::{Reply, ask},
     within::in_own_mounts,
 };
@@ -227,12 +228,26 @@ fn r24_r25_nothing_of_kube_proxys_is_touched_beside_it() {
         [true, false, false],
         "{status:?}"
     );
-    // Somebody who keeps kube-proxy's port is seen.
+    // Rules of kube-proxy, and who keeps its port, are seen; its rules matter where it is replaced.
     let _proxy = host.namespace().run(|| TcpListener::bind((LOOPBACK, 10_256))).unwrap();
-    let mut doctor = host.command(&["doctor"]);
-    host.namespace().contain(&mut doctor).unwrap();
-    let answer = balancing_tests::process::Answer::of(&mut doctor).unwrap();
-    assert!(answer.succeeds().contains("port 10256 is listened on"), "{answer:?}");
+    for rules in ["add table ip6 kube-proxy", "add table ip nat", "add chain ip nat KUBE-SERVICES"] {
+        let mut nft = Command::new("nft");
+        host.namespace().contain(&mut nft).unwrap();
+        Answer::of(nft.args(rules.split(' '))).unwrap().succeeds();
+    }
+    let doctor = |arguments: &[&str]| {
+        let mut doctor = host.command(&[&["doctor"], arguments].concat());
+        host.namespace().contain(&mut doctor).unwrap();
+        Answer::of(&mut doctor).unwrap().succeeds().to_owned()
+    };
+    let beside = doctor(&[]);
+    assert!(beside.contains("port 10256 is listened on") && !beside.contains("table"), "{beside}");
+    let instead = doctor(HERE);
+    for words in
+        ["chain ip nat KUBE-SERVICES, table ip6 kube-proxy of kube-proxy", "nobody: not in this version"]
+    {
+        assert!(instead.contains(words), "{words}: {instead}");
+    }
     agent.kill().unwrap();
     let agent = host.agent_inside(&[]).unwrap();
     agent.wait_status("kube-proxy", |status| status.owners.iter().all(|it| it.served)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use host::{Capabilities, Capability, CgroupRoot, KubeProxy, bpffs, conflict, name};
+use host::{Capabilities, Capability, CgroupRoot, KubeProxy, bpffs, conflict, name, netfilter};
 use serde::Serialize;
 
 use crate::{Config, Error, status::Owner};
@@ -10,6 +10,19 @@ use crate::{Config, Error, status::Owner};
 /// What this version leaves undone where it replaces kube-proxy.
 pub const UNSERVED: &str = "replaceKubeProxy: connections that begin on this node are served; packets from other machines to node \
     ports, load balancer VIPs and external IPs are not served by this version";
+
+/// What kube-proxy has left here, if that can be seen.
+pub fn leftovers() -> Option<String> {
+    let found = netfilter::of_kube_proxy().unwrap_or_default();
+    let names: Vec<String> = found.into_iter().collect();
+    (!names.is_empty()).then(|| {
+        format!(
+            "{} of kube-proxy: packets from other machines still go where these lead, to endpoints that may be gone; where it is \
+             replaced, run `kube-proxy --cleanup` once",
+            names.join(", ")
+        )
+    })
+}
 
 /// Who serves what on this machine.
 pub fn owners(config: &Config, kube_proxy: &KubeProxy) -> Vec<Owner> {
@@ -110,6 +123,9 @@ pub fn findings(config: &Config) -> Result<Vec<Finding>, Error> {
     findings.extend(
         conflicts.into_iter().map(|conflict| finding("conflict", Outcome::Warning, conflict.to_string())),
     );
+    if config.replace_kube_proxy {
+        findings.extend(leftovers().map(|left| finding("kube-proxy", Outcome::Warning, left)));
+    }
     findings.extend(owners(config, &KubeProxy::look()?).into_iter().map(|owner| {
         let result = if owner.served { Outcome::Ok } else { Outcome::Warning };
         finding("served by", result, format!("{}: {}", owner.what, owner.who))

@@ -20,6 +20,7 @@ pub mod limit;
 pub mod mount;
 pub mod name;
 pub mod namespace;
+pub mod netfilter;
 mod netlink;
 pub mod sock_diag;
 

@@ -53,6 +53,8 @@ pub(super) struct Contract {
     again: Instant,
     /// What was seen of it last.
     kube_proxy: KubeProxy,
+    /// What it had left at the start.
+    left: Option<String>,
 }
 
 impl Contract {
@@ -89,6 +91,7 @@ impl Contract {
             conntrack: config.replace_kube_proxy.then(Conntrack::own),
             again: Instant::now(),
             kube_proxy: KubeProxy::default(),
+            left: config.replace_kube_proxy.then(doctor::leftovers).flatten(),
         })
     }
 
@@ -111,8 +114,8 @@ impl Contract {
     }
 
     /// What is to be known of it.
-    pub(super) fn notices(&self) -> Option<String> {
-        self.replaces_kube_proxy.then(|| doctor::UNSERVED.into())
+    pub(super) fn notices(&self) -> impl Iterator<Item = String> {
+        self.replaces_kube_proxy.then(|| doctor::UNSERVED.into()).into_iter().chain(self.left.clone())
     }
 
     /// Who serves what.
@@ -134,7 +137,7 @@ impl Contract {
 impl Agent {
     /// Everything is written.
     pub(super) fn contract_is_kept(&mut self) {
-        if self.contract.updated.is_none() {
+        if self.contract.updated.is_none() || self.contract.hooks_off > 0 {
             // Ours are attached now.
             self.count_hooks();
         }
