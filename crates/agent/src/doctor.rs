@@ -30,7 +30,7 @@ pub fn owners(config: &Config, kube_proxy: &KubeProxy) -> Vec<Owner> {
     let us = || ("balancing".to_owned(), true);
     let proxy = || match kube_proxy.is_there() {
         true => (kube_proxy.to_string(), true),
-        false => (format!("nobody that is known: {kube_proxy}"), false),
+        false => ("nobody that can be seen from here".into(), false),
     };
     let begins_here = owner("connections that begin here", us());
     if config.outside_cluster {
@@ -42,11 +42,8 @@ pub fn owners(config: &Config, kube_proxy: &KubeProxy) -> Vec<Owner> {
     };
     vec![
         begins_here,
-        owner("packets from other machines to node ports, load balancer VIPs and external IPs", outside),
-        owner(
-            "health checks of load balancers, ports 10256 and 10249, sysctls of connection tracking",
-            contract,
-        ),
+        owner("packets from outside", outside),
+        owner("a node's health checks and sysctls", contract),
     ]
 }
 
@@ -142,7 +139,7 @@ mod tests {
         let none = KubeProxy::default();
         let some = KubeProxy { pid: Some(7), ..KubeProxy::default() };
         for (replaces, seen, served, words) in [
-            (false, &none, [true, false, false], "nobody that is known"),
+            (false, &none, [true, false, false], "nobody that can be seen"),
             (false, &some, [true, true, true], "kube-proxy (pid 7)"),
             (true, &none, [true, false, true], "not in this version"),
             (true, &some, [true, false, true], "not in this version"),

@@ -48,7 +48,7 @@ impl fmt::Display for KubeProxy {
         let ports = self.ports.iter().map(|port| format!("port {port} is listened on"));
         let signs: Vec<String> = pid.chain(ports).collect();
         match signs.as_slice() {
-            [] => f.write_str("no kube-proxy can be seen from here"),
+            [] => write!(f, "no {KUBE_PROXY}"),
             signs if self.pid.is_some() => write!(f, "{KUBE_PROXY} ({})", signs.join(", ")),
             // Its process can't be seen, or is not its own.
             signs => write!(f, "{KUBE_PROXY}, or who replaces it ({})", signs.join(", ")),
@@ -64,7 +64,7 @@ mod tests {
     fn it_is_told_with_what_gave_it_away() {
         let nothing = KubeProxy::default();
         assert!(!nothing.is_there());
-        assert_eq!(nothing.to_string(), "no kube-proxy can be seen from here");
+        assert_eq!(nothing.to_string(), "no kube-proxy");
         let seen = KubeProxy { pid: Some(812), ports: [HEALTH_PORT].into() };
         assert!(seen.is_there());
         assert_eq!(seen.to_string(), "kube-proxy (pid 812, port 10256 is listened on)");
