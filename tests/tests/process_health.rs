@@ -171,8 +171,13 @@ fn r24_a_port_closes_with_its_policy_and_can_come_back() {
     becomes(&host, V4, 30_101, Some((200, 3, true)));
     let reply = ask(&host, (V4, 30_101), "/").unwrap();
     assert_eq!(reply.json()["service"]["name"], json!("other"));
-    host.remove("web.yaml").unwrap();
+    // The node has another address.
+    let moved = IpAddr::from([10, 1, 0, 201]);
+    host.write("node.yaml", node("").replace("10.1.0.200", "10.1.0.201")).unwrap();
+    becomes(&host, moved, 30_101, Some((200, 3, true)));
     becomes(&host, V4, 30_101, None);
+    host.remove("web.yaml").unwrap();
+    becomes(&host, moved, 30_101, None);
     assert_eq!(agent.status().unwrap().problems, Vec::<String>::new());
 }
 

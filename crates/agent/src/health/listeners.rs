@@ -101,7 +101,7 @@ struct Listener {
 }
 
 impl Listener {
-    /// Returns when the port is free, and those who were just asking are gone.
+    /// Returns when the port is free; those who were just asking are cut off.
     async fn close(self) {
         self.task.abort();
         // It was told to end.
@@ -113,18 +113,15 @@ impl Listener {
 pub(super) async fn serve(health: &Arc<Health>, mut wanted: watch::Receiver<Wanted>) {
     let mut open: BTreeMap<SocketAddr, Listener> = BTreeMap::new();
     loop {
-        let faces = wanted.borrow_and_update().faces.clone();
+        let mut faces = wanted.borrow_and_update().faces.clone();
         // First: another may get the port.
-        let stays = |address, listener: &Listener| faces.get(address) == Some(&listener.face);
-        let gone: Vec<SocketAddr> =
-            open.iter().filter(|(address, listener)| !stays(address, listener)).map(|(it, _)| *it).collect();
-        for listener in gone.iter().filter_map(|address| open.remove(address)).collect::<Vec<_>>() {
+        let gone = open.extract_if(.., |address, listener| faces.get(address) != Some(&listener.face));
+        for (_, listener) in gone.collect::<Vec<_>>() {
             listener.close().await;
         }
+        faces.retain(|address, _| !open.contains_key(address));
         let mut troubles = BTreeMap::new();
-        for (address, face) in
-            faces.into_iter().filter(|(address, _)| !open.contains_key(address)).collect::<Vec<_>>()
-        {
+        for (address, face) in faces {
             match listen(address) {
                 Ok(Some(listener)) => {
                     let task = tokio::spawn(accept(listener, face.clone(), health.clone()));
