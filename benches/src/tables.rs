@@ -102,6 +102,7 @@ fn objects(index: u32, protocols: &[Protocol]) -> [Object; 3] {
             name: ObjectName::new("bench", format!("{name}-{suffix}")),
             service: Some(name.clone()),
             headless: false,
+            triggered: None,
             family,
             ports: ports.collect(),
             endpoints: (0..ENDPOINTS).map(|index| endpoint(address(index))).collect(),

@@ -3,6 +3,7 @@
 //! ```text
 //! cluster     a cluster's API server, and agents that follow it
 //! limited     too little memory
+//! question    questions over HTTP
 //! roster      who is a backend of what, since when, until when, and who was reached when
 //! population  sockets that are used once, and sockets that live long
 //! turmoil     changes of manifests, and restarts of the agent
@@ -14,6 +15,7 @@
 pub mod cluster;
 pub mod limited;
 pub mod population;
+pub mod question;
 pub mod roster;
 pub mod traffic;
 pub mod turmoil;
@@ -171,6 +173,8 @@ impl Host {
     fn place(&self, command: &mut Command) {
         unconfigure(command);
         command.env("BALANCING_BPFFS", self.pins()).env("BALANCING_SOCKET", self.socket());
+        // Agents run in the namespace of the tests, many at once.
+        command.env("BALANCING_HEALTH_PORT", "0").env("BALANCING_METRICS_PORT", "0");
     }
 
     /// Runs a command to its end.
@@ -213,6 +217,18 @@ impl Host {
     /// It can't be started.
     pub fn start(&self, program: &Path, arguments: &[&str]) -> Result<Agent> {
         self.start_command(&mut self.agent_command(program, arguments))
+    }
+
+    /// Starts an agent inside of the namespace, so that its ports are this machine's, and waits until it has everything in force.
+    ///
+    /// # Errors
+    /// It does not come up; with its log.
+    pub fn agent_inside(&self, arguments: &[&str]) -> Result<Agent> {
+        let mut command = self.agent_command(&program(), arguments);
+        self.namespace.contain(&mut command)?;
+        let mut agent = self.start_command(&mut command)?;
+        agent.wait_ready()?;
+        Ok(agent)
     }
 
     /// Starts an agent by a command of one's own, which says where this machine's places are.

@@ -117,6 +117,7 @@ fn slice(random: &mut Random, n: u8, ipv6: bool) -> Change {
         name: ObjectName::new("default", format!("s{n}-{ipv6}")),
         service: Some(format!("s{n}")),
         headless: false,
+        triggered: None,
         family: if ipv6 { model::Family::V6 } else { model::Family::V4 },
         ports: vec![SlicePort { name: "".into(), protocol: Protocol::Udp, port: Some(5353) }],
         endpoints: endpoints.collect(),

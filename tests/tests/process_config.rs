@@ -111,7 +111,8 @@ fn a_file_is_enough() {
     let path = file(
         directory.path(),
         &format!(
-            "manifests: {}\ncgroupRoot: {}\nbpffs: {}\nsocket: {}\nnodeName: n7\nevents: sampled=3\nmaxServices: 64\n",
+            "manifests: {}\ncgroupRoot: {}\nbpffs: {}\nsocket: {}\nnodeName: n7\nevents: sampled=3\nmaxServices: 64\n\
+             healthPort: 0\nmetricsPort: 0\n",
             host.manifests().display(),
             host.cgroup().path().display(),
             host.pins().display(),

@@ -101,7 +101,7 @@ pub fn gather(effective: &Effective) -> Vec<Part> {
         part(
             "doctor.json",
             "what `balancing doctor` finds",
-            doctor::findings(config.cgroup_root.as_deref()).map_err(text_of).and_then(|all| pretty(&all)),
+            doctor::findings(config).map_err(text_of).and_then(|all| pretty(&all)),
         ),
     ]);
     parts

@@ -82,6 +82,15 @@ settings! {
     /// Reset TCP connections too when their backend stops being usable; else only connected UDP sockets are closed
     reset_tcp: bool = false, "";
 
+    /// Be this node's only service proxy: keep kube-proxy's ports, health checks and sysctls too. kube-proxy must not run
+    replace_kube_proxy: bool = false, "";
+
+    /// Port on which the agent says how it is, on all addresses; 0 = none
+    health_port: u16 = 5810, "PORT";
+
+    /// Port of the agent's metrics, on all addresses; 0 = none
+    metrics_port: u16 = 5811, "PORT";
+
     /// Service ports, over both families, that tables may grow to have room for
     max_services: Entries<4_194_304> = Entries(65_536), "N";
 
@@ -106,6 +115,9 @@ impl Config {
     pub fn choice(&self) -> Result<Choice, ConfigError> {
         if !self.outside_cluster && (self.outside_external || !self.outside_label.is_empty()) {
             return Err(ConfigError::OnlyOutside);
+        }
+        if self.outside_cluster && self.replace_kube_proxy {
+            return Err(ConfigError::NoNode);
         }
         match (&self.manifests, &self.kubeconfig) {
             (Some(_), Some(_)) => Err(ConfigError::TwoSources),

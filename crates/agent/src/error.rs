@@ -42,6 +42,11 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// What answers health checks can't be started.
+    #[error(
+        "starting the thread that answers health checks: {0}; allow more threads or files (ulimit -u, ulimit -n)"
+    )]
+    Health(io::Error),
     /// A client that can't be explained.
     #[error("client {0:?}: give `host` or a process id; pods are not known by name in this version")]
     UnknownClient(String),

@@ -11,12 +11,14 @@ mod error;
 pub mod event_log;
 pub mod explain;
 mod growth;
+mod health;
 pub mod local;
 mod lock;
 pub mod reconcile;
 mod run;
 mod sockets;
 pub mod status;
+mod triggers;
 
 pub use config::{Config, EventLevel};
 pub use error::Error;

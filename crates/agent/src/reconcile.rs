@@ -3,11 +3,14 @@
 //! Level-triggered (R6): what is desired is compared with what the store really holds, so that whatever went
 //! wrong is made good by the next round, and nothing is ever lost on an error.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use abi::frontend::backend_flag;
 use kernel::{Contents, TableStore};
-use model::{Change, Cluster, Dirty, NodePortAddresses, ObjectName, View};
+use model::{Change, Cluster, Dirty, HealthCheck, NodePortAddresses, ObjectName, View};
 use plan::{
     Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, ServiceTables,
     Table, Touched, compile, diff, node_addresses,
@@ -48,6 +51,8 @@ pub struct Reconciler<S> {
     complete: bool,
     /// Services that would be left without an endpoint, and keep those that the table has.
     held: BTreeSet<ObjectName>,
+    /// R24: services that load balancers ask this node about.
+    health_checks: BTreeMap<ObjectName, HealthCheck>,
     /// R14: which addresses of this node serve node ports.
     node_ports: Vec<NodePortAddresses>,
     /// Addresses of this node's interfaces.
@@ -84,6 +89,7 @@ impl<S: TableStore> Reconciler<S> {
             touched: Touched::default(),
             complete: false,
             held: BTreeSet::new(),
+            health_checks: BTreeMap::new(),
             node_ports: vec![NodePortAddresses::Primary],
             interfaces: Vec::new(),
             doubtful: false,
@@ -131,6 +137,11 @@ impl<S: TableStore> Reconciler<S> {
         self.desired.set_cidrs(if are_reserved { all.collect() } else { Vec::new() });
     }
 
+    /// Addresses of this node that serve node ports (R14).
+    pub fn node_port_addresses(&self) -> BTreeSet<IpAddr> {
+        NodePortAddresses::select(&self.node_ports, self.cluster.own_node(), &self.interfaces)
+    }
+
     /// Addresses of this node's interfaces, as they were last given.
     pub fn interfaces(&self) -> &[IpAddr] {
         &self.interfaces
@@ -151,7 +162,16 @@ impl<S: TableStore> Reconciler<S> {
         &self.held
     }
 
+    /// Services that load balancers ask this node about, and what they are to hear (R24).
+    pub fn health_checks(&self) -> &BTreeMap<ObjectName, HealthCheck> {
+        &self.health_checks
+    }
+
     fn desire(&mut self, name: ObjectName) {
+        match self.cluster.health_check(&name) {
+            Some(check) => drop(self.health_checks.insert(name.clone(), check)),
+            None => drop(self.health_checks.remove(&name)),
+        }
         let mut tables = compile(&self.cluster, &name);
         // Its endpoints may be in what could not be read yet: better those of before than none. And without those of the
         // API server nobody would ever learn of new ones (R27, pitfall 20).

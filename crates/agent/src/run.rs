@@ -6,6 +6,7 @@
 //! Nothing is deleted before that. Stop: nothing; programs and maps stay.
 
 mod clients;
+mod contract;
 mod events;
 mod growth;
 mod look;
@@ -29,6 +30,8 @@ use tokio::{
     sync::mpsc,
     time::{MissedTickBehavior, interval},
 };
+
+use contract::Contract;
 
 use crate::{
     Config, Error, GracePeriod, Reconciler,
@@ -85,6 +88,7 @@ pub async fn run(
     }
     audit_due.reset();
     loop {
+        agent.contract.turned();
         let growth = agent.growing.as_ref().map(|growing| growing.again_at);
         let (retry, sockets) = (agent.retry_at.into_iter().chain(growth).min(), agent.sockets.next());
         tokio::select! {
@@ -157,6 +161,7 @@ struct Agent {
     /// Ids of the cgroups that are left alone.
     excluded: BTreeSet<u64>,
     sockets: Sockets,
+    contract: Contract,
     /// Whose cluster IP it is that has no such port.
     cluster_ips: ClusterIps,
     /// The kernel can't leave cgroups alone, and should.
@@ -233,6 +238,7 @@ impl Agent {
         let can_not_exclude = !config.exclude_cgroup.is_empty()
             && kernel::probe::optional_features() & abi::feature::ANCESTOR == 0;
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
+        let contract = Contract::start(&config)?;
         tracing::info!(
             node = config.node_name,
             source = feed.name,
@@ -259,6 +265,7 @@ impl Agent {
             // What an agent before has left there is replaced.
             excluded: BTreeSet::from([0]),
             sockets,
+            contract,
             cluster_ips: ClusterIps::default(),
             can_not_exclude,
             log,
@@ -276,6 +283,7 @@ impl Agent {
         };
         agent.set_own_addresses(Addresses::own().map(Addresses::all));
         agent.look_at_excluded();
+        agent.look_at_contract();
         let graces = passed;
         let updates = feed.updates;
         Ok((agent, Inputs { updates, questions, graces, clients: found, sockets: searches, events }))
@@ -286,6 +294,7 @@ impl Agent {
             Update::Changes(changes) => {
                 tracing::debug!(count = changes.len(), "changes");
                 self.cluster_ips.forget();
+                self.contract.see(self.reconciler.cluster(), &changes);
                 self.reconciler.apply(changes);
             }
             Update::Synced => self.synced = true,
@@ -322,6 +331,7 @@ impl Agent {
                 }
                 self.retry_at = None;
                 self.retry_pause = RETRY.0;
+                self.contract_is_kept();
             }
             Err(error) => {
                 tracing::error!("{error}; trying again in {:?}", self.retry_pause);

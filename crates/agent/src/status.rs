@@ -59,6 +59,9 @@ pub struct Status {
     /// Slots freed because their socket had gone without a word, since the agent started.
     #[serde(default)]
     pub slots_freed: u64,
+    /// Who serves what on this node. (The agent that is asked may be an older one.)
+    #[serde(default)]
+    pub owners: Vec<Owner>,
     /// What is wrong now; empty = healthy.
     pub problems: Vec<String>,
     /// What has no effect here, though it is valid.
@@ -82,6 +85,17 @@ pub struct Hook {
     pub name: String,
     /// The kernel's id of the program; null = not attached.
     pub program: Option<u32>,
+}
+
+/// Who serves something.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// What.
+    pub what: String,
+    /// Who, in words.
+    pub who: String,
+    /// Somebody is known to.
+    pub served: bool,
 }
 
 /// One source.

@@ -11,7 +11,10 @@ use crate::{Invalid, field::Field, identity::identify};
 /// the next one.
 pub const FIELD_MANAGER: &str = "balancing-agent";
 
-/// A Node: its labels and addresses, and what its annotations say about Balancing.
+/// The taint of nodes that will be deleted soon (kubernetes 1.36 pkg/proxy/healthcheck/proxy_health.go).
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// A Node: its labels and addresses, whether it is there to stay, and what its annotations say about Balancing.
 ///
 /// # Errors
 ///
@@ -26,7 +29,10 @@ pub fn from_node(it: &v1::Node) -> Result<Node, Invalid> {
             .map(|(at, listed)| at.field("address").ip(&listed.address))
             .collect()
     };
+    let taints = it.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     Ok(Node {
+        leaving: it.metadata.deletion_timestamp.is_some()
+            || taints.iter().any(|taint| taint.key == TO_BE_DELETED),
         labels: it.metadata.labels.clone().unwrap_or_default(),
         internal_ips: of_type("InternalIP")?,
         external_ips: of_type("ExternalIP")?,

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use k8s_openapi::api::discovery::v1;
+use k8s_openapi::{api::discovery::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
 use model::{Endpoint, EndpointSlice, Family, Kind, ObjectName, SlicePort};
 
 use crate::{
@@ -32,6 +32,7 @@ pub fn from_slice(
     let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
     Ok(Some(EndpointSlice {
         service: service.filter(|service| !service.is_empty()).cloned(),
+        triggered: triggered(&it.metadata),
         headless: labels.is_some_and(|labels| labels.contains_key("service.kubernetes.io/headless")),
         family,
         ports: ports(&Field::of(&id, "ports"), it, notices)?,
@@ -43,6 +44,12 @@ pub fn from_slice(
         )?,
         name: id.name,
     }))
+}
+
+/// What is no time counts as none, as in kubernetes 1.36 pkg/proxy/endpointschangetracker.go.
+fn triggered(metadata: &ObjectMeta) -> Option<i64> {
+    let text = metadata.annotations.as_ref()?.get("endpoints.kubernetes.io/last-change-trigger-time")?;
+    text.parse::<Timestamp>().ok()?.as_nanosecond().try_into().ok()
 }
 
 /// A port of 0 is kept: it names no port, and is passed over (R3).

@@ -27,7 +27,7 @@ struct Needed;
 
 impl Subset for Needed {
     fn has(flag: &str) -> bool {
-        flag == "cgroup-root"
+        matches!(flag, "cgroup-root" | "outside-cluster" | "replace-kube-proxy")
     }
 }
 
@@ -48,7 +48,7 @@ impl Row for Finding {
 
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let findings = findings(self.settings.effective.config.cgroup_root.as_deref())?;
+        let findings = findings(&self.settings.effective.config)?;
         list(&findings, self.output, "")?;
         let missing = findings.iter().filter(|finding| finding.result == Outcome::Missing).count();
         if matches!(self.output, Format::Table | Format::Wide) {

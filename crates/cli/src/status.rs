@@ -91,6 +91,7 @@ fn screen(status: &Status, format: Format) -> String {
         let text = format!("{} Kubernetes Events, {} dropped", published.events, published.dropped);
         rows.push(("published", text));
     }
+    rows.extend(status.owners.iter().map(|it| ("served by", format!("{}: {}", it.what, it.who))));
     if format == Format::Wide {
         rows.push(("rounds", format!("{} that wrote something", status.rounds)));
         rows.extend(status.hooks.iter().map(|hook| {

@@ -7,9 +7,12 @@ use std::{
 
 use crate::error::{Error, Result};
 
+/// The one that serves what comes from other machines, beside us or instead.
+pub const KUBE_PROXY: &str = "kube-proxy";
+
 /// `comm` of such programs, and what to do. The kernel cuts names off after 15 characters.
 const KNOWN: &[(&str, &str)] = &[
-    ("kube-proxy", "delete its DaemonSet, and run `kube-proxy --cleanup` once on each node"),
+    (KUBE_PROXY, "delete its DaemonSet, and run `kube-proxy --cleanup` once on each node"),
     ("cilium-agent", "set kubeProxyReplacement=false and socketLB.enabled=false in Cilium's configuration"),
     ("kube-router", "start it with --run-service-proxy=false"),
     ("antrea-agent", "set antreaProxy.enable=false in antrea-agent.conf"),

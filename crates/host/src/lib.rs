@@ -1,5 +1,5 @@
 //! What the machine has: the cgroup2 mount and its cgroups, bpffs, namespaces with their sockets and addresses,
-//! capabilities, its name, and programs that would do our work a second time.
+//! capabilities, its name, its connection tracking, and programs that would do our work a second time.
 //!
 //! Parsers are separate from what reads the machine, so that machines unlike this one can be tested.
 
@@ -12,12 +12,15 @@ pub mod capability;
 pub mod cgroup;
 pub mod clock;
 pub mod conflict;
+pub mod conntrack;
 pub mod descriptor;
 mod error;
+pub mod kube_proxy;
 pub mod limit;
 pub mod mount;
 pub mod name;
 pub mod namespace;
+pub mod netfilter;
 mod netlink;
 pub mod sock_diag;
 
@@ -25,6 +28,8 @@ pub use address::Addresses;
 pub use capability::{Capabilities, Capability};
 pub use cgroup::CgroupRoot;
 pub use conflict::Conflict;
+pub use conntrack::Conntrack;
 pub use error::{Error, Result};
+pub use kube_proxy::KubeProxy;
 pub use namespace::{NetworkNamespace, OpenNamespace};
 pub use sock_diag::{InetSocket, SockDiag, Transport};

@@ -59,6 +59,8 @@ pub mod state {
     pub const CLOSE_WAIT: u8 = 8;
     /// Both have closed, and the peer does not know yet.
     pub const LAST_ACK: u8 = 9;
+    /// Takes connections.
+    pub const LISTEN: u8 = 10;
     /// Both have closed at once.
     pub const CLOSING: u8 = 11;
 }

@@ -278,6 +278,11 @@ impl Cluster {
         given.filter_map(|name| self.slices.get(name).map(Arc::as_ref)).chain(self.resolved(service))
     }
 
+    /// A slice that was given.
+    pub fn slice(&self, name: &ObjectName) -> Option<&EndpointSlice> {
+        self.slices.get(name).map(Arc::as_ref)
+    }
+
     fn resolved(&self, service: &ObjectName) -> &[EndpointSlice] {
         match self.services.get(service) {
             Some(entry) if self.view.resolve_selectors => entry.resolved.get_or_init(|| {

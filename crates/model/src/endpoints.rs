@@ -77,6 +77,13 @@ impl EndpointSlice {
         let service = self.service.as_deref().filter(|_| !self.headless)?;
         Some((&self.name.namespace, service))
     }
+
+    /// Whether it says of endpoints what `other` does, whenever it was made so.
+    pub fn is_like(&self, other: &Self) -> bool {
+        let Self { name, service, headless, family, ports, endpoints, triggered: _ } = self;
+        (name, service, headless, family) == (&other.name, &other.service, &other.headless, &other.family)
+            && (ports, endpoints) == (&other.ports, &other.endpoints)
+    }
 }
 
 fn listed<'a>(

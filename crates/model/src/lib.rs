@@ -8,6 +8,7 @@
 mod annotation;
 pub mod cluster;
 pub mod endpoints;
+pub mod health_check;
 pub mod node_ports;
 pub mod object;
 pub mod resolve;
@@ -18,6 +19,7 @@ mod texts;
 pub use annotation::{Annotation, NodeAnnotation};
 pub use cluster::{Cluster, Dirty, Outside, View};
 pub use endpoints::{Candidate, candidates};
+pub use health_check::HealthCheck;
 pub use node_ports::NodePortAddresses;
 pub use object::*;
 pub use resolve::resolve;

@@ -229,6 +229,9 @@ pub struct EndpointSlice {
     pub ports: Vec<SlicePort>,
     /// `endpoints`.
     pub endpoints: Vec<Endpoint>,
+    /// When that happened which made it what it is, in nanoseconds since 1970: the annotation
+    /// `endpoints.kubernetes.io/last-change-trigger-time`.
+    pub triggered: Option<i64>,
 }
 
 /// A Node.
@@ -248,6 +251,8 @@ pub struct Node {
     pub created: i64,
     /// Those that are about Balancing.
     pub annotations: BTreeMap<NodeAnnotation, Annotation>,
+    /// It is being deleted, or will be soon: it has the taint `ToBeDeletedByClusterAutoscaler` (R25).
+    pub leaving: bool,
 }
 
 impl Node {

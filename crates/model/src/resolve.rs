@@ -48,6 +48,7 @@ pub fn resolve<'a>(
             ),
             service: Some(service.name.name.clone()),
             headless: false,
+            triggered: None,
             family,
             ports: ports
                 .into_iter()

@@ -79,6 +79,7 @@ pub(crate) fn slice(slice: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
         name: name(slice),
         service: Some("web".into()),
         headless: false,
+        triggered: None,
         family: Family::V4,
         ports: vec![SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: Some(8080) }],
         endpoints,

@@ -1,9 +1,11 @@
-//! Decoding and naming of events; the log set-up.
+//! Decoding and naming of events; metrics; the log set-up.
 #![forbid(unsafe_code)]
 
 pub mod destroyed;
 pub mod event;
 pub mod log;
+pub mod metrics;
 
 pub use destroyed::Destroyed;
 pub use event::{Clock, Line, Lost, Names};
+pub use metrics::Metrics;

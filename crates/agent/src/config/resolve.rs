@@ -56,6 +56,11 @@ pub enum ConfigError {
          neither"
     )]
     OnlyOutside,
+    /// kube-proxy is to be replaced where there is none.
+    #[error(
+        "replaceKubeProxy is for nodes, and outsideCluster says that this machine is none; give one of the two"
+    )]
+    NoNode,
     /// A directory of manifests is needed.
     #[error(
         "manifests is not set; give --manifests DIR, or BALANCING_MANIFESTS, or `manifests: DIR` in the configuration file"

@@ -154,6 +154,19 @@ impl Value for Label {
     }
 }
 
+/// A port; 0 = none.
+impl Value for u16 {
+    const KIND: Kind = Kind::Number;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        single(texts)?.parse().map_err(|_| "give a port from 1 to 65535, or 0 for none".into())
+    }
+
+    fn show(&self) -> Json {
+        (*self).into()
+    }
+}
+
 impl Value for bool {
     const KIND: Kind = Kind::Switch;
 

@@ -19,6 +19,7 @@ impl Agent {
         }
         self.look_at_excluded();
         self.look_for_clients();
+        self.look_at_contract();
         // Also what an agent that was killed had no time to tell.
         self.report_lost();
         match self.try_look() {
@@ -51,7 +52,10 @@ impl Agent {
 
     /// Remembers what fails, and logs it once.
     pub(super) fn failed(&mut self, activity: &'static str, error: &dyn std::error::Error) {
-        let text = error.to_string();
+        self.failed_with(activity, error.to_string());
+    }
+
+    pub(super) fn failed_with(&mut self, activity: &'static str, text: String) {
         if self.failures.get(activity) != Some(&text) {
             tracing::error!("{activity}: {text}");
             self.failures.insert(activity, text);

@@ -60,6 +60,7 @@ impl Agent {
         problems.extend(others.into_iter().map(|stranger| self.about(stranger)));
         problems
             .extend(self.sockets.problem.iter().map(|problem| format!("looking after sockets: {problem}")));
+        problems.extend(self.contract.problems());
         problems.extend(self.refused.iter().map(answer::refused));
         problems.extend(answer::conflicts(self.reconciler.desired()));
         let full = maps.iter().filter(|map| map.percent() >= MapUse::WARN_PERCENT);
@@ -70,6 +71,7 @@ impl Agent {
         let mut notices: Vec<String> = notices.iter().map(ToString::to_string).collect();
         notices.extend(unlike.into_iter().map(|stranger| self.about(stranger)));
         notices.extend(answer::crowded(cluster));
+        notices.extend(self.contract.notices());
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -94,6 +96,7 @@ impl Agent {
             audit_differences: self.audit_differences,
             sockets_destroyed: self.sockets.destroyed,
             slots_freed: self.sockets.freed,
+            owners: self.contract.owners(&self.config),
             problems,
             notices,
         }

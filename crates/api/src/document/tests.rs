@@ -158,6 +158,24 @@ fn nodes_bring_labels_and_addresses() {
 }
 
 #[test]
+fn r25_a_node_leaves_that_is_deleted_or_tainted_so() {
+    let node = |metadata: Value, spec: Value| {
+        let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": spec});
+        node["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+        let Some(Object::Node(it)) = objects(node).pop() else { panic!("no node") };
+        it.leaving
+    };
+    let taints = |keys: &[&str]| {
+        let taints: Vec<Value> = keys.iter().map(|key| json!({"key": key, "effect": "NoSchedule"})).collect();
+        json!({"taints": taints})
+    };
+    assert!(!node(json!({}), json!({})));
+    assert!(!node(json!({}), taints(&["node.kubernetes.io/not-ready"])));
+    assert!(node(json!({}), taints(&["node.kubernetes.io/not-ready", "ToBeDeletedByClusterAutoscaler"])));
+    assert!(node(json!({"deletionTimestamp": "2026-01-01T00:00:00Z"}), json!({})));
+}
+
+#[test]
 fn pods_bring_addresses_conditions_and_named_ports() {
     let document = pod(json!({
         "metadata": {"name": "p", "labels": {"app": "web"}, "deletionTimestamp": "2026-01-01T00:00:00Z"},

@@ -118,3 +118,17 @@ fn what_is_wrong_names_object_field_and_remedy() {
         assert_eq!(run(fields).unwrap_err().to_string(), format!("EndpointSlice default/web-1: {expected}"));
     }
 }
+
+#[test]
+fn r25_when_it_happened_is_in_an_annotation() {
+    let triggered = |time: &str| {
+        let name = "endpoints.kubernetes.io/last-change-trigger-time";
+        good(json!({"metadata": {"name": "web-1", "annotations": {name: time}}})).triggered
+    };
+    assert_eq!(good(json!({})).triggered, None);
+    assert_eq!(triggered("1970-01-01T00:00:01.000000002Z"), Some(1_000_000_002));
+    assert_eq!(triggered("2026-01-01T01:00:00+01:00"), Some(1_767_225_600_000_000_000));
+    for bad in ["", "yesterday", "1767225600", "9999-01-01T00:00:00Z"] {
+        assert_eq!(triggered(bad), None, "{bad:?}");
+    }
+}

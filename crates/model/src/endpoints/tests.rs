@@ -155,3 +155,19 @@ proptest! {
         prop_assert_eq!(before, after);
     }
 }
+
+#[test]
+fn r25_slices_are_like_each_other_whenever_they_were_made() {
+    let it = || slice("a", vec![endpoint("10.0.0.1")]);
+    assert!(it().is_like(&EndpointSlice { triggered: Some(1), ..it() }));
+    for other in [
+        EndpointSlice { name: name("b"), ..it() },
+        EndpointSlice { service: None, ..it() },
+        EndpointSlice { headless: true, ..it() },
+        EndpointSlice { family: Family::V6, ..it() },
+        EndpointSlice { ports: vec![], ..it() },
+        EndpointSlice { endpoints: vec![], ..it() },
+    ] {
+        assert!(!it().is_like(&other), "{other:?}");
+    }
+}

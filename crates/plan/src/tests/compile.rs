@@ -79,6 +79,7 @@ pub(super) fn slice(n: &str, endpoints: impl IntoIterator<Item = Endpoint>) -> E
         name: ObjectName::new("default", n),
         service: Some("web".into()),
         headless: false,
+        triggered: None,
         family: Family::V4,
         ports: vec![port("http", Protocol::Tcp, 8080), port("dns", Protocol::Udp, 53)],
         endpoints: endpoints.into_iter().collect(),

@@ -1,0 +1,223 @@
+//! What a node owes to those who ask it: how the agent is, and, where it replaces kube-proxy, what kube-proxy says and sets
+//! (R24, R25, R26).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use host::{
+    Conntrack, KubeProxy,
+    kube_proxy::{HEALTH_PORT, METRICS_PORT},
+};
+use jiff::Timestamp;
+use model::{Change, Cluster, Family, HealthCheck, ObjectName};
+use source::Severity;
+
+use super::{Agent, ROUND};
+use crate::{
+    Config, Error, doctor,
+    health::{Condition, Face, Health, Wanted},
+    status::{Hook, Owner},
+    triggers::Triggers,
+};
+
+/// An activity that can fail.
+const SYSCTLS: &str = "setting kube-proxy's sysctls (R26)";
+/// How often that is tried again, and how often kube-proxy is looked for.
+const AGAIN: Duration = Duration::from_secs(15);
+
+/// What is kept of it.
+pub(super) struct Contract {
+    health: Arc<Health>,
+    triggers: Triggers,
+    replaces_kube_proxy: bool,
+    /// Addresses that are listened on whatever there is to serve.
+    always: Wanted,
+    /// Addresses of this node on which load balancers ask.
+    addresses: BTreeSet<IpAddr>,
+    /// What they are to hear.
+    checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
+    /// When everything was as it should be last.
+    updated: Option<Timestamp>,
+    /// Since when something waits to be written.
+    waiting: Option<Instant>,
+    /// Hooks without a program, at the last look.
+    hooks_off: usize,
+    /// This node has had a Node object.
+    was_node: bool,
+    /// Connection tracking that is still to be set.
+    conntrack: Option<Conntrack>,
+    again: Instant,
+    /// What was seen of it last.
+    kube_proxy: KubeProxy,
+    /// What it had left at the start.
+    left: Option<String>,
+}
+
+impl Contract {
+    /// Begins to answer those who ask how the agent is.
+    pub(super) fn start(config: &Config) -> Result<Self, Error> {
+        let everywhere = |port| SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
+        let mut always = Wanted::default();
+        for (port, face) in [(config.health_port, Face::Agent), (config.metrics_port, Face::Metrics)] {
+            if port != 0 {
+                always.add(everywhere(port), face);
+            }
+        }
+        if config.replace_kube_proxy {
+            always.add(everywhere(HEALTH_PORT), Face::ProxyHealth);
+            // kube-proxy's own default is loopback.
+            for ip in [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()] {
+                always.add(SocketAddr::new(ip, METRICS_PORT), Face::ProxyMetrics);
+            }
+            tracing::warn!("{}", doctor::UNSERVED);
+        }
+        let health = Health::start().map_err(Error::Health)?;
+        let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        Ok(Self {
+            health,
+            triggers: Triggers::new(now),
+            replaces_kube_proxy: config.replace_kube_proxy,
+            always,
+            addresses: BTreeSet::new(),
+            checks: Arc::default(),
+            updated: None,
+            waiting: None,
+            hooks_off: 0,
+            was_node: false,
+            conntrack: config.replace_kube_proxy.then(Conntrack::own),
+            again: Instant::now(),
+            kube_proxy: KubeProxy::default(),
+            left: config.replace_kube_proxy.then(doctor::leftovers).flatten(),
+        })
+    }
+
+    /// The task that owns the tables turns.
+    pub(super) fn turned(&self) {
+        self.health.turned();
+    }
+
+    /// Sees changes before `cluster` does.
+    pub(super) fn see(&mut self, cluster: &Cluster, changes: &[Change]) {
+        self.waiting.get_or_insert_with(Instant::now);
+        self.triggers.see(cluster, changes);
+    }
+
+    /// What is wrong with it.
+    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
+        let twice = (self.replaces_kube_proxy && self.kube_proxy.pid.is_some())
+            .then(|| format!("{} runs, and is to be replaced: delete its DaemonSet", self.kube_proxy));
+        self.health.troubles().into_iter().map(|trouble| trouble.to_string()).chain(twice)
+    }
+
+    /// What is to be known of it.
+    pub(super) fn notices(&self) -> impl Iterator<Item = String> {
+        self.replaces_kube_proxy.then(|| doctor::UNSERVED.into()).into_iter().chain(self.left.clone())
+    }
+
+    /// Who serves what.
+    pub(super) fn owners(&self, config: &Config) -> Vec<Owner> {
+        doctor::owners(config, &self.kube_proxy)
+    }
+
+    fn wanted(&self) -> Wanted {
+        let mut wanted = self.always.clone();
+        for (name, check) in &*self.checks {
+            for ip in self.addresses.iter().filter(|ip| check.local.contains_key(&Family::of(**ip))) {
+                wanted.add(SocketAddr::new(*ip, check.port), Face::Service(name.clone(), Family::of(*ip)));
+            }
+        }
+        wanted
+    }
+}
+
+impl Agent {
+    /// Everything is written.
+    pub(super) fn contract_is_kept(&mut self) {
+        if self.contract.updated.is_none() || self.contract.hooks_off > 0 {
+            // Ours are attached now.
+            self.count_hooks();
+        }
+        let now = Timestamp::now();
+        (self.contract.updated, self.contract.waiting) = (Some(now), None);
+        for (family, at) in self.contract.triggers.take() {
+            // Another machine's clock said when it happened: it may be ahead of ours.
+            let took = u64::try_from(now.as_nanosecond() - i128::from(at)).unwrap_or_default();
+            self.contract.health.metrics.programmed(family, Duration::from_nanos(took));
+        }
+        let asked_anew = self.contract.replaces_kube_proxy && self.take_checks();
+        self.say_how_it_is();
+        if asked_anew {
+            self.contract.health.want(self.contract.wanted());
+        }
+    }
+
+    /// Every second.
+    pub(super) fn look_at_contract(&mut self) {
+        if Instant::now() >= self.contract.again {
+            self.contract.again = Instant::now() + AGAIN;
+            // What can't be seen is not there, as far as we are concerned.
+            self.contract.kube_proxy = KubeProxy::look().unwrap_or_default();
+            self.adopt_sysctls();
+        }
+        self.count_hooks();
+        self.say_how_it_is();
+        self.contract.health.want(self.contract.wanted());
+    }
+
+    /// Takes over what load balancers are to hear, and where; is any of it new?
+    fn take_checks(&mut self) -> bool {
+        let (checks, addresses) = (self.reconciler.health_checks(), self.reconciler.node_port_addresses());
+        let contract = &mut self.contract;
+        let is_new = *contract.checks != *checks || contract.addresses != addresses;
+        if is_new {
+            (contract.checks, contract.addresses) = (Arc::new(checks.clone()), addresses);
+        }
+        is_new
+    }
+
+    fn count_hooks(&mut self) {
+        let off = |hooks: Vec<Hook>| hooks.iter().filter(|hook| hook.program.is_none()).count();
+        self.contract.hooks_off = self.hooks().map_or(0, off);
+    }
+
+    fn say_how_it_is(&mut self) {
+        let node = self.reconciler.cluster().own_node();
+        self.contract.was_node |= node.is_some();
+        let contract = &self.contract;
+        let errors = self.sources.iter().filter(|problem| problem.severity == Severity::Error);
+        let condition = Condition {
+            synced: self.synced,
+            in_force: self.in_force,
+            hooks_off: contract.hooks_off,
+            paused: self.paused,
+            // What can't be written before the sources have synced need not be.
+            waiting: contract.waiting.filter(|_| self.synced),
+            failure: self.failures.get(ROUND).cloned(),
+            updated: contract.updated,
+            // One whose Node has been deleted is no longer any.
+            leaving: node.map_or(contract.was_node, |node| node.leaving),
+            sources: errors.map(ToString::to_string).collect(),
+            checks: contract.checks.clone(),
+        };
+        contract.health.say(condition);
+    }
+
+    /// Sets what kube-proxy would set, once; where there is no connection tracking, when there is.
+    fn adopt_sysctls(&mut self) {
+        let Some(adopted) = self.contract.conntrack.as_ref().and_then(Conntrack::adopt) else { return };
+        for it in &adopted.changed {
+            tracing::info!("{} set from {} to {} (R26)", it.path.display(), it.from, it.to);
+        }
+        let failed: Vec<String> = adopted.failed.iter().map(ToString::to_string).collect();
+        if failed.is_empty() {
+            self.contract.conntrack = None;
+            self.failures.remove(SYSCTLS);
+        } else {
+            self.failed_with(SYSCTLS, failed.join("; "));
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The agent's metrics: what they are called, and how they are written.
+//!
+//! A metric is a field of [`Metrics`] and is registered in [`Metrics::new`]; whoever knows of something calls a method here.
+
+use std::time::Duration;
+
+use model::Family;
+use prometheus_client::{
+    encoding::{EncodeLabelSet, text},
+    metrics::{
+        family::{Family as Labelled, MetricConstructor},
+        histogram::Histogram,
+    },
+    registry::Registry,
+};
+
+/// All of them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    programming: Labelled<OfFamily, Histogram, Programming>,
+}
+
+/// The label that kube-proxy's metrics have.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfFamily {
+    ip_family: &'static str,
+}
+
+impl From<Family> for OfFamily {
+    fn from(family: Family) -> Self {
+        let ip_family = match family {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        };
+        Self { ip_family }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Programming;
+
+impl MetricConstructor<Histogram> for Programming {
+    fn new_metric(&self) -> Histogram {
+        Histogram::new(programming_buckets())
+    }
+}
+
+/// Those of kubernetes 1.36 pkg/proxy/metrics/metrics.go, so that what is asked of them everywhere has an answer here: 0, then
+/// every quarter, second, five seconds, half minute.
+fn programming_buckets() -> impl Iterator<Item = f64> {
+    let seconds = (1..60).map(f64::from);
+    let fives = (60..120).step_by(5).map(f64::from);
+    let halves = (120..=300).step_by(30).map(f64::from);
+    [0.0, 0.25, 0.5].into_iter().chain(seconds).chain(fives).chain(halves)
+}
+
+/// What the text of metrics is, for HTTP.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at nothing.
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let programming = Labelled::new_with_constructor(Programming);
+        registry.register(
+            "kubeproxy_network_programming_duration_seconds",
+            "From a change of a service's pods to its being in force on this node",
+            programming.clone(),
+        );
+        // There from the start, so that the first change is a change of something.
+        for family in [Family::V4, Family::V6] {
+            drop(programming.get_or_create(&OfFamily::from(family)));
+        }
+        Self { registry, programming }
+    }
+
+    /// A change of endpoints is in force, `took` after it happened (R25).
+    pub fn programmed(&self, family: Family, took: Duration) {
+        self.programming.get_or_create(&family.into()).observe(took.as_secs_f64());
+    }
+
+    /// How they are now, as [`CONTENT_TYPE`] says.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // A String takes everything.
+        let _ = text::encode(&mut text, &self.registry);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(metrics: &Metrics) -> Vec<String> {
+        metrics.text().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn r25_programming_is_counted_by_family_in_kube_proxys_buckets() {
+        let metrics = Metrics::new();
+        let name = "kubeproxy_network_programming_duration_seconds";
+        for family in ["IPv4", "IPv6"] {
+            let none = format!("{name}_count{{ip_family=\"{family}\"}} 0");
+            assert!(lines(&metrics).contains(&none), "{}", metrics.text());
+        }
+        metrics.programmed(Family::V4, Duration::from_millis(300));
+        metrics.programmed(Family::V4, Duration::from_millis(700));
+        metrics.programmed(Family::V6, Duration::from_secs(301));
+        let lines = lines(&metrics);
+        for line in [
+            format!("# TYPE {name} histogram"),
+            format!("{name}_count{{ip_family=\"IPv4\"}} 2"),
+            format!("{name}_sum{{ip_family=\"IPv4\"}} 1.0"),
+            format!("{name}_bucket{{le=\"0.25\",ip_family=\"IPv4\"}} 0"),
+            format!("{name}_bucket{{le=\"0.5\",ip_family=\"IPv4\"}} 1"),
+            format!("{name}_bucket{{le=\"1.0\",ip_family=\"IPv4\"}} 2"),
+            format!("{name}_bucket{{le=\"300.0\",ip_family=\"IPv6\"}} 0"),
+            format!("{name}_bucket{{le=\"+Inf\",ip_family=\"IPv6\"}} 1"),
+            "# EOF".into(),
+        ] {
+            assert!(lines.contains(&line), "{line} is missing: {lines:#?}");
+        }
+        // 0, two quarters, 59 seconds, 12 fives, 7 halves, and the rest.
+        assert_eq!(lines.iter().filter(|it| it.contains("_bucket{") && it.contains("IPv4")).count(), 82);
+    }
+}
