@@ -19,7 +19,7 @@ use source::Severity;
 use super::{Agent, ROUND};
 use crate::{
     Config, Error, doctor,
-    health::{Condition, Face, Health, Wanted},
+    health::{Condition, Face, Health, Trouble, Wanted},
     status::{Hook, Owner},
     triggers::Triggers,
 };
@@ -106,11 +106,16 @@ impl Contract {
         self.triggers.see(cluster, changes);
     }
 
+    /// What can't be served.
+    pub(super) fn troubles(&self) -> Vec<Trouble> {
+        self.health.troubles()
+    }
+
     /// What is wrong with it.
     pub(super) fn problems(&self) -> impl Iterator<Item = String> {
         let twice = (self.replaces_kube_proxy && self.kube_proxy.pid.is_some())
             .then(|| format!("{} runs, and is to be replaced: delete its DaemonSet", self.kube_proxy));
-        self.health.troubles().into_iter().map(|trouble| trouble.to_string()).chain(twice)
+        self.troubles().into_iter().map(|trouble| trouble.to_string()).chain(twice)
     }
 
     /// What is to be known of it.
@@ -166,6 +171,7 @@ impl Agent {
         self.count_hooks();
         self.say_how_it_is();
         self.contract.health.want(self.contract.wanted());
+        self.tell();
     }
 
     /// Takes over what load balancers are to hear, and where; is any of it new?

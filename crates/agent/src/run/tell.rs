@@ -1,15 +1,16 @@
-//! What the cluster is told of its objects, as Events: what has no room in the tables, and what is kept against the cluster's
-//! word. (What can't be understood is told by the source.)
+//! What the cluster is told of its objects, as Events: what has no room in the tables, what is kept against the cluster's
+//! word, and ports for load balancers' questions that can't be had (R24). (What can't be understood is told by the source.)
 
 use std::collections::BTreeMap;
 
-use model::ObjectName;
+use model::{Kind, ObjectName};
 use plan::{Refusal, Subject};
 use source::publish::{Notice, Notices, Regarding, Scope, Severity};
 
 use super::Agent;
 use crate::{
     answer::{self, KEPT, is_api_server},
+    health::Trouble,
     status::Published,
 };
 
@@ -19,11 +20,13 @@ pub(super) struct Telling {
     /// Services that are known to lack something, and what of it was told.
     crowded: BTreeMap<ObjectName, String>,
     is_api_server_held: bool,
+    /// What can't be served at node ports (R24), of which services.
+    unserved: Vec<Trouble>,
 }
 
 impl Telling {
     pub(super) fn new(notices: Notices) -> Self {
-        Self { notices, crowded: BTreeMap::new(), is_api_server_held: false }
+        Self { notices, crowded: BTreeMap::new(), is_api_server_held: false, unserved: Vec::new() }
     }
 
     pub(super) fn told(&self) -> Option<Published> {
@@ -35,6 +38,7 @@ impl Agent {
     /// Tells what has come up since the last time.
     pub(super) fn tell(&mut self) {
         self.tell_of_room();
+        self.tell_of_ports();
         let held = self.reconciler.held().iter().find(|service| is_api_server(service)).cloned();
         let was_held = std::mem::replace(&mut self.telling.is_api_server_held, held.is_some());
         if let Some(service) = held.filter(|_| !was_held) {
@@ -56,6 +60,16 @@ impl Agent {
             self.notice(service, "NoRoom", text.clone(), Scope::Cluster);
         }
         self.telling.crowded = crowded;
+    }
+
+    fn tell_of_ports(&mut self) {
+        let unserved = self.contract.troubles();
+        for trouble in unserved.iter().filter(|it| !self.telling.unserved.contains(it)) {
+            if let Some(service) = trouble.object.as_ref().filter(|object| object.kind == Kind::Service) {
+                self.notice(&service.name, trouble.reason, trouble.message.clone(), Scope::Node);
+            }
+        }
+        self.telling.unserved = unserved;
     }
 
     /// Gives an Event on a Service to be written: something is not in force that should be. Never waits.
