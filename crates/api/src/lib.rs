@@ -13,6 +13,7 @@ mod invalid;
 mod node;
 mod notice;
 mod pod;
+mod sent;
 mod service;
 mod slice;
 
