@@ -39,7 +39,7 @@ fn count(counts: &mut Vec<usize>, time: Duration) -> &mut usize {
 
 /// Followers as [`super::super::follow`] has them: a pause after each failure.
 fn run(server: &Server) -> Seen {
-    let followers = AGENTS * Resource::all("node-1").len();
+    let followers = AGENTS * Resource::all(Some("node-1")).len();
     let mut pauses: Vec<Pause> = (0..followers).map(|_| Pause::new()).collect();
     let mut due: BinaryHeap<_> = pauses
         .iter_mut()
@@ -94,7 +94,7 @@ fn agents_that_wait_for_a_server_come_back_over_the_whole_of_a_pause() {
 fn a_server_that_is_overrun_is_not_asked_again_and_again() {
     // 10,000 requests a second, of the 50,000 that are wanted.
     let seen = run(&Server { down: Duration::from_secs(10), capacity: 1000 });
-    let wanted = AGENTS * Resource::all("node-1").len();
+    let wanted = AGENTS * Resource::all(Some("node-1")).len();
     assert!(seen.turned_away < 2 * wanted, "{} of {wanted}", seen.turned_away);
     assert!(seen.requests.len() < 100, "{seen:?}");
 }
