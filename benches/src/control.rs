@@ -1,21 +1,33 @@
-//! What the agent takes: C1 to C5 of the figures in docs/performance.md. The real program, with manifests as its source, a
-//! cgroup and a bpffs of its own, and connections that are real.
+//! What the agent takes: C1 to C5 of the figures in docs/performance.md. The real program, with manifests or an API server as
+//! its source, a cgroup and a bpffs of its own, and connections that are real.
 //!
 //! ```text
-//! stage       the place, the services, and agents in it
-//! manifests   what the services are in YAML
+//! stage       the place, and agents in it
+//! feed        where they have services from
+//! manifests   a directory of files
+//! api_server  an API server; objects: what it holds
 //! process     what the kernel says of the agent: CPU, memory
 //! start       C1
 //! change      C2, C3
 //! restart     C5
+//! kube        all of that with an API server, and K1 to K4
+//! load        K2, K3; seen: when the maps have what was written
+//! idle        K4
 //! report      the table
 //! ```
 
+mod api_server;
 mod change;
+mod feed;
+mod idle;
+pub(crate) mod kube;
+mod load;
 mod manifests;
+mod objects;
 mod process;
 mod report;
 mod restart;
+mod seen;
 mod stage;
 mod start;
 
@@ -27,7 +39,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use self::{report::Report, stage::Stage};
+use self::{manifests::Manifests, report::Report, stage::Stage};
 
 /// An agent audits its tables every 30 seconds, which takes memory for a moment.
 const AUDITED: Duration = Duration::from_secs(35);
@@ -58,21 +70,18 @@ pub(crate) struct Arguments {
 /// Measures, and prints the table.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     testkit::require_root();
-    let mut report = Report::new(arguments.full)?;
+    let said = if arguments.full { "conditions, node, zone and pod" } else { "the address" };
+    let mut report = Report::new(format!("manifests; of each {said}"))?;
     for services in &arguments.services {
         println!("{services} services ...");
         measure(&mut report, arguments, *services).with_context(|| format!("with {services} services"))?;
     }
-    println!("\n{report}");
-    if let Some(file) = &arguments.json {
-        let text = serde_json::to_string_pretty(&report).context("cannot write JSON")?;
-        std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))?;
-    }
-    Ok(())
+    report.publish(arguments.json.as_deref())
 }
 
 fn measure(report: &mut Report, arguments: &Arguments, services: u32) -> Result<()> {
-    let stage = Stage::build(&arguments.program, services, arguments.full)?;
+    let feed = |vip, first| Manifests::write(services, arguments.full, vip, first);
+    let stage = Stage::build(&arguments.program, services, feed)?;
     let starts = start::measure(&stage, arguments.starts)?;
     report.starts(services, &starts);
 

@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: sets up, builds with optimisation, and measures as root (docs/performance.md): connections, or with
-//! `control` the agent.
+//! `control` and `kube` the agent.
 
 use std::{env, path::PathBuf, process::Command};
 
@@ -43,6 +43,9 @@ struct Scale {
 enum Part {
     /// The agent: how long it takes to start and to follow a change, and what CPU time and memory that takes (three minutes)
     Control(Control),
+    /// The same with an API server as the agent's source, and besides: a large cluster that changes all the time, restarts, or
+    /// is idle (ten minutes)
+    Kube(Kube),
     /// The same on one CPU and on all at once; fails if it costs more there
     Cores(Scale),
     /// Beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services (eight minutes;
@@ -66,6 +69,23 @@ struct Control {
     /// Endpoints with conditions, node, zone and pod, as an API server has them, not with their address alone
     #[arg(long)]
     full: bool,
+    /// Also write everything to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+/// The same, from an API server.
+#[derive(clap::Args)]
+struct Kube {
+    /// Services, each with ten endpoints; may be given more than once [default: 1000 and 10000]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(500..=50_000))]
+    services: Vec<u32>,
+    /// Nodes of the cluster
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = clap::value_parser!(u32).range(2..=20_000))]
+    nodes: u32,
+    /// About a minute, at 1,000 services unless others are given: to see that it works, not for figures
+    #[arg(long)]
+    quick: bool,
     /// Also write everything to this file, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -98,6 +118,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             }
             add_flags(&mut bench, &[(control.full, "--full")]);
             &control.json
+        }
+        Some(Part::Kube(kube)) => {
+            bench.args(["kube", "--program"]).arg(build("balancing-cli", "balancing", false)?);
+            bench.arg("--nodes").arg(kube.nodes.to_string());
+            let services = if kube.quick && kube.services.is_empty() { &[1000][..] } else { &kube.services };
+            for services in services {
+                bench.arg("--services").arg(services.to_string());
+            }
+            if kube.quick {
+                bench.args(["--seconds", "5", "--changes", "10", "--starts", "2"]);
+            }
+            &kube.json
         }
         Some(Part::Cores(scale)) => {
             bench.args(["cores", "--services"]).arg(scale.services.to_string());

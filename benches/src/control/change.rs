@@ -8,7 +8,10 @@ use std::{
 use anyhow::{Result, bail};
 use testkit::Kind;
 
-use super::stage::{Agent, Stage};
+use super::{
+    feed::Feed,
+    stage::{Agent, Stage},
+};
 
 /// Between two changes: longer than anything that the agent does because of one.
 const APART: Duration = Duration::from_millis(150);
@@ -24,7 +27,7 @@ const HUNDRED_IN: Duration = Duration::from_secs(2);
 
 /// What was found.
 pub(super) struct Changes {
-    /// From the rename of a file until a new connection used what it says.
+    /// From a change of a slice until a new connection used what it says.
     pub(super) took: Vec<Duration>,
     /// CPU of one change, on average.
     pub(super) cpu: Duration,
@@ -34,7 +37,7 @@ pub(super) struct Changes {
 
 /// Changes slices, and connects until that is seen: a TCP connection, since its backend says who it is. What `getpeername` says
 /// would prove nothing, as it is the VIP whatever was chosen, and a look into the maps would be quicker than any client.
-pub(super) fn measure(stage: &Stage, agent: &Agent, count: u32) -> Result<Changes> {
+pub(super) fn measure<F: Feed>(stage: &Stage<F>, agent: &Agent, count: u32) -> Result<Changes> {
     let cpu = || agent.process().cpu();
     thread::sleep(Duration::from_secs(1));
     let before = cpu()?;
@@ -52,20 +55,20 @@ pub(super) fn measure(stage: &Stage, agent: &Agent, count: u32) -> Result<Change
 
     let (begun, before) = (Instant::now(), cpu()?);
     for number in 1..=HUNDREDS {
-        stage.change_hundred(number)?;
+        stage.feed().change_hundred(number)?;
         thread::sleep(HUNDRED_IN);
     }
     let cpu_of_hundred = net(cpu()? - before, begun.elapsed(), HUNDREDS);
     Ok(Changes { took, cpu: cpu_of_one, cpu_of_hundred })
 }
 
-fn one(stage: &Stage, number: u32) -> Result<Duration> {
+fn one<F: Feed>(stage: &Stage<F>, number: u32) -> Result<Duration> {
     let set = stage.sets()[(number as usize + 1) % 2];
-    stage.prepare(set)?;
+    stage.feed().prepare(set.1)?;
     // Writing is a sign of change already. And another part of the agent's 20 ms and 1 s each time.
     thread::sleep(APART + Duration::from_millis(u64::from(number * 7 % 50)));
     let begun = Instant::now();
-    stage.change()?;
+    stage.feed().change()?;
     while !stage.ask(Kind::Tcp)?.backend.starts_with(set.0) {
         if begun.elapsed() > PATIENCE {
             bail!("a change of a slice is not in force after {PATIENCE:?}");

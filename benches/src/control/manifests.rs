@@ -1,22 +1,81 @@
-//! Services and their endpoints as manifests.
+//! Services and their endpoints as a directory of manifests.
 
-use std::{fmt::Write, net::Ipv4Addr};
+use std::{
+    ffi::OsString,
+    fmt::Write,
+    fs,
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
 
-use crate::tables::{ENDPOINTS, TARGET};
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+use super::feed::{APART, ASKED, Feed, addresses, endpoint, name};
+use crate::tables::{TARGET, vip4};
 
 /// Services in one file.
-pub(super) const IN_ONE_FILE: u32 = 1000;
+const IN_ONE_FILE: u32 = 1000;
+/// The file of the endpoints of the service that is asked: so that a change of them is one small file.
+const ASKED_FILE: &str = "asked.yaml";
 
-/// What is said of an endpoint.
-#[derive(Clone, Copy)]
-pub(super) struct Style {
-    /// Conditions, node, zone and pod too.
-    pub(super) full: bool,
+/// See the module.
+pub(super) struct Manifests {
+    directory: TempDir,
+    /// Of endpoints conditions, node, zone and pod too.
+    full: bool,
 }
 
-impl Style {
+impl Manifests {
+    /// `services` of one port, and the one that is asked at `vip`, with the endpoints from `first` on.
+    pub(super) fn write(services: u32, full: bool, vip: Ipv4Addr, first: Ipv4Addr) -> Result<Self> {
+        const PROTOCOLS: [&str; 1] = ["TCP"];
+        let manifests = Self { directory: tempfile::tempdir().context("make a directory")?, full };
+        for from in (0..services).step_by(IN_ONE_FILE as usize) {
+            let mut text = String::new();
+            for index in from..services.min(from + IN_ONE_FILE) {
+                text += &manifests.service(&name(index), vip4(index), &PROTOCOLS);
+                if index >= APART {
+                    text += &manifests.other_slice(index, 0);
+                }
+            }
+            manifests.put(&format!("services-{from:05}.yaml"), &text)?;
+        }
+        for index in 0..APART {
+            manifests.put(&slice_file(index), &manifests.other_slice(index, 0))?;
+        }
+        manifests.put("asked-service.yaml", &manifests.service(ASKED, vip, &["TCP", "UDP"]))?;
+        manifests.prepare(first)?;
+        manifests.change()?;
+        Ok(manifests)
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Puts a file in place, atomically.
+    fn put(&self, file: &str, text: &str) -> Result<()> {
+        fs::write(self.draft(file), text).with_context(|| format!("write {}", self.draft(file).display()))?;
+        self.rename(file)
+    }
+
+    /// A file before it is in place. The source passes over names that begin with a dot.
+    fn draft(&self, file: &str) -> PathBuf {
+        self.path().join(format!(".{file}"))
+    }
+
+    fn rename(&self, file: &str) -> Result<()> {
+        let draft = self.draft(file);
+        fs::rename(&draft, self.path().join(file)).with_context(|| format!("rename {}", draft.display()))
+    }
+
+    fn other_slice(&self, index: u32, turn: u32) -> String {
+        self.slice(&name(index), endpoint(index, 0, turn), &["TCP"])
+    }
+
     /// A service that answers on `ports`, each with its protocol and name.
-    pub(super) fn service(self, name: &str, vip: Ipv4Addr, protocols: &[&str]) -> String {
+    fn service(&self, name: &str, vip: Ipv4Addr, protocols: &[&str]) -> String {
         let ports: Vec<String> = protocols
             .iter()
             .map(|it| {
@@ -30,7 +89,7 @@ impl Style {
     }
 
     /// Its endpoints: ten addresses from `first` on.
-    pub(super) fn slice(self, service: &str, first: Ipv4Addr, protocols: &[&str]) -> String {
+    fn slice(&self, service: &str, first: Ipv4Addr, protocols: &[&str]) -> String {
         let ports: Vec<String> = protocols
             .iter()
             .map(|it| format!("{{name: {}, protocol: {it}, port: {TARGET}}}", it.to_lowercase()))
@@ -58,7 +117,26 @@ impl Style {
     }
 }
 
-/// The addresses of a slice.
-pub(super) fn addresses(first: Ipv4Addr) -> impl Iterator<Item = Ipv4Addr> {
-    (0..ENDPOINTS).map(move |index| Ipv4Addr::from(u32::from(first) + index))
+impl Feed for Manifests {
+    fn arguments(&self) -> Vec<OsString> {
+        vec!["--manifests".into(), self.path().into()]
+    }
+
+    fn prepare(&self, first: Ipv4Addr) -> Result<()> {
+        let text = self.slice(ASKED, first, &["TCP", "UDP"]);
+        fs::write(self.draft(ASKED_FILE), text).context("write the endpoints")
+    }
+
+    fn change(&self) -> Result<()> {
+        self.rename(ASKED_FILE)
+    }
+
+    fn change_hundred(&self, turn: u32) -> Result<()> {
+        let texts: Vec<String> = (0..APART).map(|index| self.other_slice(index, turn)).collect();
+        (0..).zip(&texts).try_for_each(|(index, text)| self.put(&slice_file(index), text))
+    }
+}
+
+fn slice_file(index: u32) -> String {
+    format!("slice-{index:03}.yaml")
 }

@@ -36,14 +36,25 @@ impl Process {
         Ok(Duration::from_secs_f64(ticks.iter().sum::<u64>() as f64 / TICKS_PER_SECOND))
     }
 
-    /// Memory now, and at its peak.
-    pub(super) fn memory(self) -> Result<Memory> {
+    /// How often its first thread has begun to wait, which is the one that owns the tables.
+    pub(super) fn waits(self) -> Result<u64> {
+        self.status("voluntary_ctxt_switches")?.parse().context("no number of waits")
+    }
+
+    /// A line of what the kernel tells people.
+    fn status(self, field: &str) -> Result<String> {
         let file = format!("/proc/{}/status", self.0);
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {file}"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+        line.map(|line| line.trim().to_owned()).with_context(|| format!("{file} has no {field}"))
+    }
+
+    /// Memory now, and at its peak.
+    pub(super) fn memory(self) -> Result<Memory> {
         let of = |field: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-            let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-            kib.map(|kib| kib << 10).with_context(|| format!("{file} has no {field}"))
+            let line = self.status(field)?;
+            let kib = line.strip_suffix(" kB").and_then(|kib| kib.parse::<u64>().ok());
+            kib.map(|kib| kib << 10).with_context(|| format!("{field} is not as known: {line}"))
         };
         Ok(Memory { peak: of("VmHWM")?, resident: of("VmRSS")?, own: of("RssAnon")?, maps: self.maps()? })
     }

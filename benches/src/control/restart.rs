@@ -16,7 +16,10 @@ use testkit::{
     client::{Client, TIMEOUT},
 };
 
-use super::stage::{Agent, Stage};
+use super::{
+    feed::Feed,
+    stage::{Agent, Stage},
+};
 
 /// Between two exchanges.
 const PACE: Duration = Duration::from_micros(500);
@@ -33,7 +36,7 @@ pub(super) struct Restarts {
 }
 
 /// Restarts the agent, each second time by SIGKILL, while clients go on.
-pub(super) fn measure(stage: &Stage, agent: Agent, count: u32) -> Result<Restarts> {
+pub(super) fn measure<F: Feed>(stage: &Stage<F>, agent: Agent, count: u32) -> Result<Restarts> {
     let tally = Tally::default();
     let outcome = thread::scope(|scope| {
         let client = scope.spawn(|| stage.inside(|| clients(stage, &tally)));
@@ -49,7 +52,7 @@ pub(super) fn measure(stage: &Stage, agent: Agent, count: u32) -> Result<Restart
     Ok(Restarts { count, exchanges: tally.exchanges.load(SeqCst), failed: tally.failed.load(SeqCst) })
 }
 
-fn restarts(stage: &Stage, mut agent: Agent, count: u32) -> Result<()> {
+fn restarts<F: Feed>(stage: &Stage<F>, mut agent: Agent, count: u32) -> Result<()> {
     for number in 0..count {
         thread::sleep(AWAY);
         agent.end(if number % 2 == 0 { Signal::TERM } else { Signal::KILL })?;
@@ -69,7 +72,7 @@ struct Tally {
 }
 
 /// New sockets of each kind in turn, and two that stay.
-fn clients(stage: &Stage, tally: &Tally) -> Result<()> {
+fn clients<F: Feed>(stage: &Stage<F>, tally: &Tally) -> Result<()> {
     let open = |kind| Client::open(kind, Family::V4, stage.vip(), TIMEOUT);
     let mut lasting = [open(Kind::ConnectedUdp)?, open(Kind::UnconnectedUdp)?];
     let set = stage.ask(Kind::Tcp)?.backend.chars().next();

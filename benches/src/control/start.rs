@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Result;
 use rustix::process::Signal;
 
-use super::stage::Stage;
+use super::{feed::Feed, stage::Stage};
 
 /// One start.
 #[derive(Clone, Copy)]
@@ -23,7 +23,7 @@ pub(super) struct Starts {
 }
 
 /// Starts agents, one after another.
-pub(super) fn measure(stage: &Stage, count: u32) -> Result<Starts> {
+pub(super) fn measure<F: Feed>(stage: &Stage<F>, count: u32) -> Result<Starts> {
     let start = || -> Result<Start> {
         let mut agent = stage.agent()?;
         let start = Start { took: agent.ready_after, cpu: agent.process().cpu()? };

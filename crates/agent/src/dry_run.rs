@@ -101,12 +101,12 @@ pub fn dry_run(config: &Config, manifests: &Path) -> Result<DryRun, Error> {
     if batch.whole {
         reconciler.complete();
     }
+    reconciler.look_at_everything();
+    let round = reconciler.round(if batch.whole { Deletes::Allowed } else { Deletes::Held })?;
     let larger = capacity.grown(&reconciler.desired().need(), |_| false, &config.most());
     if let Some(larger) = larger.filter(|_| found) {
         notices.push(format!("to be made larger: {}", growth(&capacity, &larger)));
     }
-    reconciler.look_at_everything();
-    let round = reconciler.round(if batch.whole { Deletes::Allowed } else { Deletes::Held })?;
 
     let (errors, valid): (Vec<Problem>, Vec<Problem>) =
         batch.problems.into_iter().partition(|problem| problem.severity == Severity::Error);

@@ -46,6 +46,8 @@ pub struct Reconciler<S> {
     table: Table,
     store: S,
     capacity: Capacity,
+    /// What changes have touched since the last round.
+    dirty: Dirty,
     touched: Touched,
     /// The sources are sure of what is not there.
     complete: bool,
@@ -86,6 +88,7 @@ impl<S: TableStore> Reconciler<S> {
             table,
             store,
             capacity,
+            dirty: Dirty::default(),
             touched: Touched::default(),
             complete: false,
             held: BTreeSet::new(),
@@ -100,7 +103,13 @@ impl<S: TableStore> Reconciler<S> {
 
     /// Takes changes in; they reach the store with the next round.
     pub fn apply(&mut self, changes: impl IntoIterator<Item = Change>) {
-        let dirty: Dirty = self.cluster.apply_all(changes);
+        self.dirty.merge(self.cluster.apply_all(changes));
+    }
+
+    /// What is desired since the last changes. Not with each of them: an API server tells of services first and then of their
+    /// endpoints, and of a busy service many times before there is a round.
+    fn settle(&mut self) {
+        let dirty = std::mem::take(&mut self.dirty);
         let services: Vec<ObjectName> = if dirty.all {
             let known = self.cluster.services().map(|service| service.name.clone());
             known.chain(dirty.services).collect()
@@ -198,6 +207,7 @@ impl<S: TableStore> Reconciler<S> {
     /// # Errors
     /// The store refuses; what was written by then is safe to use.
     pub fn round(&mut self, deletes: Deletes) -> Result<Round, kernel::Error> {
+        self.settle();
         if self.doubtful {
             // What was freed a moment ago is free at once in a table that was read again.
             self.store.wait_for_readers();
@@ -223,7 +233,8 @@ impl<S: TableStore> Reconciler<S> {
 
     /// What to make of maps that have no room for what is desired, or for what was `refused`: at most `most`. `None`: they
     /// can stay as they are.
-    pub fn larger(&self, refused: &[Refusal], most: &Capacity) -> Option<Capacity> {
+    pub fn larger(&mut self, refused: &[Refusal], most: &Capacity) -> Option<Capacity> {
+        self.settle();
         let is_full = |room| refused.iter().any(|it| it.room() == Some(room));
         self.table.capacity().grown(&self.desired.need(), is_full, most)
     }
@@ -273,7 +284,7 @@ impl<S: TableStore> Reconciler<S> {
         &self.cluster
     }
 
-    /// The desired state.
+    /// The desired state, as of the last round.
     pub fn desired(&self) -> &Desired {
         &self.desired
     }

@@ -10,6 +10,7 @@ mod contract;
 mod events;
 mod growth;
 mod look;
+mod pace;
 mod report;
 mod search;
 mod tell;
@@ -43,9 +44,6 @@ use crate::{
     sockets::{self, Sockets},
 };
 
-/// How often events are read: the ring buffer holds 8,192 and calls nobody, since a wake-up costs the client as
-/// much as twenty connects.
-const EVENTS: Duration = Duration::from_millis(20);
 /// Everything is compared with what the maps really hold no more often than this.
 const AUDIT: Duration = Duration::from_millis(100);
 /// How often the small things are looked at: is it paused, are the programs still attached.
@@ -56,6 +54,9 @@ const OPEN_FILES: u64 = 128;
 const ROUND: &str = "writing the tables";
 const AUDIT_OF_TABLES: &str = "auditing the tables";
 const LOOKING: &str = "looking after the programs";
+/// From one round to the next, at least: a lone change waits for nothing, and thousands a second go together. A round costs as
+/// much as a dozen changes.
+const APART: Duration = Duration::from_millis(10);
 /// First and longest pause before a failed round is tried again.
 const RETRY: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -80,7 +81,8 @@ pub async fn run(
     };
     let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
     let (mut agent, mut inputs) = Agent::start(config.config, feed, still)?;
-    let mut events_due = interval(EVENTS);
+    let mut events_pause = pace::EVENTS;
+    let mut events_due = interval(events_pause);
     let mut audit_due = interval(agent.config.audit_interval.max(AUDIT));
     let mut look_due = interval(LOOK);
     for due in [&mut events_due, &mut audit_due, &mut look_due] {
@@ -105,7 +107,7 @@ pub async fn run(
                 while let Ok(update) = inputs.updates.try_recv() {
                     agent.take(update);
                 }
-                agent.round();
+                agent.round_apart();
             }
             () = sleep_until(retry), if retry.is_some() => agent.round(),
             Some(question) = inputs.questions.recv() => agent.answer(question),
@@ -113,9 +115,16 @@ pub async fn run(
             Some(found) = inputs.clients.recv() => agent.clients_found(found),
             Some(done) = inputs.sockets.recv() => agent.searched(done),
             () = sleep_until(sockets), if sockets.is_some() => agent.search(),
-            _ = audit_due.tick() => agent.audit(),
+            _ = audit_due.tick() => {
+                let begun = pace::cpu();
+                agent.audit();
+                audit_due.reset_after(pace::until_audit(audit_due.period(), pace::cpu().saturating_sub(begun)));
+            }
             _ = look_due.tick() => agent.look(),
-            _ = events_due.tick() => agent.read_events(&mut inputs.events),
+            _ = events_due.tick() => {
+                events_pause = pace::until_events(events_pause, agent.read_events(&mut inputs.events));
+                events_due.reset_after(events_pause);
+            }
         }
     }
 }
@@ -151,6 +160,8 @@ struct Agent {
     /// Deletes are held back until the source is sure of what is not there (R6).
     deletes: Deletes,
     pins_gone: bool,
+    /// When the last round ended.
+    round_at: Option<Instant>,
     retry_at: Option<Instant>,
     retry_pause: Duration,
     /// Tables could not be made larger.
@@ -256,6 +267,7 @@ impl Agent {
             synced: false,
             deletes: Deletes::Held,
             pins_gone: false,
+            round_at: None,
             retry_at: None,
             retry_pause: RETRY.0,
             growing: None,
@@ -319,6 +331,14 @@ impl Agent {
         }
     }
 
+    /// A round now, or as soon as the last one is long enough ago.
+    fn round_apart(&mut self) {
+        match self.round_at.map(|at| at + APART).filter(|at| Instant::now() < *at) {
+            Some(at) => self.retry_at = Some(self.retry_at.map_or(at, |retry_at| retry_at.min(at))),
+            None => self.round(),
+        }
+    }
+
     /// One round; until everything has synced there is none (R6).
     fn round(&mut self) {
         if !self.synced {
@@ -342,6 +362,7 @@ impl Agent {
                 self.retry_pause = (self.retry_pause * 2).min(RETRY.1);
             }
         }
+        self.round_at = Some(Instant::now());
         self.tell();
     }
 

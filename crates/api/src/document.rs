@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Track;
 
-use crate::{Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice};
+use crate::{Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice, sent};
 
 /// What is in a document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn add_object(
             problem: format!("{api_version:?} is not read; use {right_version}"),
         });
     }
-    let object = read(kind, Document { kind, map }, &mut converted.notices)?;
+    let object = read(Document { kind, map }, &mut converted.notices)?;
     converted.objects.extend(object);
     Ok(())
 }
@@ -86,27 +86,31 @@ fn add_object(
 ///
 /// [`Invalid`] for the first thing that is wrong.
 pub fn from_json(kind: Kind, text: &str, notices: &mut Vec<Notice>) -> Result<Option<Object>, Invalid> {
-    read(kind, Json { kind, text }, notices)
-}
-
-/// Something that an object can be read from.
-trait Source {
-    fn typed<T: DeserializeOwned>(self, notices: &mut Vec<Notice>) -> Result<T, Invalid>;
-}
-
-fn read(kind: Kind, source: impl Source, notices: &mut Vec<Notice>) -> Result<Option<Object>, Invalid> {
+    let json = Json { kind, text };
     Ok(match kind {
+        Kind::Service => Some(from_service(&json.read::<sent::Service>()?.into(), notices)?.into()),
+        Kind::EndpointSlice => {
+            from_slice(&json.read::<sent::EndpointSlice>()?.into(), notices)?.map(Object::from)
+        }
+        Kind::Node => Some(from_node(&json.read::<sent::Node>()?.into())?.into()),
+        Kind::Pod => Some(from_pod(&json.read()?)?.into()),
+        Kind::ServiceCidr => Some(from_cidr(&json.read()?)?.into()),
+    })
+}
+
+fn read(document: Document, notices: &mut Vec<Notice>) -> Result<Option<Object>, Invalid> {
+    Ok(match document.kind {
         Kind::Service => {
-            let service: core::Service = source.typed(notices)?;
+            let service: core::Service = document.typed(notices)?;
             Some(from_service(&service, notices)?.into())
         }
         Kind::EndpointSlice => {
-            let slice: discovery::EndpointSlice = source.typed(notices)?;
+            let slice: discovery::EndpointSlice = document.typed(notices)?;
             from_slice(&slice, notices)?.map(Object::from)
         }
-        Kind::Node => Some(from_node(&source.typed(notices)?)?.into()),
-        Kind::Pod => Some(from_pod(&source.typed(notices)?)?.into()),
-        Kind::ServiceCidr => Some(from_cidr(&source.typed::<networking::ServiceCIDR>(notices)?)?.into()),
+        Kind::Node => Some(from_node(&document.typed(notices)?)?.into()),
+        Kind::Pod => Some(from_pod(&document.typed(notices)?)?.into()),
+        Kind::ServiceCidr => Some(from_cidr(&document.typed::<networking::ServiceCIDR>(notices)?)?.into()),
     })
 }
 
@@ -115,8 +119,13 @@ struct Json<'a> {
     text: &'a str,
 }
 
-impl Source for Json<'_> {
-    fn typed<T: DeserializeOwned>(self, _: &mut Vec<Notice>) -> Result<T, Invalid> {
+impl Json<'_> {
+    fn read<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
+        serde_json::from_str(self.text).or_else(|_| self.read_with_path())
+    }
+
+    /// The same, knowing where it is: that takes twice as long, so only where something is wrong.
+    fn read_with_path<T: DeserializeOwned>(&self) -> Result<T, Invalid> {
         let mut deserializer = serde_json::Deserializer::from_str(self.text);
         serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
             let map = serde_json::from_str(self.text).unwrap_or_default();
@@ -145,7 +154,7 @@ fn known(api_version: &str, kind: &str) -> Option<(Kind, &'static str)> {
     }
 }
 
-impl Source for Document {
+impl Document {
     /// Fields that nobody knows are no error, as they are none for the API server: there will be newer ones than this. But
     /// they are told of, for most are typing errors.
     fn typed<T: DeserializeOwned>(self, notices: &mut Vec<Notice>) -> Result<T, Invalid> {

@@ -15,6 +15,7 @@ mod node;
 mod notice;
 mod pod;
 pub mod policy;
+mod sent;
 mod service;
 mod slice;
 

@@ -35,7 +35,7 @@ pub(crate) use access::chain;
 use follow::Follower;
 pub(crate) use follow::News;
 use model::Kind;
-pub(crate) use pause::{Pause, chance, scattered};
+pub(crate) use pause::{chance, scattered};
 use resource::Resource;
 pub(crate) use servers::Servers;
 

@@ -10,6 +10,7 @@
 //! nodes        the nodes, as far as that needs them
 //! annotator    writes the annotations
 //! write        one request, and what came of it
+//! back_off     how long until the next attempt
 //! voice        what is said of writing itself
 //! hash         the same on every node
 //! ```
@@ -20,6 +21,7 @@
 mod allowance;
 mod annotations;
 mod annotator;
+mod back_off;
 mod event;
 mod hash;
 mod ledger;
@@ -38,8 +40,6 @@ use self::{annotator::Annotator, ledger::COUNTED, recorder::Recorder, voice::Voi
 pub(crate) use self::{nodes::Nodes, notice::Taken};
 use crate::kubernetes::{News, Servers};
 
-/// First and longest pause after a failure.
-const RETRY: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 /// How often something is tried that we may not do.
 const RARELY: Duration = Duration::from_secs(600);
 

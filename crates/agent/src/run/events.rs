@@ -13,7 +13,8 @@ use crate::answer;
 const EVENTS_AT_ONCE: Duration = Duration::from_millis(10);
 
 impl Agent {
-    pub(super) fn read_events(&mut self, ring: &mut Events) {
+    /// Reads what there is; was there anything?
+    pub(super) fn read_events(&mut self, ring: &mut Events) -> bool {
         let begun = Instant::now();
         let mut any = false;
         while begun.elapsed() < EVENTS_AT_ONCE {
@@ -56,6 +57,7 @@ impl Agent {
         if any {
             self.report_lost();
         }
+        any
     }
 
     pub(super) fn report_lost(&mut self) {

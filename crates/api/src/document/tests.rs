@@ -235,3 +235,51 @@ fn service_cidrs_must_be_cidrs() {
         "ServiceCIDR c: spec.cidrs[0]: \"10.96.0.0\" is not a CIDR; write address/length, for example 10.0.0.0/8"
     );
 }
+
+#[test]
+fn of_what_an_api_server_sends_the_same_is_read() {
+    let metadata = |more: Value| {
+        let mut it = json!({"name": "web", "namespace": "shop", "uid": "u1", "resourceVersion": "7", "generation": 3,
+            "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"a": "b"},
+            "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {}}}]});
+        it.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        it
+    };
+    let labels =
+        json!({"labels": {"kubernetes.io/service-name": "web", "topology.kubernetes.io/zone": "z1"}});
+    let table = [
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata(labels.clone()),
+            "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1"], "selector": {"app": "web"},
+                "ports": [{"name": "http", "port": 80, "nodePort": 30080}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.7"}]}, "conditions": []}}),
+        json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata(labels.clone()),
+            "addressType": "IPv4", "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": false, "serving": true, "terminating": true},
+                "nodeName": "n1", "zone": "z1", "hints": {"forZones": [{"name": "z1"}]},
+                "targetRef": {"kind": "Pod", "name": "web-1"}}]}),
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata(labels),
+            "spec": {"podCIDR": "10.0.0.0/24"},
+            "status": {"images": [{"names": ["a"]}], "conditions": [{"type": "Ready", "status": "True"}],
+                "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "ExternalIP", "address": "fd00::1"}]}}),
+    ];
+    for document in table {
+        let text = document.to_string();
+        let [whole] = <[Object; 1]>::try_from(objects(document)).unwrap();
+        assert_eq!(from_json(whole.id().kind, &text, &mut Vec::new()), Ok(Some(whole)));
+    }
+}
+
+#[test]
+fn what_is_wrong_in_what_an_api_server_sends_is_named_by_its_field() {
+    let bad = |kind, document: Value| {
+        from_json(kind, &document.to_string(), &mut Vec::new()).unwrap_err().to_string()
+    };
+    let slice = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [{"addresses": ["10.0.0.1"], "zone": 7}]});
+    let said = bad(Kind::EndpointSlice, slice);
+    assert!(said.starts_with("EndpointSlice s: endpoints[0].zone: invalid type: integer `7`"), "{said}");
+    // What nobody reads harms nobody.
+    let node = json!({"metadata": {"name": "n"}, "status": {"images": 7}});
+    assert!(matches!(from_json(Kind::Node, &node.to_string(), &mut Vec::new()), Ok(Some(Object::Node(_)))));
+    let without = json!({"metadata": {"name": "s"}, "addressType": "", "endpoints": null});
+    assert!(from_json(Kind::EndpointSlice, &without.to_string(), &mut Vec::new()).is_err());
+}

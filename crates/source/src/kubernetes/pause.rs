@@ -5,39 +5,34 @@ use std::{
     time::Duration,
 };
 
-/// First and longest. What was missed is to be right within 2 s of a server's return, so no longer; thousands of agents that
-/// lose a server at once come back over the whole of it.
-const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_millis(1500));
+/// Thousands of agents lose a server at the same moment, and are at the next one after this, spread over the whole of it.
+const FIRST: Duration = Duration::from_millis(1000);
+/// Those that find no server come back over the whole of it. What was missed is to be right within 2 s of a server's
+/// return, so no longer.
+const FURTHER: Duration = Duration::from_millis(1500);
 /// A server may ask for longer, up to this.
 const LONGEST: Duration = Duration::from_secs(30);
 
-/// Pauses that become longer with each failure in a row.
-#[derive(Debug)]
-pub(crate) struct Pause {
-    bounds: (Duration, Duration),
-    next: Duration,
+/// Pauses after failures in a row.
+#[derive(Debug, Default)]
+pub(super) struct Pause {
+    has_failed: bool,
 }
 
 impl Pause {
-    /// For those that read.
     pub(super) fn new() -> Self {
-        Self::within(PAUSE)
-    }
-
-    /// First and longest.
-    pub(crate) fn within(bounds: (Duration, Duration)) -> Self {
-        Self { bounds, next: bounds.0 }
+        Self::default()
     }
 
     /// Something went well.
-    pub(crate) fn reset(&mut self) {
-        self.next = self.bounds.0;
+    pub(super) fn reset(&mut self) {
+        self.has_failed = false;
     }
 
     /// How long to wait now; `asked`: what the server wants at least.
-    pub(crate) fn after_failure(&mut self, asked: Option<Duration>) -> Duration {
-        let pause = scattered(self.next, chance());
-        self.next = (self.next * 2).min(self.bounds.1);
+    pub(super) fn after_failure(&mut self, asked: Option<Duration>) -> Duration {
+        let is_first = !std::mem::replace(&mut self.has_failed, true);
+        let pause = if is_first { FIRST.mul_f64(chance()) } else { scattered(FURTHER, chance()) };
         match asked {
             Some(asked) => pause + asked.min(LONGEST),
             None => pause,
@@ -56,22 +51,24 @@ pub(crate) fn chance() -> f64 {
 }
 
 #[cfg(test)]
+mod herd;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_a_limit_and_are_scattered() {
+    fn pauses_are_scattered_and_have_a_limit() {
         let mut pause = Pause::new();
-        for most in [100, 200, 400, 800, 1500, 1500] {
-            let most = Duration::from_millis(most);
+        assert!(pause.after_failure(None) <= FIRST);
+        for _ in 0..10 {
             let now = pause.after_failure(None);
-            assert!(now >= most / 2 && now <= most, "{now:?} of {most:?}");
+            assert!(now >= FURTHER / 2 && now <= FURTHER, "{now:?}");
         }
         pause.reset();
-        assert!(pause.after_failure(None) <= Duration::from_millis(100));
         let asked = pause.after_failure(Some(Duration::from_secs(2)));
-        assert!(asked >= Duration::from_secs(2) && asked <= Duration::from_millis(2200), "{asked:?}");
-        assert!(pause.after_failure(Some(Duration::from_secs(3600))) <= LONGEST + PAUSE.1);
+        assert!(asked >= Duration::from_secs(2) && asked <= Duration::from_secs(2) + FIRST, "{asked:?}");
+        assert!(pause.after_failure(Some(Duration::from_secs(3600))) <= LONGEST + FURTHER);
         let all: Vec<f64> = (0..100).map(|_| chance()).collect();
         assert!(all.iter().any(|it| *it < 0.3) && all.iter().any(|it| *it > 0.7), "{all:?}");
     }

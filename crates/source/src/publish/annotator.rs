@@ -11,14 +11,15 @@ use serde_json::{Map, Value, json};
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    RARELY, RETRY,
+    RARELY,
     annotations::Wanted,
+    back_off::BackOff,
     nodes::Here,
     notice::{Notice, Notices, Regarding, Scope, Severity},
     voice::Voice,
     write::{Failure, send},
 };
-use crate::kubernetes::{Pause, Servers, chance, scattered};
+use crate::kubernetes::{Servers, chance, scattered};
 
 /// What was written comes back by the watch. If it does not within this, somebody has to look what there is.
 const UNSEEN: Duration = Duration::from_secs(10);
@@ -29,7 +30,7 @@ pub(super) struct Annotator {
     here: watch::Receiver<Option<Here>>,
     notices: Notices,
     voice: Voice,
-    pause: Pause,
+    pause: BackOff,
     /// No earlier than this is anything written.
     not_before: Option<Instant>,
     /// What was tried last, for which UID.
@@ -50,7 +51,7 @@ impl Annotator {
             here,
             notices,
             voice,
-            pause: Pause::within(RETRY),
+            pause: BackOff::new(),
             not_before: None,
             tried: None,
             told: None,

@@ -10,7 +10,9 @@ use kube::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    RARELY, RETRY, event,
+    RARELY,
+    back_off::BackOff,
+    event,
     event::EventName,
     ledger::{Ledger, Moment, Task},
     nodes::Here,
@@ -18,7 +20,7 @@ use super::{
     voice::Voice,
     write::{Failure, send},
 };
-use crate::kubernetes::{Pause, Servers, chance, scattered};
+use crate::kubernetes::{Servers, chance, scattered};
 
 /// See the module.
 pub(super) struct Recorder {
@@ -28,7 +30,7 @@ pub(super) struct Recorder {
     taken: Taken,
     ledger: Ledger,
     voice: Voice,
-    pause: Pause,
+    pause: BackOff,
     /// No earlier than this is anything written.
     not_before: Instant,
 }
@@ -50,7 +52,7 @@ impl Recorder {
             taken,
             ledger: Ledger::new(node, counted, now.into_std()),
             voice,
-            pause: Pause::within(RETRY),
+            pause: BackOff::new(),
             not_before: now,
         }
     }

@@ -1,0 +1,82 @@
+//! Objects as an API server sends them, of which only what is used is read: the rest is most of it (images of nodes, fields
+//! and who manages them), and comes again with each heartbeat.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{core::v1 as core, discovery::v1 as discovery},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+};
+use serde::Deserialize;
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Metadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    creation_timestamp: Option<Time>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl From<Metadata> for ObjectMeta {
+    fn from(it: Metadata) -> Self {
+        let Metadata { name, namespace, uid, creation_timestamp, labels } = it;
+        Self { name, namespace, uid, creation_timestamp, labels, ..Self::default() }
+    }
+}
+
+/// A Service.
+#[derive(Deserialize)]
+pub(crate) struct Service {
+    #[serde(default)]
+    metadata: Metadata,
+    spec: Option<core::ServiceSpec>,
+    status: Option<core::ServiceStatus>,
+}
+
+impl From<Service> for core::Service {
+    fn from(it: Service) -> Self {
+        Self { metadata: it.metadata.into(), spec: it.spec, status: it.status }
+    }
+}
+
+/// An EndpointSlice.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EndpointSlice {
+    #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
+    address_type: String,
+    endpoints: Option<Vec<discovery::Endpoint>>,
+    ports: Option<Vec<discovery::EndpointPort>>,
+}
+
+impl From<EndpointSlice> for discovery::EndpointSlice {
+    fn from(it: EndpointSlice) -> Self {
+        let EndpointSlice { metadata, address_type, endpoints, ports } = it;
+        Self { metadata: metadata.into(), address_type, endpoints, ports }
+    }
+}
+
+/// A Node.
+#[derive(Deserialize)]
+pub(crate) struct Node {
+    #[serde(default)]
+    metadata: Metadata,
+    status: Option<NodeStatus>,
+}
+
+#[derive(Deserialize)]
+struct NodeStatus {
+    addresses: Option<Vec<core::NodeAddress>>,
+}
+
+impl From<Node> for core::Node {
+    fn from(it: Node) -> Self {
+        let addresses = it.status.and_then(|status| status.addresses);
+        let status = core::NodeStatus { addresses, ..core::NodeStatus::default() };
+        Self { metadata: it.metadata.into(), status: Some(status), ..Self::default() }
+    }
+}
