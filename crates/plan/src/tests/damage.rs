@@ -293,3 +293,16 @@ fn a_record_that_two_frontends_lead_to_stays_with_the_one_whose_it_is() {
     assert_eq!(plan.phases, [Phase::DeleteFrontends(vec![vip(Family::V4, 2, 80)])]);
     assert!(table.record(&rightful).is_some());
 }
+
+/// Found by a random history: the backend came back under its index, so that the list was right again, but not taken.
+#[test]
+fn a_list_whose_backends_come_back_is_no_room_for_another() {
+    let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
+    edit(&mut desired, &(0, Some(Sketch::new("", [PortSketch::v4(80, 0, [1])]))));
+    maps.apply(&diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed), |_| {});
+    maps.backends.clear();
+    (table, _) = Table::restore(&maps.image(), ROOMY);
+    maps.apply(&diff(&desired, &Touched::default(), &mut table, Deletes::Allowed), |_| {});
+    let touched = edit(&mut desired, &(1, Some(Sketch::new("", [PortSketch::v4(80, 1, [2])]))));
+    maps.apply(&diff(&desired, &touched, &mut table, Deletes::Allowed), Maps::assert_sound);
+}
