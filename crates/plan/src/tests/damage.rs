@@ -234,7 +234,7 @@ fn renamed(uid: &str, change: impl Fn(&mut Image)) -> (Desired, Table, Maps, Map
     let mut image = maps.image();
     change(&mut image);
     let (table, found) = Table::restore(&image, ROOMY);
-    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(!found.is_empty());
     (desired, table, Maps::of(&image), before)
 }
 
@@ -261,18 +261,18 @@ fn r8_another_services_name_over_a_name_leaves_that_service_its_id() {
 }
 
 #[test]
-fn r8_a_second_name_of_a_service_port_takes_nothing_from_the_first() {
-    // Its id is the least, its place in the map the first.
+fn r8_other_names_of_a_service_port_take_nothing_from_the_first() {
+    // Their ids are the least, their places in the map the first.
     let (desired, mut table, mut maps, before) = renamed("uid", |image| {
         let backend = |it: &mut (u32, abi::Backend)| it.1.service += 5;
         image.backends.iter_mut().for_each(backend);
         image.records.iter_mut().for_each(|it| it.1.service += 5);
         image.names.iter_mut().for_each(|it| it.0 += 5);
         let twin = image.names[1].1;
-        image.names.insert(0, (0, twin));
+        image.names.splice(..0, [(0, twin), (1, twin)]);
     });
     let plan = diff(&desired, &Touched::default(), &mut table, Deletes::Allowed);
-    assert_eq!(plan.phases, [crate::Phase::DeleteNames(vec![0])]);
+    assert_eq!(plan.phases, [crate::Phase::DeleteNames(vec![0, 1])]);
     maps.apply(&plan, |_| {});
     assert_eq!(maps.names.keys().copied().collect::<Vec<_>>(), [5, 6]);
     assert_eq!(maps.frontends, before.frontends);
