@@ -305,6 +305,7 @@ fn r23_a_plan_says_when_affinity_ends() {
     let plan = diff(&world.desired, &Touched::everything(), &mut world.table, Deletes::Allowed);
     world.maps.apply(&plan, Maps::assert_sound);
     assert!(plan.ends_affinity);
+    assert_eq!(world.table.affinities(), [(1, 10_800)].into());
     // That a service goes ends its own, once it may go.
     assert!(!world.with(0, None, Deletes::Allowed).ends_affinity);
     assert!(!world.with(1, None, Deletes::Held).ends_affinity);
@@ -318,7 +319,9 @@ fn r22_r30_source_ranges_fit_up_to_the_last() {
         let (vips, sources) = ([n, 3].into(), ranges.iter().copied().collect());
         Sketch::new("", [PortSketch { vips, sources, ..PortSketch::v4(80 + u16::from(n), n, [1]) }])
     };
+    assert!(!world.table.has_sources());
     assert_eq!(world.set(0, restricted(1, &[1, 2])).refused, []);
+    assert!(world.table.has_sources());
     assert!(world.table.has_frontend(&vip(Family::V4, 3, 81)));
     let plan = world.set(0, restricted(1, &[1, 2, 3]));
     assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Sources, capacity: 2, .. }]), "{plan:?}");
@@ -354,9 +357,10 @@ fn r30_enlarged_lists_have_as_much_room_as_there_is() {
     assert_eq!(world.set(0, simple([1, 2])).refused, []);
     let service = |vip, backends: &[u8]| Sketch::new("", [PortSketch::v4(80, vip, backends.iter().copied())]);
     assert!(!world.set(1, service(2, &[1, 2])).refused.is_empty());
-    world.table.enlarge(&Capacity { lists: 4, ..ROOMY });
+    world.table.enlarge(&Capacity { lists: 5, ..ROOMY });
     assert_eq!(world.again().refused, []);
     assert_eq!(world.range(&vip(Family::V4, 2, 80)), Range { start: 2, len: 2 });
-    let plan = world.set(2, service(3, &[1]));
-    assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Lists, capacity: 4, .. }]), "{plan:?}");
+    assert_eq!(world.set(2, service(3, &[1])).refused, []);
+    let plan = world.set(3, service(4, &[1]));
+    assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Lists, capacity: 5, .. }]), "{plan:?}");
 }
