@@ -185,44 +185,6 @@ fn damage_is_named() {
     assert!(told(&|image| image.names[0].1.family = 5).contains("name 0: unreadable"));
 }
 
-/// What an audit calls them.
-#[test]
-fn differences_name_object_and_field() {
-    let mut desired = Desired::new();
-    let sketch = super::world::Sketch::new("u", [super::world::PortSketch::v4(80, 1, [1, 2])]);
-    edit(&mut desired, &(0, Some(sketch)));
-    let mut table = Table::new(ROOMY);
-    diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
-    let told = |change: &dyn Fn(&mut Image)| {
-        let mut image = table.image();
-        change(&mut image);
-        table.compare(&image).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    };
-    assert_eq!(told(&|_| {}), "");
-    assert_eq!(told(&|image| image.frontends.clear()), "frontend 10.96.0.1:80/TCP: is missing");
-    assert_eq!(
-        told(&|image| image.frontends[0].1 = 4),
-        "frontend 10.96.0.1:80/TCP: points to record 4, not 0"
-    );
-    assert_eq!(told(&|image| image.records[0].1.flags = 0), "record 0: flags is 0, not 1");
-    assert_eq!(told(&|image| image.lists[1] = 7), "list position 1: has backend 7, not 1");
-    assert_eq!(told(&|image| image.lists.truncate(1)), "list position 1: is missing");
-    assert_eq!(told(&|image| image.backends[0].1.generation = 5), "backend 0: generation is 5, not 1");
-    assert_eq!(told(&|image| image.names.push((3, image.names[0].1))), "name 3: should not be there");
-    // Hashes have no order; of an entry that was read twice the last counts.
-    let twice = |image: &mut Image| {
-        image.backends.reverse();
-        let mut first = image.names[0];
-        first.1.port_be = 0;
-        image.names.insert(0, first);
-        image.names.extend([(4, first.1); 2]);
-    };
-    assert_eq!(told(&twice), "name 4: should not be there");
-    assert!(
-        told(&|image| image.names[0].1.port_be = 0).starts_with("name 0: is default/s0:p80/TCP IPv4, port 0")
-    );
-}
-
 /// Two services; their tables from what is left of the maps after this change; the maps, and as they were before.
 fn renamed(uid: &str, change: impl Fn(&mut Image)) -> (Desired, Table, Maps, Maps) {
     use super::world::{PortSketch, Sketch};
