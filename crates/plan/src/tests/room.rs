@@ -94,8 +94,8 @@ fn backends_that_come_and_go_take_no_more_and_no_more_room() {
             assert!(rested == 1 || rested == turn || rested > 1000, "{index} came back after {rested} turns");
         }
     }
-    let highest = used_at.last_key_value().map(|(index, _)| *index);
-    assert!((Some(1024)..Some(1040)).contains(&highest), "{highest:?}");
+    // Two in use, 1024 at rest, and the one that comes back: 1027.
+    assert_eq!(used_at.last_key_value().map(|(index, _)| *index), Some(1026));
 }
 
 /// A socket that remembers it would take another backend for its own.
