@@ -5,6 +5,7 @@ use model::{ServiceType, TrafficPolicy};
 
 use super::{
     compile::{DRAINING, READY, compiled, endpoint, ip, name, slice, web},
+    damage::Damage,
     world::{PortSketch, ROOMY, Sketch, edit, service},
 };
 use crate::{Capacity, Deletes, Desired, Image, Phase, Plan, ServiceTables, Table, Touched, diff};
@@ -116,9 +117,6 @@ fn r30_a_refusal_says_what_is_full_and_what_is_left_out() {
         assert!(plan.to_string().ends_with(&format!("; {} refused", refused.len())), "{plan}");
     }
 }
-
-/// What is told of it, and what it is.
-type Damage<'a> = (&'a str, &'a dyn Fn(&mut Image));
 
 #[test]
 fn differences_name_object_and_field() {
