@@ -286,7 +286,8 @@ fn r8_other_names_of_a_service_port_take_nothing_from_the_first() {
         image.records.iter_mut().for_each(|it| it.1.service += 5);
         image.names.iter_mut().for_each(|it| it.0 += 5);
         let twin = image.names[1].1;
-        image.names.splice(..0, [(0, twin), (1, twin)]);
+        let of_unknown_uid = abi::Name { uid: [0; 40], ..twin };
+        image.names.splice(..0, [(0, twin), (1, of_unknown_uid)]);
     });
     let plan = diff(&desired, &Touched::default(), &mut table, Deletes::Allowed);
     assert_eq!(plan.phases, [crate::Phase::DeleteNames(vec![0, 1])]);
