@@ -207,9 +207,7 @@ impl Table {
         }
         let start = self.ranges.take(len, service)?;
         let end = start as usize + content.len();
-        if self.lists.len() < end {
-            self.lists.resize(end, 0);
-        }
+        self.lists.resize(self.lists.len().max(end), 0);
         self.lists.get_mut(start as usize..end)?.copy_from_slice(content);
         for index in content {
             self.backend_uses.add(*index);
