@@ -103,7 +103,7 @@ impl Touched {
 
     /// Whether nothing was touched.
     pub fn is_empty(&self) -> bool {
-        !self.everything && self.keys.is_empty() && self.ports.is_empty() && self.addresses.is_empty()
+        *self == Self::default()
     }
 
     fn add(&mut self, tables: &Packed) {

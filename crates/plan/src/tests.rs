@@ -3,6 +3,7 @@
 mod compile;
 mod compile_outside;
 mod damage;
+mod describe;
 mod desired;
 mod diff;
 mod history;

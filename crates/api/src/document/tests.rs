@@ -47,6 +47,35 @@ fn each_of_our_kinds_is_read() {
 }
 
 #[test]
+fn what_a_server_sends_is_read_as_what_is_in_a_document() {
+    let mut web = service("web");
+    assert_eq!(
+        from_json(Kind::Service, &web.to_string(), &mut Vec::new()).unwrap().as_slice(),
+        objects(web.clone())
+    );
+    let fqdn = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "s"},
+        "addressType": "FQDN", "endpoints": []});
+    assert_eq!(from_json(Kind::EndpointSlice, &fqdn.to_string(), &mut Vec::new()).unwrap(), None);
+    web["spec"]["ports"][0]["port"] = json!("http");
+    let error = from_json(Kind::Service, &web.to_string(), &mut Vec::new()).unwrap_err().to_string();
+    assert!(error.starts_with(&bad(web)), "{error}");
+}
+
+#[test]
+fn fields_that_nobody_knows_are_told_of_unless_a_server_has_let_them_pass() {
+    let mut web = service("web");
+    web["spce"] = json!({});
+    web["spec"]["ports"][0]["protocl"] = json!("UDP");
+    let mut notices = Vec::new();
+    assert!(from_json(Kind::Service, &web.to_string(), &mut notices).unwrap().is_some());
+    assert_eq!(notices, []);
+    let fields: Vec<String> = convert(web).unwrap().notices.iter().map(ToString::to_string).collect();
+    let what = "is no known field, and has no effect; is it written right?";
+    let told = ["spce", "spec.ports[0].protocl"].map(|field| format!("Service web: {field}: {what}"));
+    assert_eq!(fields, told);
+}
+
+#[test]
 fn items_of_a_typed_list_may_leave_out_what_they_are() {
     let item = json!({"metadata": {"name": "web"}, "spec": {"clusterIP": "None"}});
     let list = json!({"apiVersion": "v1", "kind": "ServiceList", "items": [item, service("api")]});

@@ -176,6 +176,12 @@ mod tests {
     }
 
     #[test]
+    fn r30_lists_and_records_have_room_for_what_a_change_is_about_to_replace() {
+        let expected = Capacity { backends: 100, lists: 125, records: 30, ..all(10) };
+        assert_eq!(Capacity::for_cluster(10, 100), expected);
+    }
+
+    #[test]
     fn r30_maps_grow_to_a_power_of_two_above_what_is_needed_and_a_quarter() {
         let need = Capacity { backends: 820, lists: 819, records: 4000, ..all(10) };
         let grown = all(1024).grown(&need, |_| false, &all(1 << 20)).unwrap();

@@ -146,7 +146,8 @@ impl Table {
     }
 
     /// Whether the frontend already does what `want` (with an empty range) and `content` say, and its range is
-    /// its service port's own: one that overlaps another's would keep that alive.
+    /// its service port's own: one that overlaps another's would keep that alive, and one that a damaged image has given
+    /// up is anybody's.
     pub(crate) fn agrees(&self, want: &Record, content: &[u32]) -> bool {
         let Some(entry) = self.frontends.get(&want.key()).and_then(|index| self.records.get(index)) else {
             return false;
@@ -155,7 +156,7 @@ impl Table {
         let block = entry.block.and_then(|start| self.ranges.used.get(&start));
         Record { local: Range::default(), ..have } == *want
             && self.list(have.local) == Some(content)
-            && block.is_none_or(|it| it.owner == Some(want.service))
+            && (content.is_empty() || block.is_some_and(|it| it.owner == Some(want.service)))
     }
 
     /// Points the frontend to a new record: `want` with a range of `content`.
@@ -206,9 +207,7 @@ impl Table {
         }
         let start = self.ranges.take(len, service)?;
         let end = start as usize + content.len();
-        if self.lists.len() < end {
-            self.lists.resize(end, 0);
-        }
+        self.lists.resize(self.lists.len().max(end), 0);
         self.lists.get_mut(start as usize..end)?.copy_from_slice(content);
         for index in content {
             self.backend_uses.add(*index);

@@ -1,5 +1,6 @@
 //! Images that nobody could have written.
 
+use abi::{Backend, frontend::backend_flag::USABLE};
 use model::Family;
 use proptest::prelude::*;
 
@@ -7,7 +8,7 @@ use super::{
     maps::Maps,
     world::{PortSketch, ROOMY, Sketch, edit, edits, settle, vip},
 };
-use crate::{Deletes, Desired, Image, Phase, Table, Touched, diff};
+use crate::{Deletes, Desired, Image, Phase, Table, Touched, diff, source_key};
 
 #[derive(Clone, Debug)]
 struct Blow {
@@ -148,79 +149,95 @@ fn ranges_that_overlap_are_parted() {
     settle(&desired, &mut table, &mut maps);
 }
 
-/// What each kind of damage is called.
+/// What is told of it, and what it is.
+pub(super) type Damage<'a> = (&'a str, &'a dyn Fn(&mut Image));
+
 #[test]
 fn damage_is_named() {
     let mut desired = Desired::new();
-    let sketch = super::world::Sketch::new("u", [super::world::PortSketch::v4(80, 1, [1, 2])]);
-    edit(&mut desired, &(0, Some(sketch)));
-    let (mut table, mut maps) = (Table::new(ROOMY), Maps::default());
-    maps.apply(&diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed), |_| {});
-    let good = maps.image();
+    edit(&mut desired, &(0, Some(Sketch::new("u", [PortSketch::v4(80, 1, [1, 2])]))));
+    let mut table = Table::new(ROOMY);
+    let _ = diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
+    let good = table.image();
     let told = |change: &dyn Fn(&mut Image)| {
         let mut image = good.clone();
         change(&mut image);
         let (_, found) = Table::restore(&image, ROOMY);
         found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
-    assert_eq!(told(&|_| {}), "");
-    assert_eq!(
-        told(&|image| image.records[0].1.port_be = 81u16.to_be()),
-        "frontend 10.96.0.1:80/TCP: its record 0 is that of 10.96.0.1:81/TCP"
-    );
-    assert_eq!(
-        told(&|image| image.records[0].1.local.len = 3),
-        "frontend 10.96.0.1:80/TCP: its backends at 0..3 are out of bounds"
-    );
-    assert_eq!(
-        told(&|image| image.lists[1] = 9),
-        "frontend 10.96.0.1:80/TCP: 1 of its backends at 0..2 are no live backends of service port 0"
-    );
-    assert_eq!(
-        told(&|image| image.backends[1].1.address = image.backends[0].1.address),
-        "backend 1 (10.1.0.1:8080 of service 0, generation 1, live usable): same endpoint as backend 0"
-    );
-    assert_eq!(told(&|image| image.names.push((1, image.names[0].1))), "name 1: same service port as name 0");
+    let cases: [Damage; _] = [
+        ("", &|_| {}),
+        ("name 100: id out of bounds", &|image| image.names.push((100, image.names[0].1))),
+        ("name 99: same service port as name 0", &|image| image.names.push((99, image.names[0].1))),
+        ("name 0: there twice", &|image| image.names.push(image.names[0])),
+        ("name 0: unreadable", &|image| image.names[0].1.family = 5),
+        ("name 0: unreadable", &|image| image.names[0].1.protocol = 5),
+        ("name 0: unreadable", &|image| image.names[0].1.service[60] = b'x'),
+        ("name 0: unreadable", &|image| image.names[0].1.uid[30] = b'x'),
+        ("backend 400 (BACKEND live usable): index out of bounds", &|image| {
+            image.backends.push((400, image.backends[0].1));
+        }),
+        ("", &|image| image.backends.push((399, Backend { flags: 0, ..image.backends[0].1 }))),
+        ("backend 0 (BACKEND live usable): there twice", &|image| image.backends.push(image.backends[0])),
+        ("backend 2 (BACKEND usable): not live, but has flags or padding", &|image| {
+            image.backends.push((2, Backend { flags: USABLE, ..image.backends[0].1 }));
+        }),
+        ("backend 2 (BACKEND free): not live, but has flags or padding", &|image| {
+            image.backends.push((2, Backend { flags: 0, index: 1, ..image.backends[0].1 }));
+        }),
+        ("backend 0 (BACKEND live usable): unknown flags or padding", &|image| {
+            image.backends[0].1.flags |= 0x80;
+        }),
+        ("backend 0 (BACKEND live usable): unknown flags or padding", &|image| image.backends[0].1.index = 1),
+        (
+            "backend 1 (10.1.0.2:8080 of service 0, generation 0, live usable): live without a generation; \
+             FRONTEND: 1 of its backends at 0..2 are no live backends of service port 0",
+            &|image| image.backends[1].1.generation = 0,
+        ),
+        (
+            "backend 1 (10.1.0.2:8080 of service 7, generation 1, live usable): its service port has no name; \
+             FRONTEND: 1 of its backends at 0..2 are no live backends of service port 0",
+            &|image| image.backends[1].1.service = 7,
+        ),
+        ("backend 1 (BACKEND live usable): same endpoint as backend 0", &|image| {
+            image.backends[1].1.address = image.backends[0].1.address;
+        }),
+        ("FRONTEND: 1 of its backends at 0..2 are no live backends of service port 0", &|image| {
+            image.backends[1].1.flags = 0;
+        }),
+        ("record 0: there twice", &|image| image.records.push(image.records[0])),
+        ("FRONTEND: there twice", &|image| image.frontends.push(image.frontends[0])),
+        ("FRONTEND: record 200 is out of bounds", &|image| image.frontends[0].1 = 200),
+        ("", &|image| (image.frontends[0].1, image.records[0].0) = (199, 199)),
+        ("FRONTEND: record 0 has padding", &|image| image.records[0].1.pad[0] = 1),
+        ("FRONTEND: its record 0 is that of 10.96.0.1:81/TCP", &|image| {
+            image.records[0].1.port_be = 81u16.to_be();
+        }),
+        (
+            "FRONTEND: its service port 7 has no name; \
+             FRONTEND: 2 of its backends at 0..2 are no live backends of service port 7",
+            &|image| image.records[0].1.service = 7,
+        ),
+        ("FRONTEND: its backends at 0..3 are out of bounds", &|image| image.records[0].1.local.len = 3),
+        ("FRONTEND: 1 of its backends at 0..2 are no live backends of service port 0", &|image| {
+            image.lists[1] = 9;
+        }),
+        (
+            "frontend 10.96.0.2:80/TCP: its record 0 is that of 10.96.0.1:80/TCP; \
+             frontend 10.96.0.2:80/TCP: shares record 0 with another frontend",
+            &|image| image.frontends.push((vip(Family::V4, 2, 80), 0)),
+        ),
+        ("source 10.1.0.0/16 of service 7: its service port 7 has no name", &|image| {
+            image.sources.push(source_key(7, &"10.1.0.0/16".parse().unwrap()));
+        }),
+    ];
+    for (expected, change) in cases {
+        let expected = expected
+            .replace("BACKEND", "10.1.0.1:8080 of service 0, generation 1,")
+            .replace("FRONTEND", "frontend 10.96.0.1:80/TCP");
+        assert_eq!(told(change), expected);
+    }
     assert!(told(&|image| image.names.clear()).contains("its service port 0 has no name"));
-    assert!(told(&|image| image.names[0].1.family = 5).contains("name 0: unreadable"));
-}
-
-/// What an audit calls them.
-#[test]
-fn differences_name_object_and_field() {
-    let mut desired = Desired::new();
-    let sketch = super::world::Sketch::new("u", [super::world::PortSketch::v4(80, 1, [1, 2])]);
-    edit(&mut desired, &(0, Some(sketch)));
-    let mut table = Table::new(ROOMY);
-    diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
-    let told = |change: &dyn Fn(&mut Image)| {
-        let mut image = table.image();
-        change(&mut image);
-        table.compare(&image).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
-    };
-    assert_eq!(told(&|_| {}), "");
-    assert_eq!(told(&|image| image.frontends.clear()), "frontend 10.96.0.1:80/TCP: is missing");
-    assert_eq!(
-        told(&|image| image.frontends[0].1 = 4),
-        "frontend 10.96.0.1:80/TCP: points to record 4, not 0"
-    );
-    assert_eq!(told(&|image| image.records[0].1.flags = 0), "record 0: flags is 0, not 1");
-    assert_eq!(told(&|image| image.lists[1] = 7), "list position 1: has backend 7, not 1");
-    assert_eq!(told(&|image| image.lists.truncate(1)), "list position 1: is missing");
-    assert_eq!(told(&|image| image.backends[0].1.generation = 5), "backend 0: generation is 5, not 1");
-    assert_eq!(told(&|image| image.names.push((3, image.names[0].1))), "name 3: should not be there");
-    // Hashes have no order; of an entry that was read twice the last counts.
-    let twice = |image: &mut Image| {
-        image.backends.reverse();
-        let mut first = image.names[0];
-        first.1.port_be = 0;
-        image.names.insert(0, first);
-        image.names.extend([(4, first.1); 2]);
-    };
-    assert_eq!(told(&twice), "name 4: should not be there");
-    assert!(
-        told(&|image| image.names[0].1.port_be = 0).starts_with("name 0: is default/s0:p80/TCP IPv4, port 0")
-    );
 }
 
 /// Two services; their tables from what is left of the maps after this change; the maps, and as they were before.
@@ -234,7 +251,7 @@ fn renamed(uid: &str, change: impl Fn(&mut Image)) -> (Desired, Table, Maps, Map
     let mut image = maps.image();
     change(&mut image);
     let (table, found) = Table::restore(&image, ROOMY);
-    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(!found.is_empty());
     (desired, table, Maps::of(&image), before)
 }
 
@@ -261,18 +278,19 @@ fn r8_another_services_name_over_a_name_leaves_that_service_its_id() {
 }
 
 #[test]
-fn r8_a_second_name_of_a_service_port_takes_nothing_from_the_first() {
-    // Its id is the least, its place in the map the first.
+fn r8_other_names_of_a_service_port_take_nothing_from_the_first() {
+    // Their ids are the least, their places in the map the first.
     let (desired, mut table, mut maps, before) = renamed("uid", |image| {
         let backend = |it: &mut (u32, abi::Backend)| it.1.service += 5;
         image.backends.iter_mut().for_each(backend);
         image.records.iter_mut().for_each(|it| it.1.service += 5);
         image.names.iter_mut().for_each(|it| it.0 += 5);
         let twin = image.names[1].1;
-        image.names.insert(0, (0, twin));
+        let of_unknown_uid = abi::Name { uid: [0; 40], ..twin };
+        image.names.splice(..0, [(0, twin), (1, of_unknown_uid)]);
     });
     let plan = diff(&desired, &Touched::default(), &mut table, Deletes::Allowed);
-    assert_eq!(plan.phases, [crate::Phase::DeleteNames(vec![0])]);
+    assert_eq!(plan.phases, [crate::Phase::DeleteNames(vec![0, 1])]);
     maps.apply(&plan, |_| {});
     assert_eq!(maps.names.keys().copied().collect::<Vec<_>>(), [5, 6]);
     assert_eq!(maps.frontends, before.frontends);
@@ -292,4 +310,17 @@ fn a_record_that_two_frontends_lead_to_stays_with_the_one_whose_it_is() {
     let plan = diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed);
     assert_eq!(plan.phases, [Phase::DeleteFrontends(vec![vip(Family::V4, 2, 80)])]);
     assert!(table.record(&rightful).is_some());
+}
+
+/// Found by a random history: the backend came back under its index, so that the list was right again, but not taken.
+#[test]
+fn a_list_whose_backends_come_back_is_no_room_for_another() {
+    let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
+    edit(&mut desired, &(0, Some(Sketch::new("", [PortSketch::v4(80, 0, [1])]))));
+    maps.apply(&diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed), |_| {});
+    maps.backends.clear();
+    (table, _) = Table::restore(&maps.image(), ROOMY);
+    maps.apply(&diff(&desired, &Touched::default(), &mut table, Deletes::Allowed), |_| {});
+    let touched = edit(&mut desired, &(1, Some(Sketch::new("", [PortSketch::v4(80, 1, [2])]))));
+    maps.apply(&diff(&desired, &touched, &mut table, Deletes::Allowed), Maps::assert_sound);
 }

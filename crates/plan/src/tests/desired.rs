@@ -1,12 +1,18 @@
 //! R2, R12, R14: who keeps a contested frontend, and what addresses are.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use abi::{frontend::mode, space::address_use};
+use abi::{
+    frontend::mode,
+    space::{address_use, prefix_flag},
+};
 use model::Family;
 
 use super::world::{PortSketch, Sketch, edit, service, vip};
-use crate::{Desired, Touched};
+use crate::{Desired, ServiceTables, Touched};
 
 fn claiming(created: Option<i64>) -> Option<Sketch> {
     Some(Sketch { created, ..Sketch::new("", [PortSketch::v4(80, 1, [1])]) })
@@ -131,12 +137,51 @@ fn r12_what_several_services_say_of_an_address_counts_until_the_last_is_gone() {
     let mut desired = Desired::new();
     set_as(&mut desired, 1, mode::EXTERNAL_IP, Some(1));
     set_as(&mut desired, 2, mode::EXTERNAL_IP, Some(1));
+    // This one calls its own cluster IP an external IP, too.
+    let both = address_use::CLUSTER_IP | address_use::VIP;
+    desired.set(&service(3), only_address(ip, both), None);
+    assert_eq!(desired.uses(ip), both);
+    edit(&mut desired, &(3, None));
     let touched = edit(&mut desired, &(1, None));
     assert!(touched.addresses.contains(&ip));
     assert_eq!(desired.uses(ip), address_use::VIP);
     edit(&mut desired, &(2, None));
     assert_eq!(desired.uses(ip), 0);
     assert_eq!(desired.addresses().count(), 0);
+}
+
+/// A service without frontends.
+fn only_address(ip: IpAddr, uses: u32) -> ServiceTables {
+    ServiceTables { addresses: [(ip, uses)].into(), ..ServiceTables::default() }
+}
+
+#[test]
+fn r12_a_foreign_cluster_ip_that_moves_gives_back_one_external_ip_and_takes_another() {
+    let mut desired = Desired::new();
+    set_as(&mut desired, 1, mode::EXTERNAL_IP, None);
+    let (there, elsewhere) = (IpAddr::from([10, 96, 0, 1]), IpAddr::from([10, 96, 0, 2]));
+    desired.set(&service(2), only_address(elsewhere, address_use::FOREIGN), None);
+    assert_eq!(holder(&desired).as_deref(), Some("s1"));
+    for (ip, expected) in [(there, None), (elsewhere, Some("s1"))] {
+        let touched = desired.set(&service(2), only_address(ip, address_use::FOREIGN), None);
+        assert_eq!(touched.addresses, [there, elsewhere].into());
+        assert_eq!(touched.keys, [vip(Family::V4, 1, 80)].into());
+        assert_eq!(holder(&desired).as_deref(), expected);
+    }
+}
+
+#[test]
+fn r12_the_space_is_of_cidrs_and_cluster_ips_but_of_no_other_address() {
+    let mut desired = Desired::new();
+    let area = |desired: &Desired| desired.space().area(&vip(Family::V4, 1, 80).endpoint.address);
+    set_as(&mut desired, 1, mode::EXTERNAL_IP, None);
+    assert_eq!(area(&desired), 0);
+    set_as(&mut desired, 1, mode::CLUSTER_IP, None);
+    assert_eq!(area(&desired), prefix_flag::SERVICES);
+    desired.set_cidrs(vec!["10.96.0.0/16".parse().unwrap()]);
+    assert_eq!(area(&desired), prefix_flag::SERVICES | prefix_flag::RESERVED);
+    desired.set_cidrs(Vec::new());
+    assert_eq!(area(&desired), prefix_flag::SERVICES);
 }
 
 fn with_node_port(n: u8) -> Option<Sketch> {
@@ -157,6 +202,7 @@ fn r14_addresses_of_nodes_are_something_only_while_there_is_a_node_port() {
     assert!(touched.addresses.is_superset(&[own, other].into()));
     assert_eq!((desired.uses(own), desired.uses(other)), (address_use::THIS_NODE, address_use::OTHER_NODE));
     assert_eq!((desired.space().first_node_port, desired.space().last_node_port), (30_080, 30_080));
+    assert!(desired.addresses().collect::<BTreeSet<_>>().is_superset(&[own, other].into()));
     // A second one changes nothing of it.
     assert!(!edit(&mut desired, &(2, with_node_port(2))).addresses.contains(&own));
 

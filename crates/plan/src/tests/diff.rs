@@ -285,22 +285,50 @@ fn a_change_costs_its_own_service_only() {
         world.set(n, Sketch::new("", [PortSketch::v4(80, n, [1, 2, 3])]));
     }
     let touched = edit(&mut world.desired, &(7, Some(Sketch::new("", [PortSketch::v4(80, 7, [1, 2])]))));
-    assert_eq!(touched.keys.len(), 1);
+    assert_eq!((touched.keys.len(), touched.addresses.len()), (1, 0));
     assert!(touched.ports.iter().all(|port| port.service == service(7)));
     let plan = diff(&world.desired, &touched, &mut world.table, Deletes::Allowed);
     assert_eq!(plan.len(), 2 + 1 + 1 + 1);
 }
 
 #[test]
+fn r23_a_plan_says_when_affinity_ends() {
+    let mut world = World::new(ROOMY);
+    let with = |vip, affinity| Sketch::new("", [PortSketch { affinity, ..PortSketch::v4(80, vip, [1]) }]);
+    for (affinity, ends) in [(0, false), (10_800, false), (60, false), (0, true), (0, false), (60, false)] {
+        assert_eq!(world.set(0, with(1, affinity)).ends_affinity, ends, "{affinity}");
+    }
+    // Both change, and one of them ends it.
+    world.set(1, with(2, 60));
+    edit(&mut world.desired, &(0, Some(with(1, 0))));
+    edit(&mut world.desired, &(1, Some(with(2, 10_800))));
+    let plan = diff(&world.desired, &Touched::everything(), &mut world.table, Deletes::Allowed);
+    world.maps.apply(&plan, Maps::assert_sound);
+    assert!(plan.ends_affinity);
+    assert_eq!(world.table.affinities(), [(1, 10_800)].into());
+    // That a service goes ends its own, once it may go.
+    assert!(!world.with(0, None, Deletes::Allowed).ends_affinity);
+    assert!(!world.with(1, None, Deletes::Held).ends_affinity);
+    assert!(world.again().ends_affinity);
+}
+
+#[test]
 fn r22_r30_source_ranges_fit_up_to_the_last() {
     let mut world = World::new(Capacity { sources: 2, ..ROOMY });
-    let restricted = |ranges: &[u8]| {
-        let sources = ranges.iter().copied().collect();
-        Sketch::new("", [PortSketch { sources, ..PortSketch::v4(80, 1, [1]) }])
+    let restricted = |n, ranges: &[u8]| {
+        let (vips, sources) = ([n, 3].into(), ranges.iter().copied().collect());
+        Sketch::new("", [PortSketch { vips, sources, ..PortSketch::v4(80 + u16::from(n), n, [1]) }])
     };
-    assert_eq!(world.set(0, restricted(&[1, 2])).refused, []);
-    let plan = world.set(0, restricted(&[1, 2, 3]));
+    assert!(!world.table.has_sources());
+    assert_eq!(world.set(0, restricted(1, &[1, 2])).refused, []);
+    assert!(world.table.has_sources());
+    assert!(world.table.has_frontend(&vip(Family::V4, 3, 81)));
+    let plan = world.set(0, restricted(1, &[1, 2, 3]));
     assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Sources, capacity: 2, .. }]), "{plan:?}");
+    // Of another one the cluster IP, which is for everybody, needs no range.
+    assert!(!world.set(1, restricted(2, &[1])).refused.is_empty());
+    assert!(world.table.has_frontend(&vip(Family::V4, 2, 82)));
+    assert!(!world.table.has_frontend(&vip(Family::V4, 3, 82)));
 }
 
 #[test]
@@ -329,9 +357,10 @@ fn r30_enlarged_lists_have_as_much_room_as_there_is() {
     assert_eq!(world.set(0, simple([1, 2])).refused, []);
     let service = |vip, backends: &[u8]| Sketch::new("", [PortSketch::v4(80, vip, backends.iter().copied())]);
     assert!(!world.set(1, service(2, &[1, 2])).refused.is_empty());
-    world.table.enlarge(&Capacity { lists: 4, ..ROOMY });
+    world.table.enlarge(&Capacity { lists: 5, ..ROOMY });
     assert_eq!(world.again().refused, []);
     assert_eq!(world.range(&vip(Family::V4, 2, 80)), Range { start: 2, len: 2 });
-    let plan = world.set(2, service(3, &[1]));
-    assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Lists, capacity: 4, .. }]), "{plan:?}");
+    assert_eq!(world.set(2, service(3, &[1])).refused, []);
+    let plan = world.set(3, service(4, &[1]));
+    assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Lists, capacity: 5, .. }]), "{plan:?}");
 }
