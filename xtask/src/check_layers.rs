@@ -48,6 +48,9 @@ const IMPURE: &[&str] = &[
     "getrandom",
 ];
 
+/// What of kube is types and schemas: a pure crate may use it with no more than these features.
+const PURE_KUBE: &[&str] = &["derive", "cel", "admission"];
+
 /// Crates that may say `unsafe`; all others say `forbid(unsafe_code)`.
 const UNSAFE: &[&str] = &["ebpf", "kernel", "host", "abi", "testkit"];
 
@@ -114,13 +117,21 @@ fn check_edges(metadata: &Value) -> Vec<String> {
                         if allowed.is_empty() { "nothing of ours".to_owned() } else { allowed.join(", ") };
                     violations.push(format!("{name} -> {ours}: not allowed; {name} may use {list}"));
                 }
-            } else if PURE.contains(&name) && IMPURE.contains(&target) {
+            } else if PURE.contains(&name) && IMPURE.contains(&target) && !is_pure_kube(dependency) {
                 violations
                     .push(format!("{name} -> {target}: not allowed; {name} is pure (no async, I/O, clock)"));
             }
         }
     }
     violations
+}
+
+fn is_pure_kube(dependency: &Value) -> bool {
+    let features = dependency["features"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let is_pure = |feature: &Value| feature.as_str().is_some_and(|feature| PURE_KUBE.contains(&feature));
+    dependency["name"] == "kube"
+        && dependency["uses_default_features"] == false
+        && features.iter().all(is_pure)
 }
 
 /// Crates that must forbid unsafe code and do not.
@@ -187,6 +198,20 @@ mod tests {
                 "utils: this crate is in no layer: add it to LAYERS in xtask/src/check_layers.rs",
             ]
         );
+    }
+
+    #[test]
+    fn kubes_types_are_pure_and_its_clients_are_not() {
+        let violations = |features: &[&str], defaults: bool| {
+            let kube = json!({"name": "kube", "features": features, "uses_default_features": defaults});
+            check_edges(
+                &json!({"packages": [{"name": "balancing-api", "dependencies": [kube], "targets": []}]}),
+            )
+        };
+        assert_eq!(violations(&["derive", "cel"], false), Vec::<String>::new());
+        for (features, defaults) in [(vec!["derive", "client"], false), (vec!["derive"], true)] {
+            assert_eq!(violations(&features, defaults).len(), 1, "{features:?}");
+        }
     }
 
     #[test]
