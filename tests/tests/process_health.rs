@@ -26,8 +26,6 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 200));
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x200));
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const HERE: &[&str] = &["--replace-kube-proxy"];
-/// A change is answered for within this, on a busy machine too.
-const SOON: Duration = Duration::from_secs(5);
 
 /// The node, with further lines of its manifest.
 fn node(more: &str) -> String {
@@ -80,14 +78,18 @@ fn check(host: &Host, ip: IpAddr, port: u16) -> Option<(u16, u64, bool)> {
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => None,
         // It was closed while we asked.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) =>
+        {
+            None
+        }
         Err(error) => panic!("{ip}:{port}: {error}"),
     }
 }
 
 #[track_caller]
 fn becomes(host: &Host, ip: IpAddr, port: u16, expected: Option<(u16, u64, bool)>) {
-    wait::until_equal(SOON, &expected, || check(host, ip, port));
+    wait::until_equal(PATIENCE, &expected, || check(host, ip, port));
 }
 
 fn get(host: &Host, port: u16, path: &str) -> Reply {
@@ -96,7 +98,7 @@ fn get(host: &Host, port: u16, path: &str) -> Reply {
 
 #[track_caller]
 fn status_becomes(host: &Host, port: u16, path: &str, status: u16) {
-    wait::until_equal(SOON, &Some(status), || ask(host, (LOOPBACK, port), path).ok().map(|it| it.status));
+    wait::until_equal(PATIENCE, &Some(status), || ask(host, (LOOPBACK, port), path).ok().map(|it| it.status));
 }
 
 fn is_refused(host: &Host, ip: IpAddr, port: u16) -> bool {
@@ -375,13 +377,13 @@ fn r25_the_latency_of_changes_is_measured() {
     status_becomes(&host, 5811, "/metrics", 200);
     assert_eq!(count(5811, "IPv4"), 0, "what was there at the start does not count");
     host.write("web.yaml", web(&[1, 2], &now())).unwrap();
-    wait::until_equal(SOON, &1, || count(5811, "IPv4"));
+    wait::until_equal(PATIENCE, &1, || count(5811, "IPv4"));
     // Only the annotation, no time, a time before the start: none counts. Then one that does.
     host.write("web.yaml", web(&[1, 2], &now())).unwrap();
     host.write("web.yaml", web(&[1], "yesterday")).unwrap();
     host.write("web.yaml", web(&[1, 3], "2026-01-01T00:00:00Z")).unwrap();
     host.write("web.yaml", web(&[3], &now())).unwrap();
-    wait::until_equal(SOON, &2, || count(10_249, "IPv4"));
+    wait::until_equal(PATIENCE, &2, || count(10_249, "IPv4"));
     assert_eq!(count(10_249, "IPv6"), 0);
     let text = get(&host, 10_249, "/metrics").body;
     let within = "kubeproxy_network_programming_duration_seconds_bucket{le=\"5.0\",ip_family=\"IPv4\"} 2";
