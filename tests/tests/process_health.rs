@@ -12,7 +12,9 @@ use std::{
 
 use apidouble::{Cluster, Login, Server};
 use balancing_tests::process::{
-    Agent, Answer, Host, PATIENCE, program,
+    Agent, Answer, Host, PATIENCE,
+    cluster::put,
+    program,
     question::{Reply, ask},
     within::in_own_mounts,
 };
@@ -26,8 +28,6 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 1, 0, 200));
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 0x200));
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const HERE: &[&str] = &["--replace-kube-proxy"];
-/// A change is answered for within this, on a busy machine too.
-const SOON: Duration = Duration::from_secs(5);
 
 /// The node, with further lines of its manifest.
 fn node(more: &str) -> String {
@@ -80,14 +80,18 @@ fn check(host: &Host, ip: IpAddr, port: u16) -> Option<(u16, u64, bool)> {
         }
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => None,
         // It was closed while we asked.
-        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => None,
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::UnexpectedEof) =>
+        {
+            None
+        }
         Err(error) => panic!("{ip}:{port}: {error}"),
     }
 }
 
 #[track_caller]
 fn becomes(host: &Host, ip: IpAddr, port: u16, expected: Option<(u16, u64, bool)>) {
-    wait::until_equal(SOON, &expected, || check(host, ip, port));
+    wait::until_equal(PATIENCE, &expected, || check(host, ip, port));
 }
 
 fn get(host: &Host, port: u16, path: &str) -> Reply {
@@ -96,7 +100,7 @@ fn get(host: &Host, port: u16, path: &str) -> Reply {
 
 #[track_caller]
 fn status_becomes(host: &Host, port: u16, path: &str, status: u16) {
-    wait::until_equal(SOON, &Some(status), || ask(host, (LOOPBACK, port), path).ok().map(|it| it.status));
+    wait::until_equal(PATIENCE, &Some(status), || ask(host, (LOOPBACK, port), path).ok().map(|it| it.status));
 }
 
 fn is_refused(host: &Host, ip: IpAddr, port: u16) -> bool {
@@ -204,6 +208,31 @@ fn r24_a_port_that_somebody_else_has_is_a_problem_that_passes() {
 }
 
 #[test]
+fn r24_a_port_that_somebody_else_has_is_an_event_on_the_service() {
+    let host = Host::new("r24-event").unwrap();
+    let cluster = Cluster::new();
+    put(&cluster, &node("")).unwrap();
+    put(&cluster, &balancer("web", 10, 30_100, "Local", &[1])).unwrap();
+    let _taken = host.namespace().run(|| TcpListener::bind(SocketAddr::new(V4, 30_100))).unwrap();
+    // Where the agent can reach it.
+    let server = host.namespace().run(|| Server::tls(&cluster)).unwrap();
+    let mut agent = following(&host, &server, HERE);
+    agent.wait_ready().unwrap();
+    let events = || cluster.list("events.events.k8s.io").unwrap();
+    let is_it = |event: &Value| event["reason"] == json!("FailedToStartServiceHealthcheck");
+    wait::until(PATIENCE, "an Event", || events().iter().any(is_it));
+    let event = events().into_iter().find(is_it).unwrap();
+    assert_eq!(
+        (&event["regarding"]["kind"], &event["regarding"]["name"]),
+        (&json!("Service"), &json!("web"))
+    );
+    assert!(event["note"].as_str().unwrap().contains("10.1.0.200:30100"), "{event}");
+    // It goes on, and says so in its own words too.
+    becomes(&host, V6, 30_100, Some((503, 0, true)));
+    assert!(agent.status().unwrap().problems.iter().any(|it| it.contains("10.1.0.200:30100")));
+}
+
+#[test]
 fn r24_an_agent_that_does_not_serve_is_not_healthy() {
     let host = machine("r24-paused");
     host.write("web.yaml", balancer("web", 10, 30_100, "Local", &[1])).unwrap();
@@ -302,23 +331,23 @@ fn following(host: &Host, server: &Server, arguments: &[&str]) -> Agent {
 fn r25_a_cluster_that_wants_the_node_gone_says_so_by_its_node() {
     let host = Host::new("r25-api").unwrap();
     let cluster = Cluster::new();
-    let put = |metadata: Value, spec: Value| {
-        let mut node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": spec});
-        node["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
-        cluster.put(node).unwrap();
+    let node = |metadata: Value, spec: Value| {
+        let mut it = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}, "spec": spec});
+        it["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+        cluster.put(it).unwrap();
     };
-    put(json!({}), json!({}));
+    node(json!({}), json!({}));
     // Where the agent can reach it.
     let server = host.namespace().run(|| Server::tls(&cluster)).unwrap();
     let mut agent = following(&host, &server, HERE);
     agent.wait_ready().unwrap();
     status_becomes(&host, 10_256, "/healthz", 200);
     let taints = json!({"taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]});
-    put(json!({}), taints);
+    node(json!({}), taints);
     status_becomes(&host, 10_256, "/healthz", 503);
-    put(json!({}), json!({}));
+    node(json!({}), json!({}));
     status_becomes(&host, 10_256, "/healthz", 200);
-    put(json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/wait"]}), json!({}));
+    node(json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["example.com/wait"]}), json!({}));
     status_becomes(&host, 10_256, "/healthz", 503);
     assert_eq!(get(&host, 10_256, "/livez").status, 200);
 }
@@ -375,13 +404,13 @@ fn r25_the_latency_of_changes_is_measured() {
     status_becomes(&host, 5811, "/metrics", 200);
     assert_eq!(count(5811, "IPv4"), 0, "what was there at the start does not count");
     host.write("web.yaml", web(&[1, 2], &now())).unwrap();
-    wait::until_equal(SOON, &1, || count(5811, "IPv4"));
+    wait::until_equal(PATIENCE, &1, || count(5811, "IPv4"));
     // Only the annotation, no time, a time before the start: none counts. Then one that does.
     host.write("web.yaml", web(&[1, 2], &now())).unwrap();
     host.write("web.yaml", web(&[1], "yesterday")).unwrap();
     host.write("web.yaml", web(&[1, 3], "2026-01-01T00:00:00Z")).unwrap();
     host.write("web.yaml", web(&[3], &now())).unwrap();
-    wait::until_equal(SOON, &2, || count(10_249, "IPv4"));
+    wait::until_equal(PATIENCE, &2, || count(10_249, "IPv4"));
     assert_eq!(count(10_249, "IPv6"), 0);
     let text = get(&host, 10_249, "/metrics").body;
     let within = "kubeproxy_network_programming_duration_seconds_bucket{le=\"5.0\",ip_family=\"IPv4\"} 2";

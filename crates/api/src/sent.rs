@@ -17,12 +17,13 @@ struct Metadata {
     uid: Option<String>,
     creation_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
 }
 
 impl From<Metadata> for ObjectMeta {
     fn from(it: Metadata) -> Self {
-        let Metadata { name, namespace, uid, creation_timestamp, labels } = it;
-        Self { name, namespace, uid, creation_timestamp, labels, ..Self::default() }
+        let Metadata { name, namespace, uid, creation_timestamp, labels, annotations } = it;
+        Self { name, namespace, uid, creation_timestamp, labels, annotations, ..Self::default() }
     }
 }
 
@@ -63,9 +64,16 @@ impl From<EndpointSlice> for discovery::EndpointSlice {
 /// A Node.
 #[derive(Deserialize)]
 pub(crate) struct Node {
+    /// All of it: who has written which annotation counts too.
     #[serde(default)]
-    metadata: Metadata,
+    metadata: ObjectMeta,
+    spec: Option<NodeSpec>,
     status: Option<NodeStatus>,
+}
+
+#[derive(Deserialize)]
+struct NodeSpec {
+    taints: Option<Vec<core::Taint>>,
 }
 
 #[derive(Deserialize)]
@@ -77,6 +85,8 @@ impl From<Node> for core::Node {
     fn from(it: Node) -> Self {
         let addresses = it.status.and_then(|status| status.addresses);
         let status = core::NodeStatus { addresses, ..core::NodeStatus::default() };
-        Self { metadata: it.metadata.into(), status: Some(status), ..Self::default() }
+        let taints = it.spec.and_then(|spec| spec.taints);
+        let spec = core::NodeSpec { taints, ..core::NodeSpec::default() };
+        Self { metadata: it.metadata, spec: Some(spec), status: Some(status) }
     }
 }

@@ -49,7 +49,9 @@ pub fn ask(host: &Host, address: impl Into<SocketAddr>, path: &str) -> io::Resul
         stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
         let mut text = String::new();
         // It closes the connection after each answer.
-        stream.read_to_string(&mut text)?;
+        if stream.read_to_string(&mut text)? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
         read(&text).ok_or_else(|| io::Error::other(format!("no HTTP: {text:?}")))
     })
 }

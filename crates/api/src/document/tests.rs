@@ -269,8 +269,11 @@ fn service_cidrs_must_be_cidrs() {
 fn of_what_an_api_server_sends_the_same_is_read() {
     let metadata = |more: Value| {
         let mut it = json!({"name": "web", "namespace": "shop", "uid": "u1", "resourceVersion": "7", "generation": 3,
-            "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"a": "b"},
-            "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {}}}]});
+            "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {
+                "a": "b", "balancing.elf.io/nodeId": "7", "endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:01Z"},
+            "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {}}},
+                {"manager": "balancing-agent", "operation": "Apply", "apiVersion": "v1", "time": "2026-01-01T00:00:00Z",
+                    "fieldsType": "FieldsV1", "fieldsV1": {"f:metadata": {"f:annotations": {"f:balancing.elf.io/nodeId": {}}}}}]});
         it.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         it
     };
@@ -287,13 +290,15 @@ fn of_what_an_api_server_sends_the_same_is_read() {
                 "nodeName": "n1", "zone": "z1", "hints": {"forZones": [{"name": "z1"}]},
                 "targetRef": {"kind": "Pod", "name": "web-1"}}]}),
         json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata(labels),
-            "spec": {"podCIDR": "10.0.0.0/24"},
+            "spec": {"podCIDR": "10.0.0.0/24", "taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]},
             "status": {"images": [{"names": ["a"]}], "conditions": [{"type": "Ready", "status": "True"}],
                 "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "ExternalIP", "address": "fd00::1"}]}}),
     ];
     for document in table {
         let text = document.to_string();
         let [whole] = <[Object; 1]>::try_from(objects(document)).unwrap();
+        assert!(!matches!(&whole, Object::Node(it) if !it.leaving || it.annotations.is_empty()), "{whole:?}");
+        assert!(!matches!(&whole, Object::EndpointSlice(it) if it.triggered.is_none()), "{whole:?}");
         assert_eq!(from_json(whole.id().kind, &text, &mut Vec::new()), Ok(Some(whole)));
     }
 }
