@@ -1,4 +1,4 @@
-use model::{ContainerPort, Protocol};
+use model::{ContainerPort, NodeAnnotation, Protocol};
 use serde_json::json;
 
 use super::*;
@@ -269,8 +269,11 @@ fn service_cidrs_must_be_cidrs() {
 fn of_what_an_api_server_sends_the_same_is_read() {
     let metadata = |more: Value| {
         let mut it = json!({"name": "web", "namespace": "shop", "uid": "u1", "resourceVersion": "7", "generation": 3,
-            "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {"a": "b"},
-            "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {}}}]});
+            "creationTimestamp": "2026-01-01T00:00:00Z", "annotations": {NodeAnnotation::NodeId.name(): "7",
+                "endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:05Z"},
+            "managedFields": [{"manager": "kubelet", "operation": "Update", "fieldsV1": {"f:status": {}}},
+                {"manager": crate::FIELD_MANAGER, "operation": "Apply",
+                    "fieldsV1": {"f:metadata": {"f:annotations": {format!("f:{}", NodeAnnotation::NodeId.name()): {}}}}}]});
         it.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         it
     };
@@ -286,14 +289,18 @@ fn of_what_an_api_server_sends_the_same_is_read() {
             "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": false, "serving": true, "terminating": true},
                 "nodeName": "n1", "zone": "z1", "hints": {"forZones": [{"name": "z1"}]},
                 "targetRef": {"kind": "Pod", "name": "web-1"}}]}),
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata(json!({"deletionTimestamp": "2026-01-02T00:00:00Z"}))}),
         json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata(labels),
-            "spec": {"podCIDR": "10.0.0.0/24"},
+            "spec": {"podCIDR": "10.0.0.0/24", "taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]},
             "status": {"images": [{"names": ["a"]}], "conditions": [{"type": "Ready", "status": "True"}],
                 "addresses": [{"type": "InternalIP", "address": "192.0.2.1"}, {"type": "ExternalIP", "address": "fd00::1"}]}}),
     ];
     for document in table {
         let text = document.to_string();
         let [whole] = <[Object; 1]>::try_from(objects(document)).unwrap();
+        if let Object::Node(node) = &whole {
+            assert!(node.leaving && node.annotations[&NodeAnnotation::NodeId].is_ours, "{node:?}");
+        }
         assert_eq!(from_json(whole.id().kind, &text, &mut Vec::new()), Ok(Some(whole)));
     }
 }
