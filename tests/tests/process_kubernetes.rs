@@ -122,9 +122,15 @@ fn r27_a_server_without_streams_is_listed_in_chunks() {
     world.cluster.compact();
     world.server.faults().times(1, Filter::resource("services").and_verb(Verb::List), Fault::Cut(30_000));
     world.server.open().unwrap();
-    wait::until(PATIENCE, "what was missed", || world.is_refused(12) && objects(&agent, "services") == 602);
+    until(&agent, "what was missed", || world.is_refused(12) && objects(&agent, "services") == 602);
     agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
     traffic.end();
+}
+
+/// As [`wait::until`]; with the agent's log if it is in vain.
+fn until(agent: &Agent, what: &str, condition: impl Fn() -> bool) {
+    let outcome = testkit::eventually(PATIENCE, || if condition() { Ok(()) } else { Err(agent.log()) });
+    outcome.unwrap_or_else(|log| panic!("waited {PATIENCE:?} in vain for {what}:\n{log}"));
 }
 
 fn objects(agent: &Agent, kind: &str) -> usize {
@@ -147,7 +153,7 @@ fn r27_a_server_that_comes_back_older_is_believed() {
     world.cluster.restore(&backup);
     thread::sleep(Duration::from_millis(500));
     world.server.open().unwrap();
-    wait::until(PATIENCE, "what the backup has", || world.answers(50, 3) && world.is_refused(51));
+    until(&agent, "what the backup has", || world.answers(50, 3) && world.is_refused(51));
     world.set("next", 52, &[1]).unwrap();
     wait::until(PATIENCE, "what comes after", || world.answers(52, 1));
     assert!(agent.log().contains("is older than it was"), "{}", agent.log());

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{core::v1 as core, discovery::v1 as discovery},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time},
 };
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
+use serde_json::{Map, Value, json};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -16,14 +17,59 @@ struct Metadata {
     namespace: Option<String>,
     uid: Option<String>,
     creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
+    managed_fields: Option<Vec<Owner>>,
+}
+
+/// Who has written annotations; who has written all else is nobody's business.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Owner {
+    manager: Option<String>,
+    operation: Option<String>,
+    fields_v1: Option<Fields>,
+}
+
+#[derive(Deserialize)]
+struct Fields {
+    #[serde(rename = "f:metadata")]
+    metadata: Option<MetadataFields>,
+}
+
+#[derive(Deserialize)]
+struct MetadataFields {
+    #[serde(rename = "f:annotations")]
+    annotations: Option<BTreeMap<String, IgnoredAny>>,
 }
 
 impl From<Metadata> for ObjectMeta {
     fn from(it: Metadata) -> Self {
-        let Metadata { name, namespace, uid, creation_timestamp, labels, annotations } = it;
-        Self { name, namespace, uid, creation_timestamp, labels, annotations, ..Self::default() }
+        Self {
+            name: it.name,
+            namespace: it.namespace,
+            uid: it.uid,
+            creation_timestamp: it.creation_timestamp,
+            deletion_timestamp: it.deletion_timestamp,
+            labels: it.labels,
+            annotations: it.annotations,
+            managed_fields: it.managed_fields.map(|owners| owners.into_iter().map(Into::into).collect()),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Owner> for ManagedFieldsEntry {
+    fn from(it: Owner) -> Self {
+        let annotations = it.fields_v1.and_then(|fields| fields.metadata?.annotations).unwrap_or_default();
+        let annotations: Map<String, Value> = annotations.into_keys().map(|key| (key, json!({}))).collect();
+        Self {
+            manager: it.manager,
+            operation: it.operation,
+            fields_v1: Some(FieldsV1(json!({"f:metadata": {"f:annotations": annotations}}))),
+            ..Self::default()
+        }
     }
 }
 
@@ -64,9 +110,8 @@ impl From<EndpointSlice> for discovery::EndpointSlice {
 /// A Node.
 #[derive(Deserialize)]
 pub(crate) struct Node {
-    /// All of it: who has written which annotation counts too.
     #[serde(default)]
-    metadata: ObjectMeta,
+    metadata: Metadata,
     spec: Option<NodeSpec>,
     status: Option<NodeStatus>,
 }
@@ -87,6 +132,6 @@ impl From<Node> for core::Node {
         let status = core::NodeStatus { addresses, ..core::NodeStatus::default() };
         let taints = it.spec.and_then(|spec| spec.taints);
         let spec = core::NodeSpec { taints, ..core::NodeSpec::default() };
-        Self { metadata: it.metadata, spec: Some(spec), status: Some(status) }
+        Self { metadata: it.metadata.into(), spec: Some(spec), status: Some(status) }
     }
 }

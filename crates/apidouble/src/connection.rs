@@ -5,11 +5,11 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::net::Shutdown;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -51,7 +51,7 @@ async fn until_ended(
     mut ended: watch::Receiver<(u64, Ending)>,
 ) {
     let control = shared.control.clone();
-    // A second handle, to say how the socket is to be closed while the first is in use.
+    // A second handle, to say how the connection is to end while the first is in use.
     let handle = rustix::io::dup(&tcp);
     let _ = tcp.set_nodelay(true);
     let counted = Counted { tcp, control: control.clone() };
@@ -64,9 +64,14 @@ async fn until_ended(
             changed = ended.changed() => changed.map_or(Ending::Clean, |()| ended.borrow().1),
             () = reset_wanted.notified() => Ending::Reset,
         };
-        if let (Ending::Reset, Ok(handle)) = (how, &handle) {
-            // Closing now sends RST instead of FIN.
-            let _ = rustix::net::sockopt::set_socket_linger(handle, Some(Duration::ZERO));
+        // Not by closing it: somebody else in this process may be starting a program, which has all sockets for a moment, and
+        // on a busy machine for seconds. The client may have ended it before.
+        if let Ok(handle) = &handle {
+            let _ = match how {
+                // To be connected to nobody sends RST.
+                Ending::Reset => rustix::net::connect_unspec(handle),
+                Ending::Clean => rustix::net::shutdown(handle, Shutdown::Both),
+            };
         }
     }
     drop(handle);

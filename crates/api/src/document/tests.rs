@@ -1,4 +1,4 @@
-use model::{ContainerPort, Protocol};
+use model::{ContainerPort, NodeAnnotation, Protocol};
 use serde_json::json;
 
 use super::*;
@@ -289,6 +289,7 @@ fn of_what_an_api_server_sends_the_same_is_read() {
             "endpoints": [{"addresses": ["10.0.0.1"], "conditions": {"ready": false, "serving": true, "terminating": true},
                 "nodeName": "n1", "zone": "z1", "hints": {"forZones": [{"name": "z1"}]},
                 "targetRef": {"kind": "Pod", "name": "web-1"}}]}),
+        json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata(json!({"deletionTimestamp": "2026-01-02T00:00:00Z"}))}),
         json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata(labels),
             "spec": {"podCIDR": "10.0.0.0/24", "taints": [{"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}]},
             "status": {"images": [{"names": ["a"]}], "conditions": [{"type": "Ready", "status": "True"}],
@@ -299,6 +300,9 @@ fn of_what_an_api_server_sends_the_same_is_read() {
         let [whole] = <[Object; 1]>::try_from(objects(document)).unwrap();
         assert!(!matches!(&whole, Object::Node(it) if !it.leaving || it.annotations.is_empty()), "{whole:?}");
         assert!(!matches!(&whole, Object::EndpointSlice(it) if it.triggered.is_none()), "{whole:?}");
+        if let Object::Node(node) = &whole {
+            assert!(node.leaving && node.annotations[&NodeAnnotation::NodeId].is_ours, "{node:?}");
+        }
         assert_eq!(from_json(whole.id().kind, &text, &mut Vec::new()), Ok(Some(whole)));
     }
 }
