@@ -41,3 +41,16 @@ pub struct Annotation {
     /// An agent has written it, and nobody else says so too; else it is an administrator's.
     pub is_ours: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Others read them, and agents of other versions write them.
+    #[test]
+    fn annotations_are_called_what_they_always_were() {
+        let names =
+            ["nodeId", "nodeProxyIpv4", "nodeProxyIpv6"].map(|name| format!("balancing.elf.io/{name}"));
+        assert_eq!(NodeAnnotation::ALL.map(|it| it.to_string()), names);
+    }
+}

@@ -47,21 +47,6 @@ fn each_of_our_kinds_is_read() {
 }
 
 #[test]
-fn what_a_server_sends_is_read_as_what_is_in_a_document() {
-    let mut web = service("web");
-    assert_eq!(
-        from_json(Kind::Service, &web.to_string(), &mut Vec::new()).unwrap().as_slice(),
-        objects(web.clone())
-    );
-    let fqdn = json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {"name": "s"},
-        "addressType": "FQDN", "endpoints": []});
-    assert_eq!(from_json(Kind::EndpointSlice, &fqdn.to_string(), &mut Vec::new()).unwrap(), None);
-    web["spec"]["ports"][0]["port"] = json!("http");
-    let error = from_json(Kind::Service, &web.to_string(), &mut Vec::new()).unwrap_err().to_string();
-    assert!(error.starts_with(&bad(web)), "{error}");
-}
-
-#[test]
 fn fields_that_nobody_knows_are_told_of_unless_a_server_has_let_them_pass() {
     let mut web = service("web");
     web["spce"] = json!({});

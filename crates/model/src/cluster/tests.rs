@@ -50,6 +50,33 @@ fn r1_which_services_are_ours() {
 }
 
 #[test]
+fn r12_only_who_serves_all_of_a_cluster_within_it_reserves_its_cidrs() {
+    let outside = Some(Outside { external: true, ..Outside::default() });
+    assert!(view().reserves_cidrs());
+    assert!(!View { proxy_name: Some("x".into()), ..view() }.reserves_cidrs());
+    assert!(!View { outside, ..view() }.reserves_cidrs());
+}
+
+#[test]
+fn p11_outside_of_the_cluster_nothing_is_local_and_what_is_for_the_outside_is_a_choice() {
+    let labels = map(&[("topology.kubernetes.io/zone", "z7")]);
+    for external in [false, true] {
+        let outside = Some(Outside { labels: labels.clone(), external });
+        let mut cluster = Cluster::new(View { outside, ..view() });
+        cluster.apply(Change::Upsert(Object::from(node("n1", "z1"))));
+        assert_eq!(cluster.view().serves_external(), external);
+        let here = cluster.here();
+        assert_eq!((here.node.as_str(), here.zone.as_deref()), ("", Some("z7")));
+        // It has the name of a Node by chance.
+        assert_eq!(cluster.own_node(), None);
+    }
+    let inside = cluster([node("n1", "z1").into()]);
+    assert!(inside.view().serves_external());
+    assert_eq!(inside.here().zone.as_deref(), Some("z1"));
+    assert_eq!(inside.own_node(), Some(&node("n1", "z1")));
+}
+
+#[test]
 fn r1_a_change_of_the_proxy_label_acts_as_delete_and_as_add() {
     let mut cluster = cluster([Object::from(service())]);
     for (label, ours) in [(Some("x".to_string()), false), (None, true)] {
@@ -76,6 +103,7 @@ fn a_slice_that_moves_to_another_service_touches_both() {
     let dirty = cluster.apply(Change::Upsert(Object::from(moved)));
     assert_eq!(dirty.services, BTreeSet::from([name("api"), name("web")]));
     assert!(addresses(&cluster).is_empty());
+    assert_eq!(cluster.slice(&name("a")).and_then(|slice| slice.service.as_deref()), Some("api"));
 }
 
 #[test]

@@ -27,3 +27,21 @@ fn r2_a_service_port_is_called_by_service_port_and_protocol() {
         assert_eq!(port.to_string(), text);
     }
 }
+
+#[test]
+fn the_id_of_a_node_is_a_number_in_its_one_way_to_be_written() {
+    let cases = [
+        ("7", Some(7)),
+        ("4294967295", Some(u32::MAX)),
+        ("0", None),
+        ("07", None),
+        ("+7", None),
+        ("x", None),
+    ];
+    for (text, id) in cases {
+        let mut it = node("n1", "z1");
+        assert_eq!(it.id(), None);
+        it.annotations.insert(NodeAnnotation::NodeId, Annotation { value: text.into(), is_ours: false });
+        assert_eq!(it.id(), id, "{text}");
+    }
+}

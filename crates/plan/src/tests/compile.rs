@@ -87,7 +87,15 @@ pub(super) fn slice(n: &str, endpoints: impl IntoIterator<Item = Endpoint>) -> E
 }
 
 pub(super) fn compiled(service: Service, slices: impl IntoIterator<Item = EndpointSlice>) -> ServiceTables {
-    let mut cluster = Cluster::new(View { node: "here".into(), ..View::default() });
+    compiled_in(View { node: "here".into(), ..View::default() }, service, slices)
+}
+
+pub(super) fn compiled_in(
+    view: View,
+    service: Service,
+    slices: impl IntoIterator<Item = EndpointSlice>,
+) -> ServiceTables {
+    let mut cluster = Cluster::new(view);
     cluster.apply(Change::Upsert(Object::from(service)));
     for slice in slices {
         cluster.apply(Change::Upsert(Object::from(slice)));

@@ -10,9 +10,12 @@ use abi::{
     },
     space::address_use,
 };
-use model::{Family, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy};
+use model::{
+    EndpointSlice, Family, Outside, Protocol, Service, ServicePort, ServiceType, TargetPort, TrafficPolicy,
+    View,
+};
 
-use super::compile::{DRAINING, READY, compiled, endpoint, ip, slice, web};
+use super::compile::{DRAINING, READY, compiled, compiled_in, endpoint, ip, slice, web};
 use crate::{ServiceTables, describe};
 
 /// A service of type LoadBalancer: one TCP port, node port 30080, in both families.
@@ -30,11 +33,12 @@ fn port(name: &str, protocol: Protocol, port: u16, node_port: u16) -> ServicePor
     ServicePort { name: name.into(), protocol, port, node_port, target: TargetPort::Number(1) }
 }
 
+fn endpoints() -> [EndpointSlice; 1] {
+    [slice("a", [endpoint("10.1.0.1", "there", READY), endpoint("10.1.0.2", "here", READY)])]
+}
+
 fn tables(service: Service) -> ServiceTables {
-    compiled(
-        service,
-        [slice("a", [endpoint("10.1.0.1", "there", READY), endpoint("10.1.0.2", "here", READY)])],
-    )
+    compiled(service, endpoints())
 }
 
 /// Mode, flags without HAS_ANY, and how many backends of each frontend.
@@ -62,6 +66,22 @@ fn r14_r15_each_way_to_a_service_is_a_frontend_in_its_family() {
             ("[fd00::1]:80/TCP", (CLUSTER_IP, 0, 0)),
         ])
     );
+}
+
+#[test]
+fn p11_a_machine_outside_of_the_cluster_has_its_cluster_ips_and_the_rest_if_wanted() {
+    let service = Service { source_ranges: vec!["10.1.7.0/24".parse().unwrap()], ..balancer() };
+    let of = |external| {
+        let outside = Some(Outside { external, ..Outside::default() });
+        compiled_in(View { node: "here".into(), outside, ..View::default() }, service.clone(), endpoints())
+    };
+    let some = of(false);
+    let cluster_ips = [("10.96.0.1:80/TCP", (CLUSTER_IP, 0, 2)), ("[fd00::1]:80/TCP", (CLUSTER_IP, 0, 0))];
+    assert_eq!(fronts(&some), named(&cluster_ips));
+    assert!(some.ports.values().all(|port| port.sources.is_empty()));
+    let addresses = ["10.96.0.1", "fd00::1"].map(|text| (ip(text), address_use::CLUSTER_IP));
+    assert_eq!(some.addresses, addresses.into());
+    assert_eq!(of(true), tables(service.clone()));
 }
 
 #[test]

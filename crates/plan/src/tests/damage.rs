@@ -1,6 +1,6 @@
 //! Images that nobody could have written.
 
-use abi::{Backend, frontend::backend_flag::USABLE};
+use abi::{Backend, Range, frontend::backend_flag::USABLE};
 use model::Family;
 use proptest::prelude::*;
 
@@ -147,6 +147,26 @@ fn ranges_that_overlap_are_parted() {
         "{found:?}"
     );
     settle(&desired, &mut table, &mut maps);
+}
+
+#[test]
+fn ranges_of_one_service_port_that_overlap_are_parted() {
+    let cases = [(2..4, "record 2: its backends at 2..4"), (1..3, "record 1: its backends at 1..4")];
+    for (range, expected) in cases {
+        let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
+        let two = PortSketch { vips: [1, 2].into(), ..PortSketch::v4(80, 1, [1, 2, 3]) };
+        for (n, port) in [(0, PortSketch::v4(80, 0, [1])), (1, two), (2, PortSketch::v4(80, 3, [4, 5]))] {
+            edit(&mut desired, &(n, Some(Sketch::new("", [port]))));
+        }
+        maps.apply(&diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed), |_| {});
+        // Both lead to 1..4.
+        let local = Range { start: range.start, len: range.end - range.start };
+        maps.records.get_mut(&2).unwrap().local = local;
+        let (mut table, found) = Table::restore(&maps.image(), ROOMY);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert_eq!(found, [format!("{expected} overlap another's")]);
+        settle(&desired, &mut table, &mut maps);
+    }
 }
 
 /// What is told of it, and what it is.
@@ -323,4 +343,19 @@ fn a_list_whose_backends_come_back_is_no_room_for_another() {
     maps.apply(&diff(&desired, &Touched::default(), &mut table, Deletes::Allowed), |_| {});
     let touched = edit(&mut desired, &(1, Some(Sketch::new("", [PortSketch::v4(80, 1, [2])]))));
     maps.apply(&diff(&desired, &touched, &mut table, Deletes::Allowed), Maps::assert_sound);
+}
+
+/// Sockets that were on it have been told that it is gone.
+#[test]
+fn a_backend_that_is_not_live_any_more_is_not_revived() {
+    let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
+    edit(&mut desired, &(0, Some(Sketch::new("", [PortSketch::v4(80, 0, [1, 2])]))));
+    maps.apply(&diff(&desired, &Touched::everything(), &mut table, Deletes::Allowed), |_| {});
+    maps.backends.get_mut(&1).unwrap().flags = USABLE;
+    (table, _) = Table::restore(&maps.image(), ROOMY);
+    maps.apply(&diff(&desired, &Touched::default(), &mut table, Deletes::Allowed), |_| {});
+    let record = maps.records[&maps.frontends[&vip(Family::V4, 0, 80)]];
+    let listed: Vec<u32> = maps.list(&record).into_iter().map(|(index, _)| index).collect();
+    assert_eq!(listed, [0, 2]);
+    assert_eq!(maps.backends[&1].flags, 0);
 }

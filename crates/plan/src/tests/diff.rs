@@ -352,6 +352,19 @@ fn r22_r30_a_restricted_frontend_that_can_not_change_keeps_those_that_may_use_it
 }
 
 #[test]
+fn r30_addresses_of_a_family_fit_up_to_the_last() {
+    let mut world = World::new(Capacity { addresses4: 2, addresses6: 1, ..ROOMY });
+    let service = |family, vip| Sketch::new("", [PortSketch { family, ..PortSketch::v4(80, vip, [1]) }]);
+    for (n, family) in [(0, Family::V4), (1, Family::V4), (2, Family::V6)] {
+        assert_eq!(world.set(n, service(family, n)).refused, []);
+    }
+    for (family, full) in [(Family::V4, Room::Addresses4), (Family::V6, Room::Addresses6)] {
+        let plan = world.set(3, service(family, 3));
+        assert_eq!(plan.refused.iter().map(Refusal::room).collect::<Vec<_>>(), [Some(full)]);
+    }
+}
+
+#[test]
 fn r30_enlarged_lists_have_as_much_room_as_there_is() {
     let mut world = World::new(Capacity { lists: 2, ..ROOMY });
     assert_eq!(world.set(0, simple([1, 2])).refused, []);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use abi::space::address_use::{LOOPBACK, OTHER_NODE, THIS_NODE};
-use model::{Change, Cluster, Node, NodePortAddresses, Object, View};
+use model::{Change, Cluster, Node, NodePortAddresses, Object, Outside, View};
 
 use super::compile::ip;
 use crate::node_addresses;
@@ -14,7 +14,16 @@ fn node(name: &str, internal: &[&str], external: &[&str]) -> Node {
 }
 
 fn addresses(nodes: &[Node], chosen: &[&str], interfaces: &[&str]) -> BTreeMap<IpAddr, u32> {
-    let mut cluster = Cluster::new(View { node: "here".into(), ..View::default() });
+    addresses_in(None, nodes, chosen, interfaces)
+}
+
+fn addresses_in(
+    outside: Option<Outside>,
+    nodes: &[Node],
+    chosen: &[&str],
+    interfaces: &[&str],
+) -> BTreeMap<IpAddr, u32> {
+    let mut cluster = Cluster::new(View { node: "here".into(), outside, ..View::default() });
     for node in nodes {
         cluster.apply(Change::Upsert(Object::from(node.clone())));
     }
@@ -76,4 +85,17 @@ fn r14_a_host_that_is_no_node_has_its_first_addresses() {
     let expected = all(&[("172.18.0.9", THIS_NODE), ("172.18.0.2", OTHER_NODE)]);
     assert_eq!(addresses(&nodes, &["primary"], &["127.0.0.1", "172.18.0.9", "10.0.0.1"]), expected);
     assert_eq!(addresses(&[], &["primary"], &[]), all(&[]));
+}
+
+#[test]
+fn p11_outside_of_the_cluster_node_ports_are_at_all_nodes_if_at_all() {
+    // One has the machine's name by chance.
+    let nodes = [node("here", &["172.18.0.1"], &[]), node("there", &["172.18.0.2"], &["203.0.113.2"])];
+    let of = |external| {
+        let outside = Some(Outside { external, ..Outside::default() });
+        addresses_in(outside, &nodes, &["primary"], &["127.0.0.1", "172.18.0.2", "192.168.7.1"])
+    };
+    assert_eq!(of(false), all(&[]));
+    let expected = ["172.18.0.1", "172.18.0.2", "203.0.113.2"].map(|text| (text, OTHER_NODE));
+    assert_eq!(of(true), all(&expected));
 }
