@@ -7,11 +7,13 @@
 //! machine    a machine of one's own: cgroup, bpffs, network namespace, programs in force
 //! random     numbers that a seed repeats
 //! socket     sockets of all kinds, used as applications use them
+//! chart      the Helm chart, rendered by Helm
 //! control    from objects to tables, as the agent does it
 //! process    the built program, run as operators run it
 //! soak       everything at once for a long time, and whether anything is left of it
 //! ```
 
+pub mod chart;
 pub mod control;
 pub mod feed;
 pub mod machine;

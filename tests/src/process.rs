@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cluster     a cluster's API server, and agents that follow it
+//! container   the agent in a container, as the chart's DaemonSet has it
 //! limited     too little memory
 //! question    questions over HTTP
 //! roster      who is a backend of what, since when, until when, and who was reached when
@@ -13,6 +14,7 @@
 //! ```
 
 pub mod cluster;
+pub mod container;
 pub mod limited;
 pub mod population;
 pub mod question;

@@ -5,6 +5,7 @@ mod bench;
 mod check_layers;
 mod demo;
 mod fuzz;
+mod image;
 mod lint;
 mod mutants;
 mod run;
@@ -38,6 +39,8 @@ enum Verb {
     CheckLayers,
     /// Set up, build, and run every test; the kernel, scenario and process tests run as root
     Test(test::Arguments),
+    /// The program as one file that needs no other, and a container image of it, in target/image
+    Image,
     /// Fuzz one target, or each in turn (needs a nightly toolchain)
     Fuzz(fuzz::Arguments),
     /// Everything at once for an hour, then: has anything failed, is anything left, has anything grown? (as root)
@@ -48,12 +51,13 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
-        Verb::Setup => setup::run(),
+        Verb::Setup => setup::run().and_then(|()| setup::kubernetes()),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint(arguments) => lint::run(&arguments),
         Verb::CheckLayers => check_layers::run(),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Image => image::run(),
         Verb::Fuzz(arguments) => fuzz::run(&arguments),
         Verb::Soak(arguments) => soak::run(&arguments),
         Verb::Mutants(arguments) => mutants::run(&arguments),

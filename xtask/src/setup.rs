@@ -5,6 +5,8 @@
 //! rustup's, when the component `rust-src` can be had, or Debian's own `rustc-web` with `rust-web-src`.
 //! The build script of `crates/kernel` finds either by looking, so nothing is recorded here.
 
+mod kubernetes;
+
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -15,6 +17,8 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use crate::run::{as_root, cargo, cargo_bin, command, output, succeed, which};
+
+pub(crate) use kubernetes::kubernetes;
 
 const LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";

@@ -64,6 +64,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         bail!("kernel, scenario and process tests need root: run this as root, install sudo, or give --pure");
     }
     setup::run()?;
+    if !arguments.pure {
+        setup::kubernetes()?;
+        setup::programs(&[("systemd-analyze", "systemd")]);
+    }
 
     println!("==> build");
     let begun = Instant::now();
@@ -133,7 +137,8 @@ fn build(pure: bool) -> Result<(Vec<TestBinary>, Option<PathBuf>)> {
     Ok((binaries, program))
 }
 
-fn messages(printed: &str) -> impl Iterator<Item = Value> {
+/// What cargo says of the programs that it has built.
+pub(crate) fn messages(printed: &str) -> impl Iterator<Item = Value> {
     printed
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -141,7 +146,7 @@ fn messages(printed: &str) -> impl Iterator<Item = Value> {
 }
 
 /// The program `balancing`, if that is what cargo reports here.
-fn balancing(message: &Value) -> Option<PathBuf> {
+pub(crate) fn balancing(message: &Value) -> Option<PathBuf> {
     let is_program = message["target"]["name"] == "balancing" && message["profile"]["test"] == false;
     is_program.then(|| message["executable"].as_str().map(PathBuf::from))?
 }

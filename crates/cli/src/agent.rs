@@ -9,6 +9,7 @@ use clap::Args;
 use crate::{
     output::{Format, Row, list, wrong_usage},
     settings::{All, Settings},
+    stop::stop,
 };
 
 /// Run the node agent: follow a cluster or a directory of manifests, keep the kernel's tables and programs right
@@ -60,14 +61,7 @@ impl Options {
             .build()
             .context("starting the runtime")?;
         let outcome = runtime.block_on(async {
-            let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-            let stop = async {
-                tokio::select! {
-                    _ = tokio::signal::ctrl_c() => {}
-                    _ = terminate.recv() => {}
-                }
-            };
-            agent::run(effective, &choice, log, stop).await?;
+            agent::run(effective, &choice, log, stop()?).await?;
             Ok(ExitCode::SUCCESS)
         });
         // Nobody wants what a search or a look into a directory would still find: on a busy machine either takes seconds.

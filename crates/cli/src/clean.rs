@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Args;
 
-use crate::{output::print, place::Place};
+use crate::{output::print, place::Place, stop::stop};
 
 /// Detach everything and remove every pin: the node is as before
 ///
@@ -15,6 +16,9 @@ use crate::{output::print, place::Place};
 pub(crate) struct Options {
     #[command(flatten)]
     place: Place,
+    /// Do nothing more after that until a signal comes: for a DaemonSet that cleans each node
+    #[arg(long)]
+    wait: bool,
 }
 
 impl Options {
@@ -32,6 +36,16 @@ impl Options {
             print(&format!("detached all programs and removed {directory}"))?;
         } else {
             print(&format!("nothing to do: {directory} is not there"))?;
+        }
+        if self.wait {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .context("starting the runtime")?;
+            runtime.block_on(async {
+                stop()?.await;
+                anyhow::Ok(())
+            })?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -14,6 +14,7 @@ mod plan;
 mod report;
 mod settings;
 mod status;
+mod stop;
 mod why;
 
 use std::{io::Write, process::ExitCode};

@@ -28,6 +28,8 @@ const WALK_LIMIT: usize = 100_000;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CgroupRoot {
     path: PathBuf,
+    /// Where below it this process's cgroup namespace begins: processes' cgroups are told as seen from there.
+    namespace: PathBuf,
 }
 
 impl CgroupRoot {
@@ -47,7 +49,14 @@ impl CgroupRoot {
         if status.f_type != CGROUP2_SUPER_MAGIC {
             return Err(Error::NotCgroup2 { path });
         }
-        Ok(Self { path })
+        let mut root = Self { path, namespace: PathBuf::new() };
+        // Containers have their own part of the hierarchy besides the host's.
+        let own = own_part(&mounts()?).and_then(|own| root.id(&own).ok());
+        let own = own.and_then(|id| root.find_by_id(id).ok()?);
+        if let Some(below) = own.as_deref().and_then(|own| own.strip_prefix(&root.path).ok()) {
+            root.namespace = below.to_path_buf();
+        }
+        Ok(root)
     }
 
     /// Where it is.
@@ -128,7 +137,7 @@ impl CgroupRoot {
         let text = read(format!("/proc/{pid}/cgroup"))?;
         let path = parse_membership(&text)
             .ok_or(Error::Malformed { file: "/proc/PID/cgroup", what: "line `0::` for cgroup2" })?;
-        Ok(self.path.join(path))
+        Ok(self.path.join(seen_from(&self.namespace, path)))
     }
 }
 
@@ -144,6 +153,28 @@ pub fn find(mounts: &[Mount]) -> Result<PathBuf> {
         Some((_, point)) => Ok(point.clone()),
         None => Err(Error::NoCgroup2 { only_v1: mounts.iter().any(|mount| mount.kind == "cgroup") }),
     }
+}
+
+/// A mount of what this process's cgroup namespace begins with, if another shows more.
+fn own_part(mounts: &[Mount]) -> Option<PathBuf> {
+    let mut cgroups = mounts.iter().filter(|mount| mount.kind == "cgroup2");
+    let more = cgroups.clone().any(|mount| levels_above(&mount.root).is_some_and(|levels| levels > 0));
+    cgroups.find(|mount| more && mount.root == "/").map(|mount| mount.point.clone())
+}
+
+/// The cgroup that is called `path` in the cgroup namespace that begins at `namespace`: `../x` is one beside that.
+fn seen_from(namespace: &Path, path: &str) -> PathBuf {
+    let mut seen = namespace.to_path_buf();
+    for component in Path::new(path).components() {
+        match component {
+            Component::ParentDir => {
+                seen.pop();
+            }
+            Component::Normal(name) => seen.push(name),
+            _ => {}
+        }
+    }
+    seen
 }
 
 /// How far above this process's cgroup namespace a mount begins: 0 for `/`, 2 for `/../..`; `None` for a part
@@ -229,11 +260,26 @@ mod tests {
     }
 
     #[test]
+    fn a_container_sees_other_cgroups_from_its_own() {
+        assert_eq!(own_part(&parse(POD)).unwrap(), Path::new("/sys/fs/cgroup"));
+        assert_eq!(own_part(&parse(UNIFIED)), None);
+        for (namespace, path, seen) in [
+            ("", "system.slice/a", "system.slice/a"),
+            ("kubepods/pod1/agent", "", "kubepods/pod1/agent"),
+            ("kubepods/pod1/agent", "child", "kubepods/pod1/agent/child"),
+            ("kubepods/pod1/agent", "../../pod2/web", "kubepods/pod2/web"),
+            ("kubepods/pod1/agent", "../../../system.slice", "system.slice"),
+        ] {
+            assert_eq!(seen_from(Path::new(namespace), path), Path::new(seen), "{path}");
+        }
+    }
+
+    #[test]
     fn the_walk_is_bounded() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("a/b/c");
         fs::create_dir_all(&path).unwrap();
-        let root = CgroupRoot { path: directory.path().to_path_buf() };
+        let root = CgroupRoot { path: directory.path().to_path_buf(), namespace: PathBuf::new() };
         let id = root.id(&path).unwrap();
         assert_eq!(root.walk_for_id(id, 4), Some(path));
         assert_eq!(root.walk_for_id(id, 3), None);

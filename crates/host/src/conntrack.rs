@@ -53,11 +53,16 @@ pub struct Adopted {
 }
 
 impl Conntrack {
-    /// Of the calling thread's namespace.
+    /// Of the calling thread's namespace. Containers have `/proc/sys` and `/sys` for reading only; then what is mounted below
+    /// `/host` is used.
     pub fn own() -> Self {
+        let writable = |path: &str| {
+            let mounted = Path::new("/host").join(path);
+            if mounted.exists() { mounted } else { Path::new("/").join(path) }
+        };
         Self {
-            sysctls: "/proc/sys/net/netfilter".into(),
-            buckets: "/sys/module/nf_conntrack/parameters/hashsize".into(),
+            sysctls: writable("proc/sys/net").join("netfilter"),
+            buckets: writable("sys/module").join("nf_conntrack/parameters/hashsize"),
             cpus: online_cpus(),
         }
     }
