@@ -43,8 +43,6 @@ pub struct PortTable {
     pub uid: String,
     /// Port on the VIP.
     pub port: u16,
-    /// Some endpoint anywhere could take traffic (R5).
-    pub has_any: bool,
     /// Endpoints that are selected for some traffic or usable (R4: sockets may stay on them), each with its
     /// [`backend_flag`]s except LIVE.
     pub backends: BTreeMap<SocketAddr, u16>,
@@ -134,7 +132,6 @@ impl ServiceTables {
         let table = PortTable {
             uid: service.uid.clone(),
             port: port.port,
-            has_any: selection.has_any,
             backends: backends(candidates, &selection),
             sources,
             name: name.clone(),

@@ -35,7 +35,6 @@ impl Table {
                 name: (*name).clone(),
                 uid: Name::text(&known.name.uid).to_owned(),
                 port: u16::from_be(known.name.port_be),
-                has_any: !known.backends.is_empty(),
                 backends: backends.collect(),
                 sources: self.sources_of(*id).filter_map(range).collect(),
             };

@@ -127,7 +127,6 @@ impl Sketch {
             let table = PortTable {
                 uid: self.uid.clone(),
                 port: sketch.port,
-                has_any,
                 backends: backends.collect(),
                 sources,
                 name: name.clone(),
