@@ -19,7 +19,7 @@ endpoints: [{addresses: [10.1.0.1]}]
 ---
 apiVersion: v1
 kind: Node
-metadata: {name: n1}
+metadata: {name: n1, creationTimestamp: "2026-01-01T00:00:00Z", uid: m}
 ---
 apiVersion: v1
 kind: Pod
