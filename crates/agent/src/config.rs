@@ -76,9 +76,8 @@ settings! {
     /// Which decisions become events: off, failures, sampled=N (one in N) or all
     events: EventLevel = EventLevel::Failures, "LEVEL";
 
-    /// How often everything is compared with what the kernel really holds, or as rarely as takes a thousandth of a CPU; the
-    /// first time and every fourth the sockets too
-    audit_interval: Duration = Duration::from_secs(30), "DURATION";
+    /// How often everything is compared with what the kernel really holds; the first time and every fourth the sockets too
+    audit_interval: Option<Duration> = None, "DURATION", default "30s, and with large tables as rarely as takes a thousandth of a CPU";
 
     /// Reset TCP connections too when their backend stops being usable; else only connected UDP sockets are closed
     reset_tcp: bool = false, "";

@@ -44,8 +44,6 @@ use crate::{
     sockets::{self, Sockets},
 };
 
-/// Everything is compared with what the maps really hold no more often than this.
-const AUDIT: Duration = Duration::from_millis(100);
 /// How often the small things are looked at: is it paused, are the programs still attached.
 const LOOK: Duration = Duration::from_secs(1);
 /// Files that it takes: about 40 of its own, and conversations.
@@ -83,7 +81,7 @@ pub async fn run(
     let (mut agent, mut inputs) = Agent::start(config.config, feed, still)?;
     let mut events_pause = pace::EVENTS;
     let mut events_due = interval(events_pause);
-    let mut audit_due = interval(agent.config.audit_interval.max(AUDIT));
+    let mut audit_due = interval(pace::until_audit(agent.config.audit_interval, Duration::ZERO));
     let mut look_due = interval(LOOK);
     for due in [&mut events_due, &mut audit_due, &mut look_due] {
         due.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -118,7 +116,8 @@ pub async fn run(
             _ = audit_due.tick() => {
                 let begun = pace::cpu();
                 agent.audit();
-                audit_due.reset_after(pace::until_audit(audit_due.period(), pace::cpu().saturating_sub(begun)));
+                let took = pace::cpu().saturating_sub(begun);
+                audit_due.reset_after(pace::until_audit(agent.config.audit_interval, took));
             }
             _ = look_due.tick() => agent.look(),
             _ = events_due.tick() => {

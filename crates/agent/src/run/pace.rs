@@ -10,9 +10,11 @@ pub(super) const EVENTS: Duration = Duration::from_millis(20);
 /// The same while there are none, for a while: waking up is most of what an idle agent takes.
 const NO_EVENTS: Duration = Duration::from_millis(160);
 
-/// An audit that takes longer, in CPU time, is one of large tables.
-const LONG: Duration = Duration::from_millis(20);
-/// Audits of large tables may take this part of a CPU.
+/// Everything is compared with what the maps really hold this often, unless somebody says how often.
+const AUDIT: Duration = Duration::from_secs(30);
+/// And no more often than this, whoever says so.
+const AUDIT_LEAST: Duration = Duration::from_millis(100);
+/// Then audits may take this part of a CPU.
 const SHARE: u32 = 1000;
 
 /// How long until events are read again, after a pause of `before` in which there were `any`, or none.
@@ -20,9 +22,9 @@ pub(super) fn until_events(before: Duration, any: bool) -> Duration {
     if any { EVENTS } else { (before * 2).min(NO_EVENTS) }
 }
 
-/// How long until the next audit, after one that took so much CPU time, where `interval` is asked for.
-pub(super) fn until_audit(interval: Duration, took: Duration) -> Duration {
-    if took > LONG { interval.max(took * SHARE) } else { interval }
+/// How long until the next audit, after one that took so much CPU time. What somebody has asked for counts.
+pub(super) fn until_audit(asked: Option<Duration>, took: Duration) -> Duration {
+    asked.map_or_else(|| AUDIT.max(took * SHARE), |asked| asked.max(AUDIT_LEAST))
 }
 
 /// CPU time of this thread.
@@ -45,10 +47,11 @@ mod tests {
     }
 
     #[test]
-    fn audits_of_large_tables_are_rarer() {
-        let [interval, little, much] = [100, 20, 60].map(Duration::from_millis);
-        assert_eq!(until_audit(interval, little), interval);
-        assert_eq!(until_audit(interval, much), Duration::from_secs(60));
-        assert_eq!(until_audit(Duration::from_secs(90), much), Duration::from_secs(90));
+    fn audits_of_large_tables_are_rarer_unless_somebody_says_how_often() {
+        let [little, much, asked] = [20, 60, 1].map(Duration::from_millis);
+        assert_eq!(until_audit(None, little), AUDIT);
+        assert_eq!(until_audit(None, much), Duration::from_secs(60));
+        assert_eq!(until_audit(Some(asked), much), AUDIT_LEAST);
+        assert_eq!(until_audit(Some(AUDIT), much * 10), AUDIT);
     }
 }
