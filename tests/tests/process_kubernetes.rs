@@ -56,7 +56,7 @@ fn r27_whatever_a_server_does_wrong_connections_go_on_and_what_was_missed_is_rig
         world.server.end_watches(Ending::Reset);
     };
     let over: &dyn Fn(&World) = &|world| world.server.faults().clear();
-    let troubles: [Trouble<'_>; 10] = [
+    let troubles: [Trouble<'_>; 11] = [
         ("watches end", &|world| world.server.end_watches(Ending::Clean), &|_| {}),
         ("watches break", &|world| world.server.end_watches(Ending::Reset), &|_| {}),
         ("absence", &|world| world.server.close(Ending::Reset).unwrap(), &|world| {
@@ -75,6 +75,14 @@ fn r27_whatever_a_server_does_wrong_connections_go_on_and_what_was_missed_is_rig
         ("500", &|world| faulty(world, Fault::InternalError), over),
         ("503", &|world| faulty(world, Fault::Unavailable), over),
         ("answers that break off", &|world| faulty(world, Fault::Cut(700)), over),
+        (
+            "lists that come in small pieces",
+            &|world| {
+                world.cluster.compact();
+                faulty(world, Fault::Slow(200, Duration::from_millis(5)));
+            },
+            over,
+        ),
         ("answers that are late", &|world| faulty(world, Fault::Late(Duration::from_millis(300))), over),
     ];
     for (number, (what, begin, end)) in troubles.into_iter().enumerate() {

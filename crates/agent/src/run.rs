@@ -216,7 +216,7 @@ impl Agent {
             Some(chosen) => CgroupRoot::discover(Some(chosen))?.path().to_owned(),
             None => root.path().to_owned(),
         };
-        let strangers = kernel::strangers(&config.bpffs, &cgroup)?;
+        let strangers = kernel::strangers(&kernel::attached(&config.bpffs)?, &cgroup)?;
         if let Some(program) = strangers.iter().find(|it| it.is_ours()).map(|it| it.program_id) {
             return Err(Error::Twice { cgroup, program });
         }
@@ -294,7 +294,7 @@ impl Agent {
         };
         agent.set_own_addresses(Addresses::own().map(Addresses::all));
         agent.look_at_excluded();
-        agent.look_at_contract();
+        agent.look_at_contract(&kernel::attached(&agent.config.bpffs)?);
         let graces = passed;
         let updates = feed.updates;
         Ok((agent, Inputs { updates, questions, graces, clients: found, sockets: searches, events }))

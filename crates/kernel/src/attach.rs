@@ -135,15 +135,15 @@ impl Stranger {
     }
 }
 
-/// Programs on `cgroup`, at the hooks that are ours, which are not attached by these pins.
+/// Programs on `cgroup`, at the hooks that are ours, which are not `own`.
 ///
 /// # Errors
-/// The cgroup or a pinned link can't be read.
-pub fn strangers(pins: &Pins, cgroup: &Path) -> Result<Vec<Stranger>, Error> {
+/// The cgroup can't be read.
+pub fn strangers(own: &[Attached], cgroup: &Path) -> Result<Vec<Stranger>, Error> {
     let name = cgroup.display().to_string();
     let directory =
         std::fs::File::open(cgroup).map_err(|source| Error::syscall("open", name.clone(), source))?;
-    let own: Vec<u32> = attached(pins)?.into_iter().filter_map(|it| it.program_id).collect();
+    let own: Vec<u32> = own.iter().filter_map(|it| it.program_id).collect();
     let mut strangers = Vec::new();
     for hook in HOOKS {
         let programs = sys::programs_of_cgroup(directory.as_fd(), hook.attach_type)

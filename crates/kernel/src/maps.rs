@@ -123,8 +123,7 @@ impl PinnedMap {
             return Err(Error::ForeignMap { path, problem });
         }
         // Several are of one shape.
-        let name = sys::map_name(fd.as_fd())
-            .map_err(|source| Error::syscall("BPF_OBJ_GET_INFO_BY_FD", path.display().to_string(), source))?;
+        let name = info.name();
         if name != shape.name {
             return Err(Error::ForeignMap { path, problem: format!("it is the map {name:?}") });
         }

@@ -48,7 +48,7 @@ pub(crate) fn put_back_from_programs(pins: &Pins) -> Result<Vec<&'static str>, E
         }
         let Some((_, info)) = link_of(pins, hook)? else { continue };
         for map in sys::maps_of_program(info.program_id).unwrap_or_default() {
-            let is = |name: &MapName| sys::map_name(map.as_fd()).is_ok_and(|it| it == name.name);
+            let is = |name: &MapName| sys::map_info(map.as_fd()).is_ok_and(|it| it.name() == name.name);
             if let Some(place) = missing.iter().position(is) {
                 let name = missing.swap_remove(place);
                 // One of another layout is not what is missing.

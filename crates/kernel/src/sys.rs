@@ -136,9 +136,17 @@ pub(crate) struct MapInfo {
     pub(crate) value_size: u32,
     pub(crate) max_entries: u32,
     pub(crate) flags: u32,
+    name: [u8; 16],
 }
 
-/// Shape of a map.
+impl MapInfo {
+    /// The map's name.
+    pub(crate) fn name(&self) -> String {
+        name_text(self.name)
+    }
+}
+
+/// Shape and name of a map.
 pub(crate) fn map_info(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
     info(fd)
 }
@@ -266,18 +274,6 @@ pub(crate) fn maps_of_program(id: u32) -> io::Result<Vec<OwnedFd>> {
 }
 
 /// `struct bpf_map_info` as far as the name.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Zeroable)]
-struct NamedMapInfo {
-    shape: MapInfo,
-    name: [u8; 16],
-}
-
-/// Name of an open map.
-pub(crate) fn map_name(map: BorrowedFd<'_>) -> io::Result<String> {
-    Ok(name_text(info::<NamedMapInfo>(map)?.name))
-}
-
 fn name_text(name: [u8; 16]) -> String {
     let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     String::from_utf8_lossy(name.get(..len).unwrap_or_default()).into_owned()

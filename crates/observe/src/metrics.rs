@@ -9,6 +9,7 @@ use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
         family::{Family as Labelled, MetricConstructor},
+        gauge::Gauge,
         histogram::Histogram,
     },
     registry::Registry,
@@ -19,6 +20,7 @@ use prometheus_client::{
 pub struct Metrics {
     registry: Registry,
     programming: Labelled<OfFamily, Histogram, Programming>,
+    problems: Gauge,
 }
 
 /// The label that kube-proxy's metrics have.
@@ -78,7 +80,18 @@ impl Metrics {
         for family in [Family::V4, Family::V6] {
             drop(programming.get_or_create(&OfFamily::from(family)));
         }
-        Self { registry, programming }
+        let problems = Gauge::default();
+        registry.register(
+            "balancing_source_problems",
+            "Objects and servers of the source that are not understood or do not answer, now: `balancing status` names them",
+            problems.clone(),
+        );
+        Self { registry, programming, problems }
+    }
+
+    /// So many objects, files and servers of the source have something wrong with them now.
+    pub fn source_problems(&self, count: usize) {
+        self.problems.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// A change of endpoints is in force, `took` after it happened (R25).
@@ -101,6 +114,16 @@ mod tests {
 
     fn lines(metrics: &Metrics) -> Vec<String> {
         metrics.text().lines().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn problems_of_the_source_are_those_of_now() {
+        let metrics = Metrics::new();
+        for count in [0, 3, 1] {
+            metrics.source_problems(count);
+            let line = format!("balancing_source_problems {count}");
+            assert!(lines(&metrics).contains(&line), "{}", metrics.text());
+        }
     }
 
     #[test]

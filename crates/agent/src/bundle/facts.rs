@@ -31,7 +31,7 @@ pub(super) fn programs(config: &Config) -> Result<String, String> {
         (None, None) => Some(root.path().to_owned()),
     };
     let strangers = match &cgroup {
-        Some(cgroup) => kernel::strangers(&config.bpffs, cgroup).map_err(text_of)?,
+        Some(cgroup) => kernel::strangers(&attached, cgroup).map_err(text_of)?,
         None => Vec::new(),
     };
     let others: Vec<_> = strangers

@@ -13,6 +13,7 @@ use host::{
     kube_proxy::{HEALTH_PORT, METRICS_PORT},
 };
 use jiff::Timestamp;
+use kernel::Attached;
 use model::{Change, Cluster, Family, HealthCheck, ObjectName};
 use source::Severity;
 
@@ -20,7 +21,7 @@ use super::{Agent, ROUND};
 use crate::{
     Config, Error, doctor,
     health::{Condition, Face, Health, Trouble, Wanted},
-    status::{Hook, Owner},
+    status::Owner,
     triggers::Triggers,
 };
 
@@ -144,7 +145,7 @@ impl Agent {
     pub(super) fn contract_is_kept(&mut self) {
         if self.contract.updated.is_none() || self.contract.hooks_off > 0 {
             // Ours are attached now.
-            self.count_hooks();
+            self.count_hooks(&kernel::attached(&self.config.bpffs).unwrap_or_default());
         }
         let now = Timestamp::now();
         (self.contract.updated, self.contract.waiting) = (Some(now), None);
@@ -161,14 +162,14 @@ impl Agent {
     }
 
     /// Every second.
-    pub(super) fn look_at_contract(&mut self) {
+    pub(super) fn look_at_contract(&mut self, attached: &[Attached]) {
         if Instant::now() >= self.contract.again {
             self.contract.again = Instant::now() + AGAIN;
             // What can't be seen is not there, as far as we are concerned.
             self.contract.kube_proxy = KubeProxy::look().unwrap_or_default();
             self.adopt_sysctls();
         }
-        self.count_hooks();
+        self.count_hooks(attached);
         self.say_how_it_is();
         self.contract.health.want(self.contract.wanted());
         self.tell();
@@ -185,9 +186,8 @@ impl Agent {
         is_new
     }
 
-    fn count_hooks(&mut self) {
-        let off = |hooks: Vec<Hook>| hooks.iter().filter(|hook| hook.program.is_none()).count();
-        self.contract.hooks_off = self.hooks().map_or(0, off);
+    fn count_hooks(&mut self, attached: &[Attached]) {
+        self.contract.hooks_off = attached.iter().filter(|hook| hook.program_id.is_none()).count();
     }
 
     fn say_how_it_is(&mut self) {
@@ -209,6 +209,7 @@ impl Agent {
             sources: errors.map(ToString::to_string).collect(),
             checks: contract.checks.clone(),
         };
+        contract.health.metrics.source_problems(condition.sources.len());
         contract.health.say(condition);
     }
 

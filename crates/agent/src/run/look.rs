@@ -1,7 +1,7 @@
 //! The small things that are looked at every second: is it paused, are pins and programs still there, and is there
 //! anybody else.
 
-use kernel::Stranger;
+use kernel::{Attached, Stranger};
 
 use super::{Agent, LOOKING};
 use crate::{Error, status::Hook};
@@ -19,10 +19,11 @@ impl Agent {
         }
         self.look_at_excluded();
         self.look_for_clients();
-        self.look_at_contract();
+        let attached = kernel::attached(&self.config.bpffs);
+        self.look_at_contract(attached.as_deref().unwrap_or_default());
         // Also what an agent that was killed had no time to tell.
         self.report_lost();
-        match self.try_look() {
+        match attached.map_err(Error::from).and_then(|attached| self.try_look(&attached)) {
             Ok(()) => {
                 if self.failures.remove(LOOKING).is_some() {
                     tracing::info!("{LOOKING} works again");
@@ -62,7 +63,7 @@ impl Agent {
         }
     }
 
-    fn try_look(&mut self) -> Result<(), Error> {
+    fn try_look(&mut self, attached: &[Attached]) -> Result<(), Error> {
         let paused = self.reconciler.store().settings()?.paused != 0;
         if paused != self.paused {
             self.paused = paused;
@@ -72,12 +73,14 @@ impl Agent {
                 tracing::warn!("resumed");
             }
         }
-        if self.in_force && self.hooks()?.iter().any(|hook| hook.program.is_none()) {
+        if self.in_force && attached.iter().any(|hook| hook.program_id.is_none()) {
             tracing::error!("somebody has detached our programs; attaching them again");
             self.in_force = false;
+            // Who else is there is seen at the next look.
             self.round();
+            return Ok(());
         }
-        let strangers = kernel::strangers(&self.config.bpffs, &self.cgroup)?;
+        let strangers = kernel::strangers(attached, &self.cgroup)?;
         if strangers != self.strangers {
             for stranger in strangers.iter().filter(|it| !self.strangers.contains(it)) {
                 tracing::warn!("{}", self.about(stranger));
