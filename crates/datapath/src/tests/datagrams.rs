@@ -152,6 +152,26 @@ fn r9_ipv6_addresses_are_shown_whole() {
     }
 }
 
+/// Of one service, and alike in the half by which addresses are told apart first.
+#[test]
+fn r8_r9_two_addresses_that_look_alike_are_two_destinations() {
+    const ALIKE: [&str; 2] = ["[fd00:1::5]:53", "[fd00:2::5]:53"];
+    let (mut tables, slots) = (tables(&[(ALIKE[0], &["[fd00:3::1]:53", "[fd00:3::2]:53"])]), Slots::new(4));
+    set_list(&mut tables, 1, ALIKE[1], &[0, 1]);
+    let socket = MemorySocket::new(1, &slots);
+    let chosen = ALIKE.map(|vip| {
+        let decision = socket.send(&tables, vip);
+        assert_eq!(decision.reason, Reason::Balanced, "{vip}");
+        decision.backend
+    });
+    assert_ne!(chosen[0], chosen[1], "a backend that is free is preferred");
+    for (vip, backend) in ALIKE.into_iter().zip(chosen) {
+        assert_eq!(socket.from(&backend), at(vip));
+        let again = socket.send(&tables, vip);
+        assert_eq!((again.reason, again.backend), (Reason::Sticky, backend));
+    }
+}
+
 #[test]
 fn r8_a_shared_backend_answers_as_the_vip_used_last() {
     let (tables, slots) = (tables(&[(VIP, &MANY[..1]), (OTHER, &MANY[..1])]), Slots::new(4));
