@@ -56,6 +56,13 @@ pub(crate) struct Arguments {
     /// Endpoints with conditions, node, zone and pod, as an API server has them, not with their address alone
     #[arg(long)]
     full: bool,
+    #[command(flatten)]
+    extent: Extent,
+}
+
+/// How much of it, whatever the source.
+#[derive(clap::Args)]
+struct Extent {
     /// Changes of one slice to measure
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(10..))]
     changes: u32,
@@ -76,23 +83,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         println!("{services} services ...");
         measure(&mut report, arguments, *services).with_context(|| format!("with {services} services"))?;
     }
-    report.publish(arguments.json.as_deref())
+    report.publish(arguments.extent.json.as_deref())
 }
 
 fn measure(report: &mut Report, arguments: &Arguments, services: u32) -> Result<()> {
     let feed = |vip, first| Manifests::write(services, arguments.full, vip, first);
     let stage = Stage::build(&arguments.program, services, feed)?;
-    let starts = start::measure(&stage, arguments.starts)?;
+    let starts = start::measure(&stage, arguments.extent.starts)?;
     report.starts(services, &starts);
 
     // One agent, as operators have it: it has started from nothing, seen changes, and audited its tables.
     stage.clean()?;
     let begun = Instant::now();
     let agent = stage.agent()?;
-    report.changes(services, &change::measure(&stage, &agent, arguments.changes)?);
+    report.changes(services, &change::measure(&stage, &agent, arguments.extent.changes)?);
     thread::sleep(AUDITED.saturating_sub(begun.elapsed()));
     report.memory(services, &agent.process().memory()?);
 
-    report.restarts(services, &restart::measure(&stage, agent, arguments.starts)?);
+    report.restarts(services, &restart::measure(&stage, agent, arguments.extent.starts)?);
     stage.clean()
 }

@@ -24,7 +24,7 @@ use testkit::wait;
 const RETURN: Duration = Duration::from_secs(2);
 
 #[test]
-fn r1_r6_services_come_change_and_go_as_the_cluster_says() {
+fn r1_r6_p10_services_come_change_and_go_as_the_cluster_says() {
     let world = World::new("kubernetes").unwrap();
     let agent = world.agent().unwrap();
     let status = agent.status().unwrap();

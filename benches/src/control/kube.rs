@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    AUDITED, api_server::ApiServer, change, idle, load, report::Report, restart, stage::Stage, start,
+    AUDITED, Extent, api_server::ApiServer, change, idle, load, report::Report, restart, stage::Stage, start,
 };
 
 /// What to measure.
@@ -27,15 +27,8 @@ pub(crate) struct Arguments {
     /// For how long a thousand slices a second change, and for how long nothing happens
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=600))]
     seconds: u32,
-    /// Changes of one slice to measure
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(10..))]
-    changes: u32,
-    /// Starts of each kind, and restarts under traffic
-    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(2..))]
-    starts: u32,
-    /// Also write everything to this file, as JSON
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    #[command(flatten)]
+    extent: Extent,
 }
 
 /// Measures, and prints the table.
@@ -46,20 +39,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         println!("{services} services ...");
         measure(&mut report, arguments, *services).with_context(|| format!("with {services} services"))?;
     }
-    report.publish(arguments.json.as_deref())
+    report.publish(arguments.extent.json.as_deref())
 }
 
 fn measure(report: &mut Report, arguments: &Arguments, services: u32) -> Result<()> {
     let seconds = Duration::from_secs(arguments.seconds.into());
     let feed = |vip, first| ApiServer::fill(arguments.nodes, services, vip, first);
     let stage = Stage::build(&arguments.program, services, feed)?;
-    report.starts(services, &start::measure(&stage, arguments.starts)?);
+    report.starts(services, &start::measure(&stage, arguments.extent.starts)?);
 
     stage.clean()?;
     let (begun, bytes, requests) = (Instant::now(), stage.feed().bytes_sent(), stage.feed().requests());
     let agent = stage.agent()?;
     report.asked(services, stage.feed().bytes_sent() - bytes, stage.feed().requests() - requests);
-    report.changes(services, &change::measure(&stage, &agent, arguments.changes)?);
+    report.changes(services, &change::measure(&stage, &agent, arguments.extent.changes)?);
     thread::sleep(AUDITED.saturating_sub(begun.elapsed()));
     report.memory(services, &agent.process().memory()?);
 
@@ -72,6 +65,6 @@ fn measure(report: &mut Report, arguments: &Arguments, services: u32) -> Result<
     report.idle(services, "nothing happens", &idle::quiet(&stage, &agent, seconds)?);
     report.memory_after(services, &agent.process().memory()?);
 
-    report.restarts(services, &restart::measure(&stage, agent, arguments.starts)?);
+    report.restarts(services, &restart::measure(&stage, agent, arguments.extent.starts)?);
     stage.clean()
 }

@@ -21,13 +21,12 @@ use super::{Agent, ROUND};
 use crate::{
     Config, Error, doctor,
     health::{Condition, Face, Health, Trouble, Wanted},
-    status::Owner,
     triggers::Triggers,
 };
 
 /// An activity that can fail.
 const SYSCTLS: &str = "setting kube-proxy's sysctls (R26)";
-/// How often that is tried again, and how often kube-proxy is looked for.
+/// How often that is tried again.
 const AGAIN: Duration = Duration::from_secs(15);
 
 /// What is kept of it.
@@ -49,13 +48,8 @@ pub(super) struct Contract {
     hooks_off: usize,
     /// This node has had a Node object.
     was_node: bool,
-    /// Connection tracking that is still to be set.
-    conntrack: Option<Conntrack>,
-    again: Instant,
-    /// What was seen of it last.
-    kube_proxy: KubeProxy,
-    /// What it had left at the start.
-    left: Option<String>,
+    /// Connection tracking that is still to be set, and when that is tried next.
+    conntrack: Option<(Conntrack, Instant)>,
 }
 
 impl Contract {
@@ -89,10 +83,7 @@ impl Contract {
             waiting: None,
             hooks_off: 0,
             was_node: false,
-            conntrack: config.replace_kube_proxy.then(Conntrack::own),
-            again: Instant::now(),
-            kube_proxy: KubeProxy::default(),
-            left: config.replace_kube_proxy.then(doctor::leftovers).flatten(),
+            conntrack: config.replace_kube_proxy.then(|| (Conntrack::own(), Instant::now())),
         })
     }
 
@@ -112,21 +103,17 @@ impl Contract {
         self.health.troubles()
     }
 
-    /// What is wrong with it.
-    pub(super) fn problems(&self) -> impl Iterator<Item = String> {
-        let twice = (self.replaces_kube_proxy && self.kube_proxy.pid.is_some())
-            .then(|| format!("{} runs, and is to be replaced: delete its DaemonSet", self.kube_proxy));
+    /// What is wrong with it, beside this kube-proxy.
+    pub(super) fn problems(&self, kube_proxy: &KubeProxy) -> impl Iterator<Item = String> {
+        let twice = (self.replaces_kube_proxy && kube_proxy.pid.is_some())
+            .then(|| format!("{kube_proxy} runs, and is to be replaced: delete its DaemonSet"));
         self.troubles().into_iter().map(|trouble| trouble.to_string()).chain(twice)
     }
 
     /// What is to be known of it.
     pub(super) fn notices(&self) -> impl Iterator<Item = String> {
-        self.replaces_kube_proxy.then(|| doctor::UNSERVED.into()).into_iter().chain(self.left.clone())
-    }
-
-    /// Who serves what.
-    pub(super) fn owners(&self, config: &Config) -> Vec<Owner> {
-        doctor::owners(config, &self.kube_proxy)
+        let left = self.replaces_kube_proxy.then(doctor::leftovers).flatten();
+        self.replaces_kube_proxy.then(|| doctor::UNSERVED.into()).into_iter().chain(left)
     }
 
     fn wanted(&self) -> Wanted {
@@ -163,12 +150,7 @@ impl Agent {
 
     /// Every second.
     pub(super) fn look_at_contract(&mut self, attached: &[Attached]) {
-        if Instant::now() >= self.contract.again {
-            self.contract.again = Instant::now() + AGAIN;
-            // What can't be seen is not there, as far as we are concerned.
-            self.contract.kube_proxy = KubeProxy::look().unwrap_or_default();
-            self.adopt_sysctls();
-        }
+        self.adopt_sysctls();
         self.count_hooks(attached);
         self.say_how_it_is();
         self.contract.health.want(self.contract.wanted());
@@ -215,7 +197,12 @@ impl Agent {
 
     /// Sets what kube-proxy would set, once; where there is no connection tracking, when there is.
     fn adopt_sysctls(&mut self) {
-        let Some(adopted) = self.contract.conntrack.as_ref().and_then(Conntrack::adopt) else { return };
+        let now = Instant::now();
+        let Some((conntrack, due)) = self.contract.conntrack.as_mut().filter(|(_, due)| *due <= now) else {
+            return;
+        };
+        *due = now + AGAIN;
+        let Some(adopted) = conntrack.adopt() else { return };
         for it in &adopted.changed {
             tracing::info!("{} set from {} to {} (R26)", it.path.display(), it.from, it.to);
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use host::KubeProxy;
 use kernel::Maps;
 use model::Node;
 use plan::{Capacity, Deletes, Room, Usage};
@@ -11,6 +12,7 @@ use super::Agent;
 use crate::{
     answer,
     config::EventLevel,
+    doctor,
     status::{MapUse, Source, Status},
 };
 
@@ -60,7 +62,9 @@ impl Agent {
         problems.extend(others.into_iter().map(|stranger| self.about(stranger)));
         problems
             .extend(self.sockets.problem.iter().map(|problem| format!("looking after sockets: {problem}")));
-        problems.extend(self.contract.problems());
+        // What can't be seen is not there, as far as we are concerned.
+        let kube_proxy = KubeProxy::look().unwrap_or_default();
+        problems.extend(self.contract.problems(&kube_proxy));
         problems.extend(self.refused.iter().map(answer::refused));
         problems.extend(answer::conflicts(self.reconciler.desired()));
         let full = maps.iter().filter(|map| map.percent() >= MapUse::WARN_PERCENT);
@@ -96,7 +100,7 @@ impl Agent {
             audit_differences: self.audit_differences,
             sockets_destroyed: self.sockets.destroyed,
             slots_freed: self.sockets.freed,
-            owners: self.contract.owners(&self.config),
+            owners: doctor::owners(&self.config, &kube_proxy),
             problems,
             notices,
         }
