@@ -60,16 +60,6 @@ fn a_real_api_server_applies_the_rules_of_the_definitions() {
     let list: Value = serde_json::from_str(printed.succeeds()).unwrap();
     let crds = list["items"].as_array().unwrap();
     assert_eq!(crds.len(), 2);
-    for (number, (mut policy, wrong)) in policies().into_iter().enumerate() {
-        policy["apiVersion"] = "balancing.elf.io/v1beta1".into();
-        policy["metadata"] = json!({"name": format!("p{number}")});
-        let said: Vec<String> = api::check(policy.clone()).into_iter().map(|it| it.to_string()).collect();
-        assert_eq!(
-            said.iter().any(|it| wrong.is_some_and(|word| it.contains(word))),
-            wrong.is_some(),
-            "{said:?}"
-        );
-    }
     let Some(assets) = Real::assets() else {
         println!("not tried with a real API server: KUBEBUILDER_ASSETS is not set");
         return;

@@ -5,7 +5,6 @@
 //! and an object from a cluster mean the same.
 #![forbid(unsafe_code)]
 
-mod check;
 mod cidr;
 mod document;
 mod field;
@@ -19,7 +18,6 @@ mod sent;
 mod service;
 mod slice;
 
-pub use check::check;
 pub use cidr::from_cidr;
 pub use document::{Converted, convert, from_json};
 pub use invalid::Invalid;

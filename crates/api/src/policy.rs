@@ -7,8 +7,7 @@
 //! status     what the controller says of a policy
 //! ```
 //!
-//! What can be said in CEL is said there and nowhere else: the API server applies it, webhook or not, and
-//! [`check`](crate::check) does the same without one.
+//! What can be said in CEL is said there and nowhere else: the API server applies it, webhook or not.
 
 #![expect(unreachable_pub, reason = "kube's derive makes public structs inside of functions")]
 #![expect(clippy::duplicated_attributes, reason = "columns have their own, of the same names")]

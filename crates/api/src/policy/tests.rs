@@ -1,7 +1,9 @@
+mod check;
+
 use serde_json::{Value, json};
 
 use super::*;
-use crate::check;
+use check::check;
 
 /// What is said of a policy; empty: it is right.
 fn said(policy: &Value) -> Vec<String> {

@@ -14,7 +14,7 @@ use crate::{
 
 /// All that is wrong with a policy, as an API server would say it that has the definitions ([`crate::policy::crds`]). Empty: it
 /// is right, or no policy.
-pub fn check(document: Value) -> Vec<Invalid> {
+pub(super) fn check(document: Value) -> Vec<Invalid> {
     let text = |path: &str| document.pointer(path).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (kind, name) = (text("/kind"), text("/metadata/name"));
     let object = format!("{kind} {name}");
