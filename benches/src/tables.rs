@@ -101,6 +101,7 @@ fn objects(index: u32, protocols: &[Protocol]) -> [Object; 3] {
         Object::from(EndpointSlice {
             name: ObjectName::new("bench", format!("{name}-{suffix}")),
             service: Some(name.clone()),
+            policy: None,
             headless: false,
             triggered: None,
             family,

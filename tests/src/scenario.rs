@@ -286,7 +286,15 @@ pub fn upserts(manifests: &str) -> Result<Vec<Change>> {
 /// It is no such name.
 pub fn deletion(text: &str) -> Result<Change> {
     let (kind, name) = text.split_once(' ').context("want KIND NAMESPACE/NAME")?;
-    let kinds = [Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::Pod, Kind::ServiceCidr];
+    let kinds = [
+        Kind::Service,
+        Kind::EndpointSlice,
+        Kind::Node,
+        Kind::Pod,
+        Kind::ServiceCidr,
+        Kind::LocalRedirectPolicy,
+        Kind::BalancingPolicy,
+    ];
     let kind = kinds.into_iter().find(|it| it.to_string() == kind).context("no such kind")?;
     let (namespace, name) = name.split_once('/').unwrap_or(("", name));
     Ok(Change::Delete(ObjectId { kind, name: ObjectName::new(namespace, name) }))

@@ -116,6 +116,7 @@ fn slice(random: &mut Random, n: u8, ipv6: bool) -> Change {
     Change::Upsert(Object::from(EndpointSlice {
         name: ObjectName::new("default", format!("s{n}-{ipv6}")),
         service: Some(format!("s{n}")),
+        policy: None,
         headless: false,
         triggered: None,
         family: if ipv6 { model::Family::V6 } else { model::Family::V4 },

@@ -11,7 +11,7 @@ pub const NAME_LEN: usize = 64;
 pub struct Name {
     /// Namespace.
     pub namespace: [u8; NAME_LEN],
-    /// Name of the Service.
+    /// Name of the Service or policy.
     pub service: [u8; NAME_LEN],
     /// Name of the port, empty where unset.
     pub port: [u8; NAME_LEN],
@@ -23,8 +23,20 @@ pub struct Name {
     pub protocol: u8,
     /// 4 or 6.
     pub family: u8,
+    /// One of [`owner_kind`].
+    pub kind: u8,
     /// Always 0.
-    pub pad: u32,
+    pub pad: [u8; 3],
+}
+
+/// Values of [`Name::kind`]: whose port it is.
+pub mod owner_kind {
+    /// A Service's.
+    pub const SERVICE: u8 = 0;
+    /// A LocalRedirectPolicy's.
+    pub const LOCAL_REDIRECT: u8 = 1;
+    /// A BalancingPolicy's.
+    pub const BALANCING: u8 = 2;
 }
 
 impl Name {

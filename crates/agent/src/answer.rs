@@ -263,6 +263,7 @@ pub(crate) fn nodes(cluster: &Cluster) -> Vec<Node> {
 /// The endpoint of a service port at `address`, for its pod and node.
 pub(crate) fn candidate(cluster: &Cluster, name: &Name, address: SocketAddr) -> Option<Backend> {
     let port = ServicePortName {
+        kind: model::Kind::Service,
         service: ObjectName::new(Name::text(&name.namespace), Name::text(&name.service)),
         port: Name::text(&name.port).into(),
         protocol: if name.protocol == abi::TCP { Protocol::Tcp } else { Protocol::Udp },

@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Change, Cluster, EndpointSlice, Family, Kind, Object, ObjectName};
+use model::{Change, Cluster, EndpointSlice, Family, Kind, Object, ObjectId, ObjectName};
 
 /// Changes that are remembered at once; more are not counted. Only while nothing can be written are there so many.
 const MOST: usize = 65_536;
@@ -17,7 +17,7 @@ const MOST: usize = 65_536;
 pub(crate) struct Triggers {
     /// In nanoseconds since 1970, as all times here.
     started: i64,
-    waiting: BTreeMap<(ObjectName, Family), Vec<i64>>,
+    waiting: BTreeMap<(ObjectId, Family), Vec<i64>>,
     count: usize,
 }
 
@@ -57,9 +57,9 @@ impl Triggers {
 }
 
 /// Whose it is.
-fn of(slice: &EndpointSlice) -> Option<(ObjectName, Family)> {
-    let (namespace, name) = slice.owner()?;
-    Some((ObjectName::new(namespace, name), slice.family))
+fn of(slice: &EndpointSlice) -> Option<(ObjectId, Family)> {
+    let (kind, namespace, name) = slice.owner()?;
+    Some((ObjectId { kind, name: ObjectName::new(namespace, name) }, slice.family))
 }
 
 #[cfg(test)]
@@ -73,6 +73,7 @@ mod tests {
         EndpointSlice {
             name: ObjectName::new("default", name),
             service: Some("web".into()),
+            policy: None,
             headless: false,
             family: Family::V4,
             ports: vec![SlicePort { name: "".into(), protocol: Protocol::Tcp, port: Some(port) }],

@@ -6,7 +6,11 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use serde_path_to_error::Track;
 
-use crate::{Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice, sent};
+use crate::{
+    Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice,
+    policy::{from_balancing_policy, from_local_redirect_policy},
+    sent,
+};
 
 /// What is in a document.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,6 +99,8 @@ pub fn from_json(kind: Kind, text: &str, notices: &mut Vec<Notice>) -> Result<Op
         Kind::Node => Some(from_node(&json.read::<sent::Node>()?.into())?.into()),
         Kind::Pod => Some(from_pod(&json.read()?)?.into()),
         Kind::ServiceCidr => Some(from_cidr(&json.read()?)?.into()),
+        Kind::LocalRedirectPolicy => Some(from_local_redirect_policy(&json.read()?)?.into()),
+        Kind::BalancingPolicy => Some(from_balancing_policy(&json.read()?)?.into()),
     })
 }
 
@@ -111,6 +117,12 @@ fn read(document: Document, notices: &mut Vec<Notice>) -> Result<Option<Object>,
         Kind::Node => Some(from_node(&document.typed(notices)?)?.into()),
         Kind::Pod => Some(from_pod(&document.typed(notices)?)?.into()),
         Kind::ServiceCidr => Some(from_cidr(&document.typed::<networking::ServiceCIDR>(notices)?)?.into()),
+        Kind::LocalRedirectPolicy => {
+            Some(from_local_redirect_policy(&document.without_type().typed(notices)?)?.into())
+        }
+        Kind::BalancingPolicy => {
+            Some(from_balancing_policy(&document.without_type().typed(notices)?)?.into())
+        }
     })
 }
 
@@ -150,11 +162,22 @@ fn known(api_version: &str, kind: &str) -> Option<(Kind, &'static str)> {
         ("", "Pod") => Some((Kind::Pod, "v1")),
         ("discovery.k8s.io", "EndpointSlice") => Some((Kind::EndpointSlice, "discovery.k8s.io/v1")),
         ("networking.k8s.io", "ServiceCIDR") => Some((Kind::ServiceCidr, "networking.k8s.io/v1")),
+        ("balancing.elf.io", "LocalRedirectPolicy") => {
+            Some((Kind::LocalRedirectPolicy, "balancing.elf.io/v1beta1"))
+        }
+        ("balancing.elf.io", "BalancingPolicy") => Some((Kind::BalancingPolicy, "balancing.elf.io/v1beta1")),
         _ => None,
     }
 }
 
 impl Document {
+    /// Types that kube derives do not read what they are called.
+    fn without_type(mut self) -> Self {
+        self.map.remove("apiVersion");
+        self.map.remove("kind");
+        self
+    }
+
     /// Fields that nobody knows are no error, as they are none for the API server: there will be newer ones than this. But
     /// they are told of, for most are typing errors.
     fn typed<T: DeserializeOwned>(self, notices: &mut Vec<Notice>) -> Result<T, Invalid> {

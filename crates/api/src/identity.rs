@@ -11,7 +11,7 @@ use crate::{
 /// Kind, namespace and name of an object, valid and with the default namespace where it needs one.
 pub(crate) fn identify(kind: Kind, metadata: &ObjectMeta) -> Result<ObjectId, Invalid> {
     let namespace = match kind {
-        Kind::Node | Kind::ServiceCidr => "",
+        Kind::Node | Kind::ServiceCidr | Kind::LocalRedirectPolicy | Kind::BalancingPolicy => "",
         Kind::Service | Kind::EndpointSlice | Kind::Pod => set(&metadata.namespace).unwrap_or("default"),
     };
     let name = set(&metadata.name).unwrap_or_default();

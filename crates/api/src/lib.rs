@@ -25,4 +25,4 @@ pub use node::{FIELD_MANAGER, from_node};
 pub use notice::Notice;
 pub use pod::from_pod;
 pub use service::from_service;
-pub use slice::from_slice;
+pub use slice::{SLICE_MANAGER, from_slice};

@@ -38,6 +38,8 @@ pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
     Ok(Pod {
         labels: it.metadata.labels.clone().unwrap_or_default(),
         node: spec.and_then(|spec| set(&spec.node_name)).map(Into::into),
+        uid: it.metadata.uid.clone().unwrap_or_default(),
+        host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
         ips: ips(&Field::of(&id, "status"), status)?,
         ready: condition("Ready"),
         finished: matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")),

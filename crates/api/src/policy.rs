@@ -12,6 +12,7 @@
 #![expect(unreachable_pub, reason = "kube's derive makes public structs inside of functions")]
 #![expect(clippy::duplicated_attributes, reason = "columns have their own, of the same names")]
 
+mod conversion;
 mod frontend;
 mod port;
 mod selector;
@@ -25,6 +26,7 @@ use kube::{CustomResource, CustomResourceExt, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use conversion::{from_balancing_policy, from_local_redirect_policy};
 pub use frontend::{AddressMatcher, Frontend, ServiceMatcher};
 pub use port::{Port, PortProtocol, TargetPort};
 pub use status::PolicyStatus;

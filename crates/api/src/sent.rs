@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::{core::v1 as core, discovery::v1 as discovery},
-    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, Time},
+    apimachinery::pkg::apis::meta::v1::{FieldsV1, ManagedFieldsEntry, ObjectMeta, OwnerReference, Time},
 };
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value, json};
@@ -21,6 +21,7 @@ struct Metadata {
     labels: Option<BTreeMap<String, String>>,
     annotations: Option<BTreeMap<String, String>>,
     managed_fields: Option<Vec<Owner>>,
+    owner_references: Option<Vec<OwnerReference>>,
 }
 
 /// Who has written annotations; who has written all else is nobody's business.
@@ -54,6 +55,7 @@ impl From<Metadata> for ObjectMeta {
             deletion_timestamp: it.deletion_timestamp,
             labels: it.labels,
             annotations: it.annotations,
+            owner_references: it.owner_references,
             managed_fields: it.managed_fields.map(|owners| owners.into_iter().map(Into::into).collect()),
             ..Self::default()
         }

@@ -3,13 +3,16 @@
 use std::{collections::HashSet, sync::Arc};
 
 use k8s_openapi::{api::discovery::v1, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp};
-use model::{Endpoint, EndpointSlice, Family, Kind, ObjectName, SlicePort};
+use model::{Endpoint, EndpointSlice, Family, Kind, ObjectId, ObjectName, SlicePort};
 
 use crate::{
     Invalid, Notice,
     field::{Field, set},
     identity::identify,
 };
+
+/// Value of the label `endpointslice.kubernetes.io/managed-by` of slices that the controller makes for policies.
+pub const SLICE_MANAGER: &str = "balancing-controller";
 
 /// An EndpointSlice with its defaults; `None` for one of names instead of addresses (`FQDN`), which nobody
 /// can balance. What is valid but has no effect here goes to `notices`.
@@ -32,6 +35,7 @@ pub fn from_slice(
     let service = labels.and_then(|labels| labels.get("kubernetes.io/service-name"));
     Ok(Some(EndpointSlice {
         service: service.filter(|service| !service.is_empty()).cloned(),
+        policy: made_for(&it.metadata),
         triggered: triggered(&it.metadata),
         headless: labels.is_some_and(|labels| labels.contains_key("service.kubernetes.io/headless")),
         family,
@@ -44,6 +48,20 @@ pub fn from_slice(
         )?,
         name: id.name,
     }))
+}
+
+/// The BalancingPolicy that our controller made it for: that of its owner reference, which needs no label that all names fit
+/// into.
+fn made_for(metadata: &ObjectMeta) -> Option<ObjectId> {
+    let labels = metadata.labels.as_ref()?;
+    labels.get("endpointslice.kubernetes.io/managed-by").filter(|by| *by == SLICE_MANAGER)?;
+    let owners = metadata.owner_references.iter().flatten();
+    let mut policies = owners.filter(|owner| {
+        owner.kind == "BalancingPolicy" && owner.api_version.starts_with("balancing.elf.io/")
+    });
+    policies
+        .next()
+        .map(|owner| ObjectId { kind: Kind::BalancingPolicy, name: ObjectName::new("", &owner.name) })
 }
 
 /// What is no time counts as none, as in kubernetes 1.36 pkg/proxy/endpointschangetracker.go.

@@ -1,23 +1,30 @@
 //! Everything that is known of the cluster, and what each change touches.
 
 mod dirty;
+mod index;
 mod pods;
+mod policies;
+mod policy;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
+    net::SocketAddr,
     sync::{Arc, OnceLock},
 };
 
 pub use dirty::Dirty;
 use pods::{Pods, Selectors};
+use policies::Policies;
+pub use policy::{Absence, PolicyBackend, PolicySelection, WhyNot};
 
 use crate::{
     endpoints::{Candidate, candidates},
     object::{
-        Change, EndpointSlice, Kind, Node, Object, ObjectName, Pod, Service, ServiceCidr, ServicePortName,
-        zone,
+        Change, EndpointSlice, Kind, Node, Object, ObjectId, ObjectName, Pod, Service, ServiceCidr,
+        ServicePortName, zone,
     },
-    resolve::resolve,
+    policy::Policy,
+    resolve::{resolve, resolve_policy},
     select::Here,
 };
 
@@ -65,12 +72,15 @@ pub struct Cluster {
     view: View,
     services: BTreeMap<ObjectName, Entry>,
     slices: BTreeMap<ObjectName, Arc<EndpointSlice>>,
-    /// Names of the slices that each service's label points at; the service need not exist.
-    slices_of: HashMap<ObjectName, BTreeSet<ObjectName>>,
+    /// Names of the slices of each service and policy, which need not exist.
+    slices_of: HashMap<ObjectId, BTreeSet<ObjectName>>,
     nodes: BTreeMap<String, Arc<Node>>,
     pods: Pods,
     selectors: Selectors,
     cidrs: BTreeMap<String, Arc<ServiceCidr>>,
+    policies: Policies,
+    /// Backends of policies that do not answer as they should.
+    unhealthy: BTreeMap<ObjectId, BTreeSet<SocketAddr>>,
 }
 
 #[derive(Clone, Debug)]
@@ -93,6 +103,8 @@ impl Cluster {
             pods: Pods::default(),
             selectors: Selectors::default(),
             cidrs: BTreeMap::new(),
+            policies: Policies::default(),
+            unhealthy: BTreeMap::new(),
         }
     }
 
@@ -100,13 +112,15 @@ impl Cluster {
     pub fn apply(&mut self, change: Change) -> Dirty {
         match change {
             Change::Upsert(object) => {
-                let name = object.id().name;
+                let id = object.id();
+                let name = id.name.clone();
                 match object {
                     Object::Service(it) => self.set_service(name, Some(it)),
                     Object::EndpointSlice(it) => self.set_slice(name, Some(it)),
                     Object::Node(it) => self.set_node(name.name.clone(), Some(it)),
                     Object::Pod(it) => self.set_pod(&name, Some(it)),
                     Object::ServiceCidr(it) => self.set_cidr(name.name.clone(), Some(it)),
+                    Object::Policy(it) => self.set_policy(id, Some(it)),
                 }
             }
             Change::Delete(id) => match id.kind {
@@ -115,6 +129,7 @@ impl Cluster {
                 Kind::Node => self.set_node(id.name.name.clone(), None),
                 Kind::Pod => self.set_pod(&id.name, None),
                 Kind::ServiceCidr => self.set_cidr(id.name.name.clone(), None),
+                Kind::LocalRedirectPolicy | Kind::BalancingPolicy => self.set_policy(id, None),
             },
         }
     }
@@ -142,6 +157,7 @@ impl Cluster {
                 self.services.remove(&name);
             }
         }
+        dirty.policies.extend(self.policies.about(&name).cloned());
         dirty.services.insert(name);
         dirty
     }
@@ -151,18 +167,18 @@ impl Cluster {
         if self.slices.get(&name) == new.as_ref() {
             return dirty;
         }
-        if let Some(service) = self.slices.remove(&name).as_deref().and_then(owner_of) {
-            if let Some(names) = self.slices_of.get_mut(&service) {
+        if let Some(owner) = self.slices.remove(&name).as_deref().and_then(owner_of) {
+            if let Some(names) = self.slices_of.get_mut(&owner) {
                 names.remove(&name);
                 if names.is_empty() {
-                    self.slices_of.remove(&service);
+                    self.slices_of.remove(&owner);
                 }
             }
-            dirty.services.insert(service);
+            dirty.insert(owner);
         }
-        if let Some(service) = new.as_deref().and_then(owner_of) {
-            self.slices_of.entry(service.clone()).or_default().insert(name.clone());
-            dirty.services.insert(service);
+        if let Some(owner) = new.as_deref().and_then(owner_of) {
+            self.slices_of.entry(owner.clone()).or_default().insert(name.clone());
+            dirty.insert(owner);
         }
         if let Some(slice) = new {
             self.slices.insert(name, slice);
@@ -176,12 +192,12 @@ impl Cluster {
             return dirty;
         }
         if let Some(pod) = &new {
-            dirty.services.extend(self.selecting(pod));
+            self.touch_selecting(pod, &mut dirty);
         }
         if let Some(pod) = self.pods.set(name, new) {
-            dirty.services.extend(self.selecting(&pod));
+            self.touch_selecting(&pod, &mut dirty);
         }
-        self.forget_resolved(&dirty.services);
+        self.forget_resolved(&dirty);
         dirty
     }
 
@@ -191,15 +207,19 @@ impl Cluster {
             return dirty;
         }
         dirty.nodes = true;
+        let is_own = name == self.view.node;
+        dirty.policies = self.policies.of_nodes(is_own).map(Policy::id).collect();
         let old_zone = self.zone_of(&name);
         match new {
             Some(node) => self.nodes.insert(name.clone(), node),
             None => self.nodes.remove(&name),
         };
         if self.zone_of(&name) != old_zone {
-            dirty.all = name == self.view.node;
-            dirty.services = self.pods.on_node(&name).flat_map(|pod| self.selecting(pod)).collect();
-            self.forget_resolved(&dirty.services);
+            dirty.all = is_own;
+            for pod in self.pods.on_node(&name) {
+                self.touch_selecting(pod, &mut dirty);
+            }
+            self.forget_resolved(&dirty);
         }
         dirty
     }
@@ -213,24 +233,50 @@ impl Cluster {
         Dirty { cidrs: changed, ..Dirty::default() }
     }
 
-    /// The services whose endpoints a pod takes part in.
-    fn selecting(&self, pod: &Pod) -> Vec<ObjectName> {
-        if !self.view.resolve_selectors {
-            return Vec::new();
+    fn set_policy(&mut self, id: ObjectId, new: Option<Arc<Policy>>) -> Dirty {
+        if self.policies.get(&id) == new.as_deref() {
+            return Dirty::default();
         }
-        self.selectors
-            .near(pod)
-            .filter(|name| self.service(name).is_some_and(|s| s.selects(&pod.name, &pod.labels)))
-            .cloned()
-            .collect()
+        if new.is_none() {
+            self.unhealthy.remove(&id);
+        }
+        self.policies.set(&id, new);
+        Dirty { policies: [id].into(), ..Dirty::default() }
     }
 
-    fn forget_resolved(&mut self, services: &BTreeSet<ObjectName>) {
-        for name in services {
+    /// What this node has found of a policy's backends: those that do not answer as they should.
+    pub fn set_unhealthy(&mut self, policy: &ObjectId, unhealthy: BTreeSet<SocketAddr>) -> Dirty {
+        let old = if unhealthy.is_empty() {
+            self.unhealthy.remove(policy)
+        } else {
+            self.unhealthy.insert(policy.clone(), unhealthy.clone())
+        };
+        let changed = old.unwrap_or_default() != unhealthy;
+        Dirty { policies: changed.then(|| policy.clone()).into_iter().collect(), ..Dirty::default() }
+    }
+
+    /// Touches the services and policies whose endpoints a pod takes part in.
+    fn touch_selecting(&self, pod: &Pod, dirty: &mut Dirty) {
+        let is_own = pod.node.as_deref() == Some(&self.view.node);
+        let touches = |id: &&ObjectId| match id.kind {
+            Kind::LocalRedirectPolicy => is_own,
+            _ => self.view.resolve_selectors,
+        };
+        dirty.policies.extend(self.policies.selecting(pod).filter(touches).cloned());
+        if self.view.resolve_selectors {
+            let selects =
+                |name: &&ObjectName| self.service(name).is_some_and(|s| s.selects(&pod.name, &pod.labels));
+            dirty.services.extend(self.selectors.near(pod).filter(selects).cloned());
+        }
+    }
+
+    fn forget_resolved(&mut self, dirty: &Dirty) {
+        for name in &dirty.services {
             if let Some(entry) = self.services.get_mut(name) {
                 entry.resolved.take();
             }
         }
+        self.policies.forget_resolved(&dirty.policies);
     }
 
     fn zone_of(&self, node: &str) -> Option<String> {
@@ -274,8 +320,31 @@ impl Cluster {
     /// The slices that hold endpoints of a service: those given, by name, then those that its selector
     /// resolves to.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
-        let given = self.slices_of.get(service).into_iter().flatten();
-        given.filter_map(|name| self.slices.get(name).map(Arc::as_ref)).chain(self.resolved(service))
+        let owner = ObjectId { kind: Kind::Service, name: service.clone() };
+        self.given(&owner).chain(self.resolved(service))
+    }
+
+    fn given<'a>(&'a self, owner: &ObjectId) -> impl Iterator<Item = &'a EndpointSlice> + use<'a> {
+        let names = self.slices_of.get(owner).into_iter().flatten();
+        names.filter_map(|name| self.slices.get(name).map(Arc::as_ref))
+    }
+
+    /// The slices that hold the pods of a policy: of a BalancingPolicy those given (P10), and those that its selector resolves
+    /// to; of a LocalRedirectPolicy those of this node (P4).
+    pub fn slices_of_policy(&self, policy: &ObjectId) -> impl Iterator<Item = &EndpointSlice> {
+        self.given(policy).chain(self.policies.resolved(policy, |policy| {
+            let Some(backends) = policy.pods() else { return Vec::new() };
+            let zone_of = |node: &str| self.zone_of(node);
+            match policy.kind() {
+                Kind::LocalRedirectPolicy => {
+                    resolve_policy(policy, self.pods.on_node(&self.here().node), zone_of)
+                }
+                _ if self.view.resolve_selectors => {
+                    resolve_policy(policy, self.pods.anywhere(&backends.selector), zone_of)
+                }
+                _ => Vec::new(),
+            }
+        }))
     }
 
     /// A slice that was given.
@@ -292,9 +361,22 @@ impl Cluster {
         }
     }
 
-    /// The endpoints of a service port (R3).
+    /// The endpoints of a service port (R3), or of a backend port of a policy that selects pods.
     pub fn endpoints(&self, port: &ServicePortName) -> Vec<Candidate<'_>> {
-        candidates(port, self.slices_of(&port.service))
+        match port.kind {
+            Kind::Service => candidates(port, self.slices_of(&port.service)),
+            _ => candidates(port, self.slices_of_policy(&port.owner())),
+        }
+    }
+
+    /// A policy.
+    pub fn policy(&self, id: &ObjectId) -> Option<&Policy> {
+        self.policies.get(id)
+    }
+
+    /// All policies, by kind and name.
+    pub fn policies(&self) -> impl Iterator<Item = &Policy> {
+        self.policies.iter()
     }
 
     /// A Node.
@@ -323,8 +405,8 @@ impl Cluster {
     }
 }
 
-fn owner_of(slice: &EndpointSlice) -> Option<ObjectName> {
-    slice.owner().map(|(namespace, name)| ObjectName::new(namespace, name))
+fn owner_of(slice: &EndpointSlice) -> Option<ObjectId> {
+    slice.owner().map(|(kind, namespace, name)| ObjectId { kind, name: ObjectName::new(namespace, name) })
 }
 
 #[cfg(test)]

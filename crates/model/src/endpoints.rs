@@ -2,7 +2,7 @@
 
 use std::{cmp::Ordering, net::SocketAddr};
 
-use crate::object::{Backend, Endpoint, EndpointSlice, Family, ObjectName, ServicePortName};
+use crate::object::{Backend, Endpoint, EndpointSlice, Family, Kind, ObjectName, ServicePortName};
 
 /// An endpoint of a service port: where it listens and what its slice says of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn candidates<'a>(
     port: &ServicePortName,
     slices: impl IntoIterator<Item = &'a EndpointSlice>,
 ) -> Vec<Candidate<'a>> {
-    let owner = (&*port.service.namespace, port.service.name.as_str());
+    let owner = (port.kind, &*port.service.namespace, port.service.name.as_str());
     let mut found: Vec<Candidate<'a>> = slices
         .into_iter()
         .filter(|slice| slice.owner() == Some(owner) && slice.family == port.family)
@@ -72,17 +72,20 @@ pub fn candidates<'a>(
 }
 
 impl EndpointSlice {
-    /// Namespace and name of the service that it holds endpoints of (R1, R3), which need not exist.
-    pub fn owner(&self) -> Option<(&str, &str)> {
+    /// Kind, namespace and name of what it holds endpoints of (R1, R3, P10), which need not exist.
+    pub fn owner(&self) -> Option<(Kind, &str, &str)> {
+        if let Some(policy) = &self.policy {
+            return Some((policy.kind, &policy.name.namespace, &policy.name.name));
+        }
         let service = self.service.as_deref().filter(|_| !self.headless)?;
-        Some((&self.name.namespace, service))
+        Some((Kind::Service, &self.name.namespace, service))
     }
 
     /// Whether it says of endpoints what `other` does, whenever it was made so.
     pub fn is_like(&self, other: &Self) -> bool {
-        let Self { name, service, headless, family, ports, endpoints, triggered: _ } = self;
-        (name, service, headless, family) == (&other.name, &other.service, &other.headless, &other.family)
-            && (ports, endpoints) == (&other.ports, &other.endpoints)
+        let Self { name, service, policy, headless, family, ports, endpoints, triggered: _ } = self;
+        (name, service, policy, headless) == (&other.name, &other.service, &other.policy, &other.headless)
+            && (family, ports, endpoints) == (&other.family, &other.ports, &other.endpoints)
     }
 }
 

@@ -12,6 +12,7 @@ use ipnet::IpNet;
 
 use crate::{
     annotation::{Annotation, NodeAnnotation},
+    policy::Policy,
     texts::Texts,
 };
 
@@ -221,6 +222,8 @@ pub struct EndpointSlice {
     pub name: ObjectName,
     /// Value of the label `kubernetes.io/service-name`; `None` = belongs to no service.
     pub service: Option<String>,
+    /// The policy that it was made for (P10); `None` = for none.
+    pub policy: Option<ObjectId>,
     /// Has the label `service.kubernetes.io/headless` (R1: not ours).
     pub headless: bool,
     /// `addressType`.
@@ -293,6 +296,10 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// `spec.nodeName`.
     pub node: Option<Arc<str>>,
+    /// `metadata.uid`, empty in most manifests.
+    pub uid: String,
+    /// `spec.hostNetwork`: it has its node's addresses.
+    pub host_network: bool,
     /// `status.podIPs`.
     pub ips: Vec<IpAddr>,
     /// Condition `Ready` is True.
@@ -327,6 +334,8 @@ pub enum Object {
     Pod(Arc<Pod>),
     /// A ServiceCIDR.
     ServiceCidr(Arc<ServiceCidr>),
+    /// A LocalRedirectPolicy or BalancingPolicy.
+    Policy(Arc<Policy>),
 }
 
 impl Object {
@@ -350,7 +359,7 @@ impl Object {
                 let nodes = Arc::get_mut(pod).into_iter().flat_map(|it| &mut it.node);
                 nodes.for_each(|node| texts.share(node));
             }
-            Self::Node(_) | Self::ServiceCidr(_) => {}
+            Self::Node(_) | Self::ServiceCidr(_) | Self::Policy(_) => {}
         }
     }
 }
@@ -382,6 +391,12 @@ impl From<Pod> for Object {
 impl From<ServiceCidr> for Object {
     fn from(cidr: ServiceCidr) -> Self {
         Self::ServiceCidr(Arc::new(cidr))
+    }
+}
+
+impl From<Policy> for Object {
+    fn from(policy: Policy) -> Self {
+        Self::Policy(Arc::new(policy))
     }
 }
 
@@ -417,6 +432,10 @@ pub enum Kind {
     Pod,
     /// networking.k8s.io/v1 ServiceCIDR.
     ServiceCidr,
+    /// balancing.elf.io/v1beta1 LocalRedirectPolicy.
+    LocalRedirectPolicy,
+    /// balancing.elf.io/v1beta1 BalancingPolicy.
+    BalancingPolicy,
 }
 
 impl fmt::Display for Kind {
@@ -427,6 +446,8 @@ impl fmt::Display for Kind {
             Self::Node => "Node",
             Self::Pod => "Pod",
             Self::ServiceCidr => "ServiceCIDR",
+            Self::LocalRedirectPolicy => "LocalRedirectPolicy",
+            Self::BalancingPolicy => "BalancingPolicy",
         })
     }
 }
@@ -440,6 +461,7 @@ impl Object {
             Self::Pod(o) => (Kind::Pod, o.name.clone()),
             Self::Node(o) => (Kind::Node, ObjectName::new("", &o.name)),
             Self::ServiceCidr(o) => (Kind::ServiceCidr, ObjectName::new("", &o.name)),
+            Self::Policy(o) => return o.id(),
         };
         ObjectId { kind, name }
     }
@@ -454,10 +476,10 @@ pub enum Change {
     Delete(ObjectId),
 }
 
-/// One service port in one family (R2): what has an id in the kernel's maps.
+/// One service port in one family (R2), or a backend port of a policy: what has an id in the kernel's maps.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServicePortName {
-    /// The Service.
+    /// The Service or policy.
     pub service: ObjectName,
     /// Port name, `""` where unset.
     pub port: Arc<str>,
@@ -465,11 +487,24 @@ pub struct ServicePortName {
     pub protocol: Protocol,
     /// Family of the VIP and its backends.
     pub family: Family,
+    /// Service, LocalRedirectPolicy or BalancingPolicy.
+    pub kind: Kind,
+}
+
+impl ServicePortName {
+    /// Whose it is.
+    pub fn owner(&self) -> ObjectId {
+        ObjectId { kind: self.kind, name: self.service.clone() }
+    }
 }
 
 impl fmt::Display for ServicePortName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}/{}", self.service, self.port, self.protocol)
+        if self.kind == Kind::Service {
+            write!(f, "{}:{}/{}", self.service, self.port, self.protocol)
+        } else {
+            write!(f, "{} {}:{}/{}", self.kind, self.service.name, self.port, self.protocol)
+        }
     }
 }
 

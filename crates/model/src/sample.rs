@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use crate::object::*;
+use crate::{object::*, policy::*, selector::Selector};
 
 pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
@@ -47,7 +47,13 @@ pub(crate) fn service() -> Service {
 
 /// The only port of [`service`] in IPv4.
 pub(crate) fn http() -> ServicePortName {
-    ServicePortName { service: name("web"), port: "http".into(), protocol: Protocol::Tcp, family: Family::V4 }
+    ServicePortName {
+        kind: Kind::Service,
+        service: name("web"),
+        port: "http".into(),
+        protocol: Protocol::Tcp,
+        family: Family::V4,
+    }
 }
 
 /// Ready, without node, zone or hints.
@@ -78,6 +84,7 @@ pub(crate) fn slice(slice: &str, endpoints: Vec<Endpoint>) -> EndpointSlice {
     EndpointSlice {
         name: name(slice),
         service: Some("web".into()),
+        policy: None,
         headless: false,
         triggered: None,
         family: Family::V4,
@@ -92,6 +99,8 @@ pub(crate) fn pod(pod: &str, address: &str) -> Pod {
         name: name(pod),
         labels: map(&[("app", "web")]),
         node: Some("n1".into()),
+        uid: String::new(),
+        host_network: false,
         ips: vec![ip(address)],
         ready: true,
         finished: false,
@@ -102,4 +111,37 @@ pub(crate) fn pod(pod: &str, address: &str) -> Pod {
 
 pub(crate) fn node(name: &str, zone: &str) -> Node {
     Node { name: name.into(), labels: map(&[("topology.kubernetes.io/zone", zone)]), ..Node::default() }
+}
+
+/// A LocalRedirectPolicy of 169.254.0.90:80/TCP to port 8080 of pods with app=web.
+pub(crate) fn policy(name: &str) -> Policy {
+    Policy {
+        name: name.into(),
+        uid: String::new(),
+        created: None,
+        frontend: PolicyFrontend::Address { ip: ip("169.254.0.90"), ports: vec![frontend_port("http", 80)] },
+        backends: PolicyBackends::Local(pods()),
+        nodes: None,
+        outside: true,
+        limit: None,
+    }
+}
+
+/// Port 8080 of pods with app=web.
+pub(crate) fn pods() -> PodBackends {
+    let selector = Selector { labels: map(&[("app", "web")]), ..Selector::default() };
+    PodBackends { selector, ports: vec![backend_port("http", 8080)] }
+}
+
+pub(crate) fn frontend_port(name: &str, port: u16) -> FrontendPort {
+    FrontendPort { name: name.into(), protocol: Protocol::Tcp, port }
+}
+
+pub(crate) fn backend_port(name: &str, port: u16) -> BackendPort {
+    BackendPort { name: name.into(), protocol: Protocol::Tcp, target: TargetPort::Number(port) }
+}
+
+/// The cluster IPs of `default/web`, all ports.
+pub(crate) fn of_web() -> PolicyFrontend {
+    PolicyFrontend::Service { service: name("web"), ports: vec![] }
 }

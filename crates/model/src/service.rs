@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 
-use crate::object::{Family, ObjectName, Service, ServicePort, ServicePortName, ServiceType};
+use crate::object::{Family, Kind, ObjectName, Service, ServicePort, ServicePortName, ServiceType};
 
 impl Service {
     /// The families that this service has a cluster IP in, in the order of `clusterIPs`.
@@ -38,6 +38,7 @@ impl Service {
     /// The identity of one of this service's ports in one family.
     pub fn port_name(&self, port: &ServicePort, family: Family) -> ServicePortName {
         ServicePortName {
+            kind: Kind::Service,
             service: self.name.clone(),
             port: port.name.clone(),
             protocol: port.protocol,

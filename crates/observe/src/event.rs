@@ -277,7 +277,8 @@ mod tests {
             port_be: vip.port_be,
             protocol: TCP,
             family: 4,
-            pad: 0,
+            kind: 0,
+            pad: [0; 3],
         };
         let pod = ObjectName::new("shop", "cart-1");
         let line = Decision::new(

@@ -2,8 +2,8 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
-use abi::{Backend, Key, Name, Record, client::SourceKey, frontend::record_flag};
-use model::{Family, ServicePortName};
+use abi::{Backend, Key, Name, Record, client::SourceKey, frontend::record_flag, name::owner_kind};
+use model::{Family, Kind, ServicePortName};
 
 use crate::{
     compile::{PortTable, protocol_number},
@@ -360,6 +360,11 @@ fn encode(want: &PortTable, uid: &str) -> Result<Name, Refusal> {
             Family::V4 => 4,
             Family::V6 => 6,
         },
-        pad: 0,
+        kind: match want.name.kind {
+            Kind::LocalRedirectPolicy => owner_kind::LOCAL_REDIRECT,
+            Kind::BalancingPolicy => owner_kind::BALANCING,
+            _ => owner_kind::SERVICE,
+        },
+        pad: [0; 3],
     })
 }

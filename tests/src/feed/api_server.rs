@@ -238,6 +238,11 @@ fn name_of(object: &Value) -> [String; 3] {
         .map(|it| it.unwrap_or_default().to_owned())
 }
 
+/// Pods that are nowhere.
+fn pods() -> Value {
+    json!({"endpointSelector": {"matchLabels": {"marker": "nobody"}}, "toPorts": [{"port": "1", "protocol": "TCP"}]})
+}
+
 /// An object that means nothing, and that an agent of `node` is told of.
 fn marker(kind: Kind, node: &str) -> Value {
     let metadata = json!({"name": MARKER});
@@ -256,5 +261,15 @@ fn marker(kind: Kind, node: &str) -> Value {
         Kind::ServiceCidr => {
             json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": metadata})
         }
+        Kind::LocalRedirectPolicy | Kind::BalancingPolicy => json!({
+            "apiVersion": "balancing.elf.io/v1beta1", "kind": kind.to_string(), "metadata": metadata,
+            "spec": {
+                "frontend": {"serviceMatcher": {"serviceName": MARKER, "namespace": MARKER}},
+                "backend": match kind {
+                    Kind::LocalRedirectPolicy => pods(),
+                    _ => json!({"serviceEndpoint": pods()}),
+                },
+            },
+        }),
     }
 }

@@ -176,7 +176,8 @@ mod tests {
                 port_be: 0,
                 protocol: TCP,
                 family: 4,
-                pad: 0,
+                kind: 0,
+                pad: [0; 3],
             };
             let local = Range {
                 start: u32::try_from(image.lists.len()).unwrap(),

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use crate::object::ObjectName;
+use crate::object::{Kind, ObjectId, ObjectName};
 
 /// What must be computed anew after a change. Empty after a change that changed nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Dirty {
     /// These services, whether they still exist or not.
     pub services: BTreeSet<ObjectName>,
-    /// All services: this node's zone changed (R5).
+    /// These policies, whether they still exist or not.
+    pub policies: BTreeSet<ObjectId>,
+    /// All services and policies: this node's zone changed (R5).
     pub all: bool,
     /// What depends on nodes and their addresses (R14).
     pub nodes: bool,
@@ -28,9 +30,19 @@ impl Dirty {
         self.all || self.services.contains(service)
     }
 
+    /// Adds a service or policy.
+    pub(super) fn insert(&mut self, id: ObjectId) {
+        if id.kind == Kind::Service {
+            self.services.insert(id.name);
+        } else {
+            self.policies.insert(id);
+        }
+    }
+
     /// Adds what another change touched.
     pub fn merge(&mut self, other: Self) {
         self.services.extend(other.services);
+        self.policies.extend(other.policies);
         self.all |= other.all;
         self.nodes |= other.nodes;
         self.cidrs |= other.cidrs;
@@ -40,7 +52,7 @@ impl Dirty {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sample::name;
+    use crate::sample::{name, policy};
 
     fn services(names: &[&str]) -> Dirty {
         Dirty { services: names.iter().map(|it| name(it)).collect(), ..Dirty::default() }
@@ -69,6 +81,7 @@ mod tests {
             Dirty { all: true, ..Dirty::default() },
             Dirty { nodes: true, ..Dirty::default() },
             Dirty { cidrs: true, ..Dirty::default() },
+            Dirty { policies: [policy("dns").id()].into(), ..Dirty::default() },
         ];
         for one in &table {
             assert_eq!(one.is_empty(), *one == table[0], "{one:?}");
@@ -77,6 +90,7 @@ mod tests {
                 both.merge(other.clone());
                 let expected = Dirty {
                     services: one.services.union(&other.services).cloned().collect(),
+                    policies: one.policies.union(&other.policies).cloned().collect(),
                     all: one.all || other.all,
                     nodes: one.nodes || other.nodes,
                     cidrs: one.cidrs || other.cidrs,

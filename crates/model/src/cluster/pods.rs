@@ -2,11 +2,15 @@
 //! the other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
-use crate::object::{ObjectName, Pod, Service};
+use super::index::Index;
+use crate::{
+    object::{ObjectName, Pod, Service},
+    selector::Selector,
+};
 
 /// A label of a pod, or one of a selector, in a namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -24,49 +28,14 @@ fn labels<'a>(namespace: &'a str, labels: &'a BTreeMap<String, String>) -> impl 
     })
 }
 
-/// Sets of names by key, without empty sets.
-#[derive(Clone, Debug)]
-struct Index<K>(HashMap<K, BTreeSet<ObjectName>>);
-
-impl<K> Default for Index<K> {
-    fn default() -> Self {
-        Self(HashMap::new())
-    }
-}
-
-impl<K: std::hash::Hash + Eq> Index<K> {
-    fn add(&mut self, key: K, name: &ObjectName) {
-        self.0.entry(key).or_default().insert(name.clone());
-    }
-
-    fn remove(&mut self, key: &K, name: &ObjectName) {
-        if let Some(names) = self.0.get_mut(key) {
-            names.remove(name);
-            if names.is_empty() {
-                self.0.remove(key);
-            }
-        }
-    }
-
-    fn len(&self, key: &K) -> usize {
-        self.0.get(key).map_or(0, BTreeSet::len)
-    }
-
-    fn get<'a, Q>(&'a self, key: &Q) -> impl Iterator<Item = &'a ObjectName> + use<'a, K, Q>
-    where
-        K: std::borrow::Borrow<Q>,
-        Q: std::hash::Hash + Eq + ?Sized,
-    {
-        self.0.get(key).into_iter().flatten()
-    }
-}
-
 /// The pods.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Pods {
     all: BTreeMap<ObjectName, Arc<Pod>>,
-    by_label: Index<Label>,
-    by_node: Index<Arc<str>>,
+    by_label: Index<Label, ObjectName>,
+    /// By key and value, in all namespaces.
+    by_pair: Index<(String, String), ObjectName>,
+    by_node: Index<Arc<str>, ObjectName>,
 }
 
 impl Pods {
@@ -76,6 +45,7 @@ impl Pods {
         if let Some(old) = &old {
             for label in labels(&name.namespace, &old.labels) {
                 self.by_label.remove(&label, name);
+                self.by_pair.remove(&(label.key, label.value), name);
             }
             if let Some(node) = &old.node {
                 self.by_node.remove(node, name);
@@ -83,6 +53,7 @@ impl Pods {
         }
         if let Some(pod) = pod {
             for label in labels(&name.namespace, &pod.labels) {
+                self.by_pair.add((label.key.clone(), label.value.clone()), name);
                 self.by_label.add(label, name);
             }
             if let Some(node) = &pod.node {
@@ -113,10 +84,21 @@ impl Pods {
     }
 }
 
+impl Pods {
+    /// A set that holds all pods that `selector` picks, in all namespaces, and not many more if it names a label.
+    pub(super) fn anywhere<'a>(&'a self, selector: &Selector) -> Box<dyn Iterator<Item = &'a Pod> + 'a> {
+        let pairs = selector.labels.iter().map(|(key, value)| (key.clone(), value.clone()));
+        match pairs.min_by_key(|pair| self.by_pair.len(pair)) {
+            Some(pair) => Box::new(self.by_pair.get(&pair).filter_map(|name| self.get(name))),
+            None => Box::new(self.iter()),
+        }
+    }
+}
+
 /// Services by one label of their selector.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Selectors {
-    by_label: Index<Label>,
+    by_label: Index<Label, ObjectName>,
     filed: HashMap<ObjectName, Label>,
 }
 
@@ -193,7 +175,7 @@ mod tests {
 
         assert!(pods.set(&name("p"), None).is_some());
         selectors.set(&name("web"), None);
-        assert!(pods.all.is_empty() && pods.by_label.0.is_empty() && pods.by_node.0.is_empty());
-        assert!(selectors.by_label.0.is_empty() && selectors.filed.is_empty());
+        assert!(pods.all.is_empty() && pods.by_label.is_empty() && pods.by_node.is_empty());
+        assert!(pods.by_pair.is_empty() && selectors.by_label.is_empty() && selectors.filed.is_empty());
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::object::{Kind, ServicePort};
 use crate::{object::ContainerPort, sample::*};
 
 fn zone_of(node: &str) -> Option<String> {
@@ -23,7 +24,7 @@ fn only(service: &Service, pod: Pod) -> Option<Endpoint> {
 fn a_selected_pod_becomes_an_endpoint_with_its_node_and_zone() {
     let slices = run(&service(), &[pod("a", "10.0.0.1")]);
     assert_eq!(slices.len(), 1);
-    assert_eq!(slices[0].owner(), Some(("default", "web")));
+    assert_eq!(slices[0].owner(), Some((Kind::Service, "default", "web")));
     assert_eq!(
         slices[0].ports,
         [SlicePort { name: "http".into(), protocol: Protocol::Tcp, port: Some(8080) }]

@@ -8,8 +8,9 @@ use std::{
 use abi::{
     Backend, Key, Name, Range, Record,
     frontend::backend_flag::{self, LIVE},
+    name::owner_kind,
 };
-use model::{Family, ObjectName, Protocol, ServicePortName};
+use model::{Family, Kind, ObjectName, Protocol, ServicePortName};
 
 use super::{
     Capacity, Image, RecordUse, ServicePort, Table,
@@ -318,6 +319,12 @@ fn service_port(name: &Name) -> Option<ServicePortName> {
     }
     text(&name.uid)?;
     Some(ServicePortName {
+        kind: match name.kind {
+            owner_kind::SERVICE => Kind::Service,
+            owner_kind::LOCAL_REDIRECT => Kind::LocalRedirectPolicy,
+            owner_kind::BALANCING => Kind::BalancingPolicy,
+            _ => return None,
+        },
         service: ObjectName::new(text(&name.namespace)?, text(&name.service)?),
         port: text(&name.port)?.into(),
         protocol: match name.protocol {

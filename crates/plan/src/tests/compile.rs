@@ -78,6 +78,7 @@ pub(super) fn slice(n: &str, endpoints: impl IntoIterator<Item = Endpoint>) -> E
     EndpointSlice {
         name: ObjectName::new("default", n),
         service: Some("web".into()),
+        policy: None,
         headless: false,
         triggered: None,
         family: Family::V4,

@@ -92,6 +92,7 @@ impl Sketch {
         let mut tables = ServiceTables::default();
         for sketch in &self.ports {
             let name = ServicePortName {
+                kind: model::Kind::Service,
                 service: name.clone(),
                 port: format!("p{}", sketch.port).into(),
                 protocol: Protocol::Tcp,

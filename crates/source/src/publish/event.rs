@@ -106,6 +106,7 @@ fn api_version(kind: Kind) -> &'static str {
         Kind::Service | Kind::Node | Kind::Pod => "v1",
         Kind::EndpointSlice => "discovery.k8s.io/v1",
         Kind::ServiceCidr => "networking.k8s.io/v1",
+        Kind::LocalRedirectPolicy | Kind::BalancingPolicy => "balancing.elf.io/v1beta1",
     }
 }
 
