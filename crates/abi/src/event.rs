@@ -45,8 +45,12 @@ pub struct Event {
     pub backend_flags: u32,
     /// Bits of [`crate::feature`]: which of `pid` and `tid`, `comm`, `uid`, `cgroup` this kernel could give.
     pub known: u32,
+    /// One of [`crate::reason::fallen`]: why the first policy of the frontend did not decide.
+    pub fallen: u32,
     /// Always 0.
-    pub pad2: [u64; 2],
+    pub pad: u32,
+    /// Always 0.
+    pub pad2: u64,
 }
 
 const _: () = assert!(size_of::<Event>() == 128);

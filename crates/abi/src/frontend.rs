@@ -19,11 +19,42 @@ use bytemuck::{Pod, Zeroable};
 pub struct Key {
     /// The address and port.
     pub endpoint: Endpoint,
-    /// IP protocol number.
+    /// IP protocol number, and above it one of [`level`].
     pub protocol: u8,
 }
 
+/// Levels of a frontend, in the two highest bits of [`Key::protocol`]. What applications ask for is at the level 0: the record
+/// there is that of the first who claims the frontend. Below a policy there is what would decide without it (P1, P5).
+pub mod level {
+    /// What decides first, whatever it is.
+    pub const FIRST: u8 = 0;
+    /// A BalancingPolicy below a LocalRedirectPolicy.
+    pub const BALANCING: u8 = 0x40;
+    /// A service below a policy.
+    pub const SERVICE: u8 = 0x80;
+    /// All of their bits: no protocol that is balanced has them.
+    pub const MASK: u8 = 0xc0;
+}
+
 impl Key {
+    /// The same frontend at a level.
+    #[inline(always)]
+    pub const fn at(self, level: u8) -> Self {
+        Self { protocol: self.transport() | level, ..self }
+    }
+
+    /// One of [`level`].
+    #[inline(always)]
+    pub const fn level(&self) -> u8 {
+        self.protocol & level::MASK
+    }
+
+    /// The IP protocol number.
+    #[inline(always)]
+    pub const fn transport(&self) -> u8 {
+        self.protocol & !level::MASK
+    }
+
     /// Is the address an IPv4 one?
     #[inline(always)]
     pub const fn is_v4(&self) -> bool {
@@ -49,20 +80,24 @@ pub struct Record {
     pub address: Address,
     /// The frontend's port in network byte order: the key, repeated.
     pub port_be: u16,
-    /// The frontend's IP protocol number: the key, repeated.
+    /// The frontend's IP protocol number and level: the key, repeated.
     pub protocol: u8,
     /// One of [`mode`].
     pub mode: u8,
     /// Bits of [`record_flag`].
     pub flags: u32,
-    /// Id of the service port; index of `names`.
+    /// Id of the service port, or policy port; key of `names`.
     pub service: u32,
     /// Backends for connections that begin on this node.
     pub local: Range,
     /// R23: for how many seconds a client keeps its backend; 0 = no affinity.
     pub affinity: u32,
-    /// Always 0; room for the list of outside traffic and a policy's fallback.
-    pub pad: [u32; 6],
+    /// P6: how many connections a second the policy takes; 0 = any number.
+    pub limit: u32,
+    /// The policy ([`crate::policy::number`]), in halves; 0 = a service.
+    pub policy: [u32; 2],
+    /// Always 0; room for the list of outside traffic.
+    pub pad: [u32; 3],
 }
 
 impl Record {
@@ -88,6 +123,8 @@ pub mod record_flag {
     pub const EXTERNAL_LOCAL: u32 = 2;
     /// Only clients whose address is in `sources` may use it (R22).
     pub const RESTRICTED: u32 = 4;
+    /// It is a policy's: what is at deeper levels decides where it does not (P5).
+    pub const POLICY: u32 = 8;
 }
 
 /// Values of [`Record::mode`]: what kind of frontend it is.
@@ -101,6 +138,10 @@ pub mod mode {
     pub const LOAD_BALANCER: u8 = 3;
     /// An external IP.
     pub const EXTERNAL_IP: u8 = 4;
+    /// A LocalRedirectPolicy's, whatever the address is.
+    pub const LOCAL_REDIRECT: u8 = 5;
+    /// A BalancingPolicy's, whatever the address is.
+    pub const BALANCING: u8 = 6;
 
     /// As events and listings name it.
     pub const fn name(mode: u8) -> &'static str {
@@ -109,6 +150,8 @@ pub mod mode {
             NODE_PORT => "NodePort",
             LOAD_BALANCER => "LoadBalancer",
             EXTERNAL_IP => "ExternalIP",
+            LOCAL_REDIRECT => "LocalRedirect",
+            BALANCING => "Balancing",
             _ => "unknown",
         }
     }

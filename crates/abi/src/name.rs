@@ -37,6 +37,16 @@ pub mod owner_kind {
     pub const LOCAL_REDIRECT: u8 = 1;
     /// A BalancingPolicy's.
     pub const BALANCING: u8 = 2;
+
+    /// As Kubernetes has it.
+    pub const fn name(kind: u8) -> &'static str {
+        match kind {
+            SERVICE => "Service",
+            LOCAL_REDIRECT => "LocalRedirectPolicy",
+            BALANCING => "BalancingPolicy",
+            _ => "unknown",
+        }
+    }
 }
 
 impl Name {

@@ -106,11 +106,17 @@ pub enum Reason {
     AffinityFull = 18,
     /// The client is in a cgroup that is left alone (`--exclude-cgroup`).
     Excluded = 19,
+    /// A policy has no backend: chosen as if it were not there (P5).
+    Fallback = 20,
+    /// A policy has reached its limit: chosen as if it were not there (P6).
+    Spilled = 21,
+    /// The client is one of the policy's own backends, and there is nothing below the policy: passed (P7).
+    OwnBackend = 22,
 }
 
 impl Reason {
     /// All of them, by number.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 23] = [
         Self::NotAService,
         Self::Balanced,
         Self::Sticky,
@@ -131,6 +137,9 @@ impl Reason {
         Self::Affinity,
         Self::AffinityFull,
         Self::Excluded,
+        Self::Fallback,
+        Self::Spilled,
+        Self::OwnBackend,
     ];
 
     /// From its number.
@@ -147,13 +156,16 @@ impl Reason {
             | Self::ForeignService
             | Self::RemoteNodePort
             | Self::UnknownClient
-            | Self::Excluded => Verdict::Passed,
+            | Self::Excluded
+            | Self::OwnBackend => Verdict::Passed,
             Self::Balanced
             | Self::Sticky
             | Self::PairForgotten
             | Self::NotRemembered
             | Self::Affinity
-            | Self::AffinityFull => Verdict::Translated,
+            | Self::AffinityFull
+            | Self::Fallback
+            | Self::Spilled => Verdict::Translated,
             Self::NoEndpoints | Self::NoMemory | Self::BrokenTable | Self::UnknownPort => Verdict::Refused,
             Self::NoLocalEndpoint | Self::UnusedAddress => Verdict::Unreachable,
             Self::SourceRange => Verdict::Denied,
@@ -165,7 +177,11 @@ impl Reason {
         self.verdict().is_failure()
             || matches!(
                 self,
-                Self::PairForgotten | Self::NotRemembered | Self::UnknownClient | Self::AffinityFull
+                Self::PairForgotten
+                    | Self::NotRemembered
+                    | Self::UnknownClient
+                    | Self::AffinityFull
+                    | Self::Spilled
             )
     }
 
@@ -192,6 +208,34 @@ impl Reason {
             Self::Affinity => "affinity",
             Self::AffinityFull => "affinity-full",
             Self::Excluded => "excluded",
+            Self::Fallback => "fallback",
+            Self::Spilled => "spilled",
+            Self::OwnBackend => "own-backend",
+        }
+    }
+}
+
+/// Why a policy did not decide about a connection to its frontend.
+pub mod fallen {
+    /// It did, or there is none.
+    pub const NO: u8 = 0;
+    /// It has no backend (P5).
+    pub const NO_BACKEND: u8 = 1;
+    /// It has reached its limit (P6).
+    pub const LIMIT: u8 = 2;
+    /// The client is one of its own backends (P7).
+    pub const OWN_BACKEND: u8 = 3;
+    /// The socket stays on the backend that it has fallen back to before.
+    pub const STAYED: u8 = 4;
+
+    /// As events have it; empty for [`NO`].
+    pub const fn name(fallen: u8) -> &'static str {
+        match fallen {
+            NO_BACKEND => "no-backend",
+            LIMIT => "limit",
+            OWN_BACKEND => "own-backend",
+            STAYED => "stayed",
+            _ => "",
         }
     }
 }

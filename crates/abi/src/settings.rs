@@ -25,8 +25,8 @@ pub struct Settings {
     /// with higher ids were made later, and nobody looks into them yet. (The kernel counts ids up to 2^31: kernel 6.18
     /// kernel/bpf/syscall.c `bpf_map_alloc_id`.)
     pub tables: u32,
-    /// 0.
-    pub pad: u32,
+    /// Not 0: some policy has backends on the host's network, so that clients' cgroups are looked at (P7).
+    pub exempt_cgroups: u32,
 }
 
 /// Deepest level of a cgroup that can be excluded; the root's is 0.

@@ -138,6 +138,8 @@ pub mod pair_flag {
     pub const CONNECTED: u8 = 1;
     /// The application has since sent to the backend's address itself: replies show that.
     pub const DIRECT: u8 = 2;
+    /// Made below a policy that did not take it (P5): it stays while its backend is usable, as if chosen by the policy.
+    pub const FALLEN: u8 = 4;
 }
 
 /// What one socket's slot says. 64 bytes: one cache line.

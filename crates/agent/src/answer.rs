@@ -290,11 +290,11 @@ pub(crate) fn objects(cluster: &Cluster) -> Vec<(String, usize)> {
 /// Services that keep what they had, because nobody knows yet what they should have; and the API server's (R27).
 pub(crate) fn held<S: TableStore>(reconciler: &Reconciler<S>) -> Vec<String> {
     let held = reconciler.held().iter();
-    held.map(|service| {
-        if is_api_server(service) {
-            format!("Service {service}: {KEPT}")
+    held.map(|owner| {
+        if is_api_server(&owner.name) {
+            format!("{owner}: {KEPT}")
         } else {
-            format!("Service {service}: no endpoint is known so far; it keeps those that it had")
+            format!("{owner}: no endpoint is known so far; it keeps those that it had")
         }
     })
     .collect()
@@ -312,9 +312,9 @@ pub(crate) fn is_api_server(service: &ObjectName) -> bool {
 /// Addresses that several services want.
 pub(crate) fn conflicts(desired: &Desired) -> Vec<String> {
     let conflict = |conflict: Conflict| {
-        let waiting: Vec<String> = conflict.waiting.iter().map(ToString::to_string).collect();
+        let waiting: Vec<String> = conflict.waiting.iter().map(|owner| owner.name.to_string()).collect();
         format!(
-            "{}/{}: Service {} has it, {} waits for it",
+            "{}/{}: {} has it, {} waits for it",
             conflict.key.endpoint.socket_addr(),
             observe::event::protocol(conflict.key.protocol),
             conflict.holder,

@@ -73,6 +73,10 @@ settings! {
     /// this node's name nothing is written anyway
     publish: bool = true, "";
 
+    /// Connections a second that a policy redirects on this node, if it does not say how many itself; 0 = any number. What is
+    /// more goes where it would go without the policy
+    redirect_qos_limit: u32 = 0, "N";
+
     /// Which decisions become events: off, failures, sampled=N (one in N) or all
     events: EventLevel = EventLevel::Failures, "LEVEL";
 
@@ -138,6 +142,7 @@ impl Config {
             node: self.node_name.clone(),
             proxy_name: self.service_proxy_name.clone(),
             resolve_selectors,
+            redirect_limit: self.redirect_qos_limit,
             outside: self
                 .outside_cluster
                 .then(|| Outside { labels: labels.collect(), external: self.outside_external }),

@@ -72,6 +72,10 @@ impl Caller for Asker {
     fn is_excluded(&self) -> bool {
         self.excluded
     }
+
+    fn is_backend_of(&self, _policy: [u32; 2]) -> bool {
+        false
+    }
 }
 
 impl Explanation {
@@ -207,7 +211,7 @@ pub fn explain<E: Env>(
 ) -> Explanation {
     let key = Key { endpoint: Endpoint::from(destination), protocol };
     let mut explanation = Explanation::new(destination, observe::event::protocol(protocol));
-    let (record, found) = resolve(tables, asker, &key);
+    let (record, found) = resolve(tables, asker, &key, |_| 0);
     let mut reason = found.reason;
     if let Some(record) = record {
         explanation.service = names(record.service).as_ref().map(ServicePort::from);

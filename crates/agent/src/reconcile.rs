@@ -8,12 +8,14 @@ use std::{
     net::IpAddr,
 };
 
-use abi::frontend::backend_flag;
+use abi::{frontend::backend_flag, policy::LimitKey};
 use kernel::{Contents, TableStore};
-use model::{Change, Cluster, Dirty, HealthCheck, NodePortAddresses, ObjectName, View};
+use model::{
+    Change, Cluster, Dirty, HealthCheck, Kind, NodePortAddresses, ObjectId, ObjectName, Policy, View,
+};
 use plan::{
     Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, ServiceTables,
-    Table, Touched, compile, diff, node_addresses,
+    Table, Touched, compile, compile_policy, diff, node_addresses,
 };
 
 /// What one round did.
@@ -51,8 +53,12 @@ pub struct Reconciler<S> {
     touched: Touched,
     /// The sources are sure of what is not there.
     complete: bool,
-    /// Services that would be left without an endpoint, and keep those that the table has.
-    held: BTreeSet<ObjectName>,
+    /// Services and policies that would be left without an endpoint, and keep those that the table has.
+    held: BTreeSet<ObjectId>,
+    /// Policies and limits that the store has entries for; `None` = what it has is not known.
+    counted: Option<(BTreeSet<[u32; 2]>, BTreeSet<LimitKey>)>,
+    /// How many of these there was no room for.
+    uncounted: usize,
     /// R24: services that load balancers ask this node about.
     health_checks: BTreeMap<ObjectName, HealthCheck>,
     /// R14: which addresses of this node serve node ports.
@@ -92,6 +98,8 @@ impl<S: TableStore> Reconciler<S> {
             touched: Touched::default(),
             complete: false,
             held: BTreeSet::new(),
+            counted: None,
+            uncounted: 0,
             health_checks: BTreeMap::new(),
             node_ports: vec![NodePortAddresses::Primary],
             interfaces: Vec::new(),
@@ -110,14 +118,14 @@ impl<S: TableStore> Reconciler<S> {
     /// endpoints, and of a busy service many times before there is a round.
     fn settle(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
-        let services: Vec<ObjectName> = if dirty.all {
-            let known = self.cluster.services().map(|service| service.name.clone());
-            known.chain(dirty.services).collect()
-        } else {
-            dirty.services.into_iter().collect()
-        };
-        for name in services {
-            self.desire(name);
+        let mut owners: BTreeSet<ObjectId> = dirty.services.into_iter().map(ObjectId::service).collect();
+        owners.extend(dirty.policies);
+        if dirty.all {
+            owners.extend(self.cluster.services().map(|service| ObjectId::service(service.name.clone())));
+            owners.extend(self.cluster.policies().map(Policy::id));
+        }
+        for owner in owners {
+            self.desire(owner);
         }
         if dirty.nodes {
             self.desire_nodes();
@@ -159,16 +167,21 @@ impl<S: TableStore> Reconciler<S> {
     /// From now on what the sources have not given is known not to be there: what was held back is done.
     pub fn complete(&mut self) {
         self.complete = true;
-        for name in std::mem::take(&mut self.held) {
-            self.desire(name);
+        for owner in std::mem::take(&mut self.held) {
+            self.desire(owner);
         }
         self.look_at_everything();
     }
 
-    /// Services that keep the endpoints that they had: until the sources are complete those of which none is known, and
-    /// always the API server's (R27).
-    pub fn held(&self) -> &BTreeSet<ObjectName> {
+    /// Services and policies that keep the endpoints that they had: until the sources are complete those of which none is
+    /// known, and always the API server's (R27).
+    pub fn held(&self) -> &BTreeSet<ObjectId> {
         &self.held
+    }
+
+    /// Policies and limits that there is no room for: those policies redirect without being counted, or limited.
+    pub fn uncounted(&self) -> usize {
+        self.uncounted
     }
 
     /// Services that load balancers ask this node about, and what they are to hear (R24).
@@ -176,29 +189,47 @@ impl<S: TableStore> Reconciler<S> {
         &self.health_checks
     }
 
-    fn desire(&mut self, name: ObjectName) {
-        match self.cluster.health_check(&name) {
-            Some(check) => drop(self.health_checks.insert(name.clone(), check)),
-            None => drop(self.health_checks.remove(&name)),
-        }
-        let mut tables = compile(&self.cluster, &name);
+    fn desire(&mut self, owner: ObjectId) {
+        let (mut tables, created) = match owner.kind {
+            Kind::LocalRedirectPolicy | Kind::BalancingPolicy => {
+                let created = self.cluster.policy(&owner).and_then(|policy| policy.created);
+                (compile_policy(&self.cluster, &owner), created)
+            }
+            _ => {
+                match self.cluster.health_check(&owner.name) {
+                    Some(check) => drop(self.health_checks.insert(owner.name.clone(), check)),
+                    None => drop(self.health_checks.remove(&owner.name)),
+                }
+                let created = self.cluster.service(&owner.name).and_then(|service| service.created);
+                (compile(&self.cluster, &owner.name), created)
+            }
+        };
         // Its endpoints may be in what could not be read yet: better those of before than none. And without those of the
         // API server nobody would ever learn of new ones (R27, pitfall 20).
-        let is_vital = (&*name.namespace, name.name.as_str()) == ("default", "kubernetes");
+        let is_vital = (&*owner.name.namespace, owner.name.name.as_str()) == ("default", "kubernetes");
         if (!self.complete || is_vital) && self.would_be_emptied(&tables) {
-            tables = self.table.recall(&name);
-            self.held.insert(name.clone());
+            tables = self.table.recall(&owner);
+            self.held.insert(owner.clone());
         } else {
-            self.held.remove(&name);
+            self.held.remove(&owner);
         }
-        let created = self.cluster.service(&name).and_then(|service| service.created);
-        self.touched.merge(self.desired.set(&name, tables, created));
+        self.touched.merge(self.desired.set(&owner, tables, created));
     }
 
     fn would_be_emptied(&self, tables: &ServiceTables) -> bool {
-        tables.frontends.iter().any(|(key, frontend)| {
-            frontend.list.is_empty() && self.table.record(key).is_some_and(|record| record.local.len > 0)
-        })
+        let mut empty = tables.frontends.iter().filter(|(_, frontend)| frontend.list.is_empty());
+        empty.any(|(key, frontend)| self.table.serves(key, &frontend.port))
+    }
+
+    /// Makes the entries that the programs count policies' connections in; with `gone` those of others go.
+    fn count(&mut self, gone: bool) -> Result<(), kernel::Error> {
+        let (policies, limits) = self.desired.policies();
+        if self.counted.as_ref().is_some_and(|counted| *counted == (policies.clone(), limits.clone())) {
+            return Ok(());
+        }
+        self.uncounted = self.store.set_policies(&policies, &limits, gone)?;
+        self.counted = gone.then_some((policies, limits));
+        Ok(())
     }
 
     /// One round: makes the store hold what is desired. After a failure the next round starts from what the
@@ -215,13 +246,18 @@ impl<S: TableStore> Reconciler<S> {
             self.reading += 1;
             self.touched = Touched::everything();
             self.doubtful = false;
+            self.counted = None;
         }
+        self.count(false)?;
         let plan = diff(&self.desired, &self.touched, &mut self.table, deletes);
         if let Err(error) = write(&mut self.store, &plan) {
             self.doubtful = true;
             return Err(error);
         }
         self.touched = Touched::default();
+        if deletes == Deletes::Allowed {
+            self.count(true)?;
+        }
         Ok(Round {
             writes: plan.len(),
             summary: plan.to_string(),

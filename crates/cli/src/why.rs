@@ -331,6 +331,9 @@ fn meaning(client: &Client, explanation: &Explanation) -> String {
              whoever has the address decides"
                 .into()
         }
+        "fallback" => "a policy of this frontend has no backend now".into(),
+        "spilled" => "a policy of this frontend has reached its limit of connections a second".into(),
+        "own-backend" => "the client is a backend of the policy that has this address, and nobody else has it".into(),
         "excluded" => {
             let cgroup = client.excluded_cgroup.as_ref();
             let cgroup = cgroup.map_or("its cgroup".into(), |path| path.display().to_string());

@@ -15,7 +15,7 @@ use abi::{
 /// R10 to R12 (what fails, fails at once and leaves nothing behind), R23.
 #[inline(always)]
 pub fn connect<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
-    let (record, found) = resolve(env, socket, key);
+    let (record, found) = resolve(env, socket, key, |_| 0);
     let (mut backend, mut reason) = (None, found.reason);
     let mut index = 0;
     if let Some(record) = &record
@@ -35,15 +35,18 @@ pub fn connect<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
     if !(reason.verdict().is_failure() && socket.is_connected()) {
         sockets::forget(socket);
     }
-    let Some(record) = record else { return Decision::none(reason) };
-    let Some(backend) = backend else { return Decision::fail(&record, reason) };
+    let Some(record) = record else { return Decision::none(reason).fallen(found.fallen) };
+    let Some(backend) = backend else { return Decision::fail(&record, reason).fallen(found.fallen) };
     let (endpoint, ids) = (backend.endpoint(), Ids { backend: index, generation: backend.generation });
-    let reason = match sockets::remember(socket, key, record.service, &endpoint, ids, pair_flag::CONNECTED) {
-        Kept::Yes => reason,
+    let flags = pair_flag::CONNECTED | found.pair_flag();
+    let reason = match sockets::remember(socket, key, record.service, &endpoint, ids, flags) {
+        Kept::Yes => found.told(reason),
         Kept::Evicting => Reason::PairForgotten,
         // Replies would come from an address that the application never used: many drop them (pitfall 9).
-        Kept::No if key.protocol == UDP => return Decision::fail(&record, Reason::NoMemory),
+        Kept::No if key.protocol == UDP => {
+            return Decision::fail(&record, Reason::NoMemory).fallen(found.fallen);
+        }
         Kept::No => Reason::NotRemembered,
     };
-    Decision::to(&record, endpoint, index, reason)
+    Decision::to(&record, endpoint, index, reason).fallen(found.fallen)
 }

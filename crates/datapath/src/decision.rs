@@ -16,6 +16,8 @@ pub struct Decision {
     pub service: u32,
     /// [`abi::frontend::mode`]; 0 = no service.
     pub mode: u8,
+    /// [`abi::reason::fallen`]: why the first policy of the frontend did not decide.
+    pub fallen: u8,
 }
 
 impl Decision {
@@ -23,7 +25,7 @@ impl Decision {
     #[inline(always)]
     pub const fn none(reason: Reason) -> Self {
         let backend = Endpoint { address: abi::Address([0; 4]), port_be: 0 };
-        Self { reason, backend, index: 0, service: 0, mode: 0 }
+        Self { reason, backend, index: 0, service: 0, mode: 0, fallen: 0 }
     }
 
     /// A decision for `record` that goes nowhere.
@@ -38,7 +40,13 @@ impl Decision {
     /// A decision for `record` that goes to `backend`.
     #[inline(always)]
     pub(crate) const fn to(record: &Record, backend: Endpoint, index: u32, reason: Reason) -> Self {
-        Self { reason, backend, index, service: record.service, mode: record.mode }
+        Self { reason, backend, index, service: record.service, mode: record.mode, fallen: 0 }
+    }
+
+    /// The same, though it was for a policy that did not decide.
+    #[inline(always)]
+    pub(crate) const fn fallen(self, fallen: u8) -> Self {
+        Self { fallen, ..self }
     }
 }
 

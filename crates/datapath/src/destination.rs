@@ -1,9 +1,10 @@
 //! What a connection is for: which record decides, or why none does.
 
-use crate::{Caller, Env, frontends};
+use crate::{Caller, Env, frontends, policy};
 use abi::{
     Address, Endpoint, Key, Reason, Record,
     frontend::{mode, record_flag},
+    reason::fallen,
     space::{address_use, prefix_flag},
 };
 
@@ -27,10 +28,20 @@ pub fn look_up<'a, E: Env>(env: &'a E, key: &Key) -> (Option<E::Ref<'a, Record>>
     }
     match record {
         Some(record) if record.key() == *key => {
-            (Some(record), Found { reason: Reason::Balanced, record: index })
+            (Some(record), Found { reason: Reason::Balanced, record: index, fallen: fallen::NO })
         }
         _ if index == frontends::NONE => (None, Found::none(Reason::NotAService)),
         _ => (None, Found::none(Reason::BrokenTable)),
+    }
+}
+
+/// The index of the record of a frontend, as [`look_up`] finds it: where room on the stack matters more than time.
+#[inline(always)]
+pub fn find<E: Env>(env: &E, key: &Key) -> Found {
+    match env.look_further(key) {
+        frontends::NONE => Found::none(Reason::NotAService),
+        frontends::BROKEN => Found::none(Reason::BrokenTable),
+        record => Found { reason: Reason::Balanced, record, fallen: fallen::NO },
     }
 }
 
@@ -41,6 +52,8 @@ pub struct Found {
     pub reason: Reason,
     /// Index of the record, or of the one that says so; [`Found::NO_RECORD`] = there is none.
     pub record: u32,
+    /// [`abi::reason::fallen`]: why the first policy of the frontend did not decide.
+    pub fallen: u8,
 }
 
 impl Found {
@@ -50,16 +63,18 @@ impl Found {
     /// No record, and why.
     #[inline(always)]
     pub(crate) const fn none(reason: Reason) -> Self {
-        Self { reason, record: Self::NO_RECORD }
+        Self { reason, record: Self::NO_RECORD, fallen: fallen::NO }
     }
 }
 
-/// Finds the record that decides about a connection of `caller` to `key`.
+/// Finds the record that decides about a connection of `caller` to `key`. Of a policy's frontend `held` says of which service
+/// port the socket has a backend there already, given the record of the first who has it; 0 = of none.
 #[inline(always)]
 pub fn resolve<'a, E: Env, C: Caller>(
     env: &'a E,
     caller: &C,
     key: &Key,
+    held: impl FnOnce(&Record) -> u32,
 ) -> (Option<E::Ref<'a, Record>>, Found) {
     let settings = env.settings();
     if settings.paused != 0 {
@@ -70,14 +85,22 @@ pub fn resolve<'a, E: Env, C: Caller>(
     }
     let (record, found) = look_up(env, key);
     let is_usual = match &record {
-        Some(record) => record.mode != mode::NODE_PORT && record.flags & record_flag::RESTRICTED == 0,
+        Some(record) => {
+            record.mode != mode::NODE_PORT
+                && record.flags & (record_flag::RESTRICTED | record_flag::POLICY) == 0
+        }
         // What is for no service at all should not pay for more than this.
         None => !is_noteworthy(env, settings.space, key),
     };
     if is_usual {
         return (record, found);
     }
-    let found = env.unusual(caller.netns(), key);
+    let found = match &record {
+        Some(record) if record.flags & record_flag::POLICY != 0 => {
+            policy::resolve(env, caller, key, held(record))
+        }
+        _ => env.unusual(caller.netns(), key),
+    };
     (env.record(found.record), found)
 }
 
@@ -88,7 +111,8 @@ fn is_noteworthy<E: Env>(env: &E, space: u32, key: &Key) -> bool {
     space.area(&key.endpoint.address) != 0 || space.may_be_node_port(key.endpoint.port_be)
 }
 
-/// The rare part of [`resolve`], for a client of this network namespace: restricted VIPs, and what is no frontend.
+/// The rare part of [`resolve`], for a client of this network namespace: restricted VIPs, and what is no frontend. Also of what
+/// is below policies, where `key` is at a level.
 #[inline(always)]
 pub fn unusual<E: Env>(env: &E, netns: u64, key: &Key) -> Found {
     let (record, found) = look_up(env, key);
@@ -162,5 +186,5 @@ fn elsewhere<E: Env>(env: &E, netns: u64, key: &Key, address: &Address) -> Found
 fn node_port(key: &Key) -> Key {
     let is_v4 = key.endpoint.address.as_v4().is_some();
     let address = if is_v4 { Address::v4(0) } else { Address([0; 4]) };
-    Key { endpoint: Endpoint { address, port_be: key.endpoint.port_be }, protocol: key.protocol }
+    Key { endpoint: Endpoint { address, port_be: key.endpoint.port_be }, protocol: key.transport() }
 }

@@ -1,7 +1,7 @@
 //! What a decision looks at.
 
 use abi::{
-    Address, Affinity, Backend, Client, Endpoint, Key, Pairs, Record, Settings, Slot, Space,
+    Address, Affinity, Backend, Client, Endpoint, Key, Limit, Pairs, Policy, Record, Settings, Slot, Space,
     lines::{Line, Shape},
     slot::Ids,
 };
@@ -10,7 +10,7 @@ use core::ops::Deref;
 use crate::{
     affinity,
     destination::{self, Found},
-    frontends,
+    frontends, policy,
     sockets::{self, Kept, PAIR_WORDS},
 };
 
@@ -49,8 +49,16 @@ pub trait Env {
     /// Puts an entry into `affinity`, unless there is one for this client and service port; is there one now, this or
     /// another?
     fn remember(&self, client: u64, service: u32, ids: Ids, now: u64) -> bool;
+    /// `limits`: when the last connections of a policy were that takes so many a second; in halves.
+    fn limit(&self, policy: [u32; 2], limit: u32) -> Option<Self::Ref<'_, Limit>>;
+    /// `policies`: what is counted of a policy, in halves.
+    fn policy(&self, policy: [u32; 2]) -> Option<Self::Ref<'_, Policy>>;
+    /// `exempt`: is this client ([`abi::policy::ExemptKey`]) one of a policy's own backends?
+    fn exempts(&self, policy: [u32; 2], client: u64) -> bool;
     /// Nanoseconds of CLOCK_MONOTONIC, to the kernel's tick.
     fn now(&self) -> u64;
+    /// The same, to the nanosecond, which costs more.
+    fn now_exactly(&self) -> u64;
     /// 32 random bits.
     fn random(&self) -> u32;
 
@@ -77,6 +85,42 @@ pub trait Env {
     {
         destination::unusual(self, netns, key)
     }
+    /// [`policy::redirect`]; out of line in the kernel, as [`Env::unusual`].
+    fn redirect<C: Caller>(&self, caller: &C, key: &Key) -> Found
+    where
+        Self: Sized,
+    {
+        policy::redirect(self, caller, key)
+    }
+    /// [`policy::stay`]; out of line in the kernel, as [`Env::unusual`].
+    fn stay(&self, key: &Key, held: u32) -> Found
+    where
+        Self: Sized,
+    {
+        policy::stay(self, key, held)
+    }
+    /// [`destination::find`].
+    #[inline(always)]
+    fn find(&self, key: &Key) -> Found
+    where
+        Self: Sized,
+    {
+        destination::find(self, key)
+    }
+    /// [`policy::stands_back`]; out of line in the kernel, as [`Env::unusual`].
+    fn stands_back<C: Caller>(&self, caller: &C, record: u32) -> u8
+    where
+        Self: Sized,
+    {
+        policy::stands_back(self, caller, record)
+    }
+    /// [`limit::take`] for the policy of a record; out of line in the kernel, as [`Env::unusual`].
+    fn take(&self, record: u32) -> bool
+    where
+        Self: Sized,
+    {
+        policy::take(self, record)
+    }
     /// [`affinity::recall`]; out of line in the kernel, as [`Env::unusual`].
     fn recall(&self, client: u64, record: u32) -> Ids
     where
@@ -99,6 +143,8 @@ pub trait Caller {
     fn netns(&self) -> u64;
     /// Is it in an excluded cgroup, or below one?
     fn is_excluded(&self) -> bool;
+    /// Is it in a cgroup, or below one, of the policy's own backends (P7)? The policy in halves.
+    fn is_backend_of(&self, policy: [u32; 2]) -> bool;
 }
 
 /// The socket that asks, and where what is known of it is kept.

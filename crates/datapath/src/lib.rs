@@ -12,8 +12,10 @@ pub mod decision;
 pub mod destination;
 pub mod env;
 pub mod frontends;
+pub mod limit;
 #[cfg(feature = "memory")]
 pub mod memory;
+pub mod policy;
 pub mod reply;
 pub mod sendmsg;
 pub mod sockets;

@@ -8,9 +8,10 @@ pub use frontends::Frontends;
 
 use crate::{Caller, Env, Socket, frontends::Table};
 use abi::{
-    Address, Affinity, Backend, Client, Endpoint, Name, Pairs, Record, Settings, Slot, Space,
+    Address, Affinity, Backend, Client, Endpoint, Limit, Name, Pairs, Policy, Record, Settings, Slot, Space,
     client::SourceKey,
     lines::{Line, Shape},
+    policy::{ExemptKey, LimitKey},
     slot::Ids,
 };
 use core::{
@@ -58,6 +59,12 @@ pub struct Tables {
     pub affinity: Mutex<Affinities>,
     /// How many entries `affinity` has room for; `None` = any number.
     pub affinity_room: Option<usize>,
+    /// `limits`.
+    pub limits: BTreeMap<LimitKey, Box<Limit>>,
+    /// `policies`.
+    pub policies: BTreeMap<[u32; 2], Policy>,
+    /// `exempt`.
+    pub exempt: BTreeSet<ExemptKey>,
     /// CLOCK_MONOTONIC.
     pub now: AtomicU64,
     /// State of the pseudo-random numbers; a given seed gives a given sequence.
@@ -155,8 +162,24 @@ impl Env for Tables {
         true
     }
 
+    fn limit(&self, policy: [u32; 2], limit: u32) -> Option<Held<'_, Limit>> {
+        self.limits.get(&LimitKey { policy, limit }).map(|limit| Held::There(&**limit))
+    }
+
+    fn policy(&self, policy: [u32; 2]) -> Option<Held<'_, Policy>> {
+        self.policies.get(&policy).map(Held::There)
+    }
+
+    fn exempts(&self, policy: [u32; 2], client: u64) -> bool {
+        self.exempt.contains(&ExemptKey::new(policy, client))
+    }
+
     fn now(&self) -> u64 {
         self.now.load(SeqCst)
+    }
+
+    fn now_exactly(&self) -> u64 {
+        self.now()
     }
 
     fn random(&self) -> u32 {
@@ -196,6 +219,8 @@ pub struct MemorySocket<'a> {
     pub netns: u64,
     /// Is who calls in an excluded cgroup?
     pub excluded: bool,
+    /// Policies in cgroups of whose backends who calls is; in halves.
+    pub backend_of: BTreeSet<[u32; 2]>,
     /// The slots that it shares with others.
     pub slots: &'a Slots,
     /// The previous layout's slots, during a replacement.
@@ -214,6 +239,7 @@ impl<'a> MemorySocket<'a> {
             cookie,
             netns: 1,
             excluded: false,
+            backend_of: BTreeSet::new(),
             slots,
             previous: None,
             peer: Cell::new(None),
@@ -237,6 +263,10 @@ impl Caller for MemorySocket<'_> {
 
     fn is_excluded(&self) -> bool {
         self.excluded
+    }
+
+    fn is_backend_of(&self, policy: [u32; 2]) -> bool {
+        self.backend_of.contains(&policy)
     }
 }
 

@@ -9,6 +9,7 @@ mod destination;
 mod forgetting;
 mod frontends;
 mod history;
+mod policies;
 mod room;
 mod sequences;
 mod spy;

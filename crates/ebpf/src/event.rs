@@ -89,7 +89,9 @@ fn emit(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision) {
         let backend = if decision.backend.port_be == 0 { None } else { maps::BACKENDS.get(decision.index) };
         (*event).backend_flags = backend.map_or(0, |backend| u32::from(backend.flags));
         (*event).known = features;
-        (*event).pad2 = [0; 2];
+        (*event).fallen = u32::from(decision.fallen);
+        (*event).pad = 0;
+        (*event).pad2 = 0;
     }
     // Nobody is woken: that would cost the client as much as twenty connects. The agent comes by itself.
     entry.submit(u64::from(BPF_RB_NO_WAKEUP));

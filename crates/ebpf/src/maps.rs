@@ -1,9 +1,10 @@
 //! The maps. Entries given here are replaced by the agent's configuration when it makes them.
 
 use abi::{
-    Affinity, Backend, Client, Event, Name, Pairs, Record, Settings, Slot, Space,
+    Affinity, Backend, Client, Event, Limit, Name, Pairs, Policy, Record, Settings, Slot, Space,
     client::AffinityKey,
     lines::{Line, Shape},
+    policy::{ExemptKey, LimitKey},
     slot,
     space::{Use4, Use6},
 };
@@ -57,6 +58,16 @@ pub static AFFINITY: HashMap<AffinityKey, Affinity, 65536, 1> = HashMap::new();
 
 #[btf_map(name = "excluded")]
 pub static EXCLUDED: HashMap<u64, u32, 256> = HashMap::new();
+
+// One for each policy that has a limit, of two pages: made when it is needed (BPF_F_NO_PREALLOC = 1).
+#[btf_map(name = "limits")]
+pub static LIMITS: HashMap<LimitKey, Limit, 4096, 1> = HashMap::new();
+
+#[btf_map(name = "policies")]
+pub static POLICIES: HashMap<[u32; 2], Policy, 4096, 1> = HashMap::new();
+
+#[btf_map(name = "exempt")]
+pub static EXEMPT: HashMap<ExemptKey, u32, 65536, 1> = HashMap::new();
 
 #[btf_map(name = "settings")]
 pub static SETTINGS: Array<Settings, 1> = Array::new();

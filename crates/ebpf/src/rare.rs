@@ -5,14 +5,18 @@
 //! known. Inlined, their ways would multiply with all that follows. Only numbers go in and out.
 
 use crate::{maps, socket::HookSocket, tables::Tables};
-use abi::{Address, Endpoint, Key, Reason, feature, settings::DEEPEST_EXCLUDED};
+use abi::{
+    Address, Endpoint, Key, Reason, feature,
+    policy::{ExemptKey, halves, whole},
+    settings::DEEPEST_EXCLUDED,
+};
 use aya_ebpf::{
     bindings::bpf_sock_addr, helpers::generated::bpf_get_current_ancestor_cgroup_id,
     programs::SockAddrContext,
 };
 use core::mem::transmute;
 use datapath::{
-    Found, affinity, destination, frontends,
+    Caller, Env, Found, affinity, destination, frontends, policy,
     sockets::{self, Kept, PAIR_WORDS},
 };
 
@@ -32,24 +36,120 @@ fn numbers(key: &Key) -> [u64; 3] {
     [u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32, port_protocol]
 }
 
-/// [`destination::unusual`] for a [`key`]; out: reason, and record.
+/// As a number: reason, why a policy did not decide, and record.
+#[inline(always)]
+fn pack(found: &Found) -> u64 {
+    found.reason as u64 | u64::from(found.fallen) << 8 | u64::from(found.record) << 32
+}
+
+/// From a number that [`pack`] has made.
+#[inline(always)]
+fn unpack(word: u64) -> Found {
+    let last = Reason::ALL.len() as u8 - 1;
+    // SAFETY: reasons are numbered from 0 without a gap. Not by comparing: the verifier would follow each outcome to the
+    // end.
+    let reason = unsafe { transmute::<u8, Reason>((word as u8).min(last)) };
+    Found { reason, record: (word >> 32) as u32, fallen: (word >> 8) as u8 }
+}
+
+/// [`destination::unusual`] for a [`key`]; out: [`pack`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn unusual(netns: u64, high: u64, low: u64, port_protocol: u64) -> u64 {
-    let found = destination::unusual(&Tables, netns, &key(high, low, port_protocol));
-    found.reason as u64 | u64::from(found.record) << 32
+    pack(&destination::unusual(&Tables, netns, &key(high, low, port_protocol)))
 }
 
 /// Calls [`unusual`].
 #[inline(always)]
 pub fn call_unusual(netns: u64, key: &Key) -> Found {
     let [high, low, port_protocol] = numbers(key);
-    let word = unusual(netns, high, low, port_protocol);
-    let last = Reason::ALL.len() as u8 - 1;
-    // SAFETY: reasons are numbered from 0 without a gap. Not by comparing: the verifier would follow each outcome to the
-    // end.
-    let reason = unsafe { transmute::<u8, Reason>((word as u8).min(last)) };
-    Found { reason, record: (word >> 32) as u32 }
+    unpack(unusual(netns, high, low, port_protocol))
+}
+
+/// Who asks, where no context is at hand.
+struct Client {
+    netns: u64,
+}
+
+impl Caller for Client {
+    #[inline(always)]
+    fn netns(&self) -> u64 {
+        self.netns
+    }
+
+    /// Whoever is does not get this far.
+    #[inline(always)]
+    fn is_excluded(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn is_backend_of(&self, policy: [u32; 2]) -> bool {
+        is_backend_of(whole(policy)) != 0
+    }
+}
+
+/// [`policy::redirect`] for a [`key`]; out: [`pack`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn redirect(netns: u64, high: u64, low: u64, port_protocol: u64) -> u64 {
+    pack(&policy::redirect(&Tables, &Client { netns }, &key(high, low, port_protocol)))
+}
+
+/// Calls [`redirect`].
+#[inline(always)]
+pub fn call_redirect(netns: u64, key: &Key) -> Found {
+    let [high, low, port_protocol] = numbers(key);
+    unpack(redirect(netns, high, low, port_protocol))
+}
+
+/// [`policy::stay`] for a [`key`]; out: [`pack`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn stay(high: u64, low: u64, port_protocol: u64, held: u64) -> u64 {
+    pack(&policy::stay(&Tables, &key(high, low, port_protocol), held as u32))
+}
+
+/// Calls [`stay`].
+#[inline(always)]
+pub fn call_stay(key: &Key, held: u32) -> Found {
+    let [high, low, port_protocol] = numbers(key);
+    unpack(stay(high, low, port_protocol, u64::from(held)))
+}
+
+/// [`policy::stands_back`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn stands_back(netns: u64, record: u64) -> u64 {
+    u64::from(policy::stands_back(&Tables, &Client { netns }, record as u32))
+}
+
+/// [`policy::take`]; 0: there is none left.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn take(record: u64) -> u64 {
+    u64::from(policy::take(&Tables, record as u32))
+}
+
+/// Is the current process in a cgroup of the policy's own backends, or below one? 0: no.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_backend_of(policy: u64) -> u64 {
+    // As in `is_excluded`.
+    if maps::features() & feature::ANCESTOR == 0 {
+        return 0;
+    }
+    for level in 0..=DEEPEST_EXCLUDED {
+        // SAFETY: a helper with a number; 0 where the current cgroup is not that deep.
+        let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
+        if cgroup == 0 {
+            break;
+        }
+        if Tables.exempts(halves(policy), cgroup | ExemptKey::CGROUP) {
+            return 1;
+        }
+    }
+    0
 }
 
 /// [`frontends::look_further`] for a [`key`].

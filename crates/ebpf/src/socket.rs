@@ -1,7 +1,7 @@
 //! The socket of a hook, and where what is known of it is kept.
 
 use crate::{maps, rare};
-use abi::{Endpoint, Pairs, Slot, feature, slot};
+use abi::{Endpoint, Pairs, Slot, feature, policy::whole, slot};
 use aya_ebpf::{
     EbpfContext,
     bindings::bpf_sock,
@@ -60,6 +60,14 @@ impl Caller for HookSocket<'_> {
             return false;
         }
         rare::is_excluded() != 0
+    }
+
+    #[inline(always)]
+    fn is_backend_of(&self, policy: [u32; 2]) -> bool {
+        if maps::features() & feature::ANCESTOR == 0 {
+            return false;
+        }
+        rare::is_backend_of(whole(policy)) != 0
     }
 }
 

@@ -2,17 +2,18 @@
 
 use crate::{maps, rare};
 use abi::{
-    Address, Affinity, Backend, Client, Key, Record, Settings, Space, Word,
+    Address, Affinity, Backend, Client, Key, Limit, Policy, Record, Settings, Space, Word,
     client::{AffinityKey, SourceKey},
     lines::{Line, Shape},
+    policy::{ExemptKey, LimitKey},
     slot::Ids,
 };
 use aya_ebpf::{
     btf_maps::lpm_trie,
-    helpers::{bpf_get_prandom_u32, generated::bpf_ktime_get_coarse_ns},
+    helpers::{bpf_get_prandom_u32, bpf_ktime_get_ns, generated::bpf_ktime_get_coarse_ns},
 };
 use core::ptr::read_volatile;
-use datapath::{Env, Found};
+use datapath::{Caller, Env, Found};
 
 /// BPF_NOEXIST of include/uapi/linux/bpf.h.
 const NO_EXIST: u64 = 1;
@@ -123,6 +124,30 @@ impl Env for Tables {
     }
 
     #[inline(always)]
+    fn limit(&self, policy: [u32; 2], limit: u32) -> Option<&Limit> {
+        // SAFETY: a valid element of atomics. One that another update has made another policy's by now is counted in
+        // once too often.
+        unsafe { maps::LIMITS.get(LimitKey { policy, limit }) }
+    }
+
+    #[inline(always)]
+    fn policy(&self, policy: [u32; 2]) -> Option<&Policy> {
+        // SAFETY: as in `limit`.
+        unsafe { maps::POLICIES.get(policy) }
+    }
+
+    #[inline(always)]
+    fn exempts(&self, policy: [u32; 2], client: u64) -> bool {
+        maps::EXEMPT.get_ptr(ExemptKey::new(policy, client)).is_some()
+    }
+
+    #[inline(always)]
+    fn now_exactly(&self) -> u64 {
+        // SAFETY: a helper without arguments.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: a helper without arguments.
         unsafe { bpf_ktime_get_coarse_ns() }
@@ -137,6 +162,26 @@ impl Env for Tables {
     #[inline(always)]
     fn unusual(&self, netns: u64, key: &Key) -> Found {
         rare::call_unusual(netns, key)
+    }
+
+    #[inline(always)]
+    fn redirect<C: Caller>(&self, caller: &C, key: &Key) -> Found {
+        rare::call_redirect(caller.netns(), key)
+    }
+
+    #[inline(always)]
+    fn stay(&self, key: &Key, held: u32) -> Found {
+        rare::call_stay(key, held)
+    }
+
+    #[inline(always)]
+    fn stands_back<C: Caller>(&self, caller: &C, record: u32) -> u8 {
+        rare::stands_back(caller.netns(), u64::from(record)) as u8
+    }
+
+    #[inline(always)]
+    fn take(&self, record: u32) -> bool {
+        rare::take(u64::from(record)) != 0
     }
 
     #[inline(always)]

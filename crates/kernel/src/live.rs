@@ -3,9 +3,10 @@
 use std::{cell::RefCell, ops::Deref};
 
 use abi::{
-    Address, Affinity, Backend, Client, Name, Record, Settings, Space, Word,
+    Address, Affinity, Backend, Client, Limit, Name, Policy, Record, Settings, Space, Word,
     client::{AffinityKey, AffinityWords, SourceKey},
     lines::{Line, LineWords, Shape},
+    policy::{ExemptKey, LimitKey, LimitWords},
     slot::Ids,
     space::{Use4, Use6},
 };
@@ -140,7 +141,26 @@ impl Env for LiveTables<'_> {
         true
     }
 
+    /// A copy: to look counts nothing.
+    fn limit(&self, policy: [u32; 2], limit: u32) -> Option<Copied<Limit>> {
+        let words: LimitWords = self.get(&self.maps.limits, &LimitKey { policy, limit })?;
+        Some(Copied(words.into()))
+    }
+
+    /// To look counts nothing.
+    fn policy(&self, _policy: [u32; 2]) -> Option<Copied<Policy>> {
+        None
+    }
+
+    fn exempts(&self, policy: [u32; 2], client: u64) -> bool {
+        self.get::<_, u32>(&self.maps.exempt, &ExemptKey::new(policy, client)).is_some()
+    }
+
     fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn now_exactly(&self) -> u64 {
         self.now
     }
 

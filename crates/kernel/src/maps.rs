@@ -8,9 +8,10 @@ use std::{
 };
 
 use abi::{
-    Affinity, Backend, Client, Hook, Name, Pairs, Reason, Record, Settings, Space,
+    Affinity, Backend, Client, Hook, Limit, Name, Pairs, Policy, Reason, Record, Settings, Space,
     client::{AffinityKey, SourceKey},
     lines::{self, LineWords},
+    policy::{ExemptKey, LimitKey},
     reason, slot,
     space::{Use4, Use6},
 };
@@ -47,7 +48,7 @@ const fn shape<K, V>(name: &'static str, kind: u32, flags: u32) -> Shape {
     Shape { name, kind, key: size_of::<K>(), value: size_of::<V>(), flags }
 }
 
-const SHAPES: [Shape; 18] = [
+const SHAPES: [Shape; 21] = [
     shape::<u32, LineWords>("frontends4", ARRAY, MMAPABLE),
     shape::<u32, LineWords>("frontends6", ARRAY, MMAPABLE),
     shape::<u32, Record>("records", ARRAY, MMAPABLE),
@@ -61,6 +62,9 @@ const SHAPES: [Shape; 18] = [
     shape::<u64, Client>("clients", HASH, 0),
     shape::<AffinityKey, Affinity>("affinity", HASH, NO_PREALLOC),
     shape::<u64, u32>("excluded", HASH, 0),
+    shape::<LimitKey, Limit>("limits", HASH, NO_PREALLOC),
+    shape::<[u32; 2], Policy>("policies", HASH, NO_PREALLOC),
+    shape::<ExemptKey, u32>("exempt", HASH, NO_PREALLOC),
     shape::<u32, Settings>("settings", ARRAY, 0),
     shape::<u32, slot::Entry>("slots", ARRAY, MMAPABLE),
     shape::<i32, Pairs>("pairs", SK_STORAGE, NO_PREALLOC),
@@ -209,6 +213,9 @@ pub struct Maps {
     pub(crate) clients: PinnedMap,
     pub(crate) affinity: PinnedMap,
     pub(crate) excluded: PinnedMap,
+    pub(crate) limits: PinnedMap,
+    pub(crate) policies: PinnedMap,
+    pub(crate) exempt: PinnedMap,
     pub(crate) settings: PinnedMap,
     pub(crate) slots: PinnedMap,
     pub(crate) pairs: PinnedMap,
@@ -276,6 +283,9 @@ impl Maps {
             clients: open("clients")?,
             affinity: open("affinity")?,
             excluded: open("excluded")?,
+            limits: open("limits")?,
+            policies: open("policies")?,
+            exempt: open("exempt")?,
             settings: open("settings")?,
             slots: open("slots")?,
             pairs: open("pairs")?,
@@ -288,7 +298,7 @@ impl Maps {
     }
 
     /// All of them: first the tables, which refer to one another ([`abi::layout::TABLES`]).
-    pub fn all(&self) -> [&PinnedMap; 18] {
+    pub fn all(&self) -> [&PinnedMap; 21] {
         [
             &self.frontends4,
             &self.frontends6,
@@ -303,6 +313,9 @@ impl Maps {
             &self.clients,
             &self.affinity,
             &self.excluded,
+            &self.limits,
+            &self.policies,
+            &self.exempt,
             &self.settings,
             &self.slots,
             &self.pairs,

@@ -28,7 +28,7 @@ pub struct MapName {
 }
 
 /// All pinned maps.
-pub const MAPS: [MapName; 18] = [
+pub const MAPS: [MapName; 21] = [
     MapName { name: "frontends4", layout: layout::TABLES },
     MapName { name: "frontends6", layout: layout::TABLES },
     MapName { name: "records", layout: layout::TABLES },
@@ -42,6 +42,9 @@ pub const MAPS: [MapName; 18] = [
     MapName { name: "clients", layout: layout::CLIENTS },
     MapName { name: "affinity", layout: layout::AFFINITY },
     MapName { name: "excluded", layout: layout::EXCLUDED },
+    MapName { name: "limits", layout: layout::LIMITS },
+    MapName { name: "policies", layout: layout::POLICIES },
+    MapName { name: "exempt", layout: layout::EXEMPT },
     MapName { name: "settings", layout: layout::SETTINGS },
     MapName { name: "slots", layout: layout::SLOTS },
     MapName { name: "pairs", layout: layout::PAIRS },

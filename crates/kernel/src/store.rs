@@ -3,11 +3,16 @@
 #[cfg(feature = "memory")]
 mod memory;
 
-use std::{collections::HashMap, net::IpAddr, time::Instant};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    time::Instant,
+};
 
 use abi::{
     Address, Backend, Key, Name, Record, Space,
     client::SourceKey,
+    policy::LimitKey,
     space::{Use4, Use6},
 };
 use bytemuck::Pod;
@@ -110,6 +115,17 @@ pub trait TableStore {
     /// # Errors
     /// The kernel refuses.
     fn put_space(&mut self, space: &Space) -> Result<(), Error>;
+    /// Makes the entries that the programs count connections of policies in, for those that have none yet; with `gone` those
+    /// of others are removed. How many there was no room for.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    fn set_policies(
+        &mut self,
+        policies: &BTreeSet<[u32; 2]>,
+        limits: &BTreeSet<LimitKey>,
+        gone: bool,
+    ) -> Result<usize, Error>;
     /// Waits until nobody reads any more what frontends no longer lead to.
     fn wait_for_readers(&self);
     /// Reads everything.
@@ -273,6 +289,15 @@ impl TableStore for Maps {
         self.space_changed = Some(Instant::now());
         put(&self.spaces, [(other, *space)].into_iter())?;
         self.change_settings(|settings| settings.space = other)
+    }
+
+    fn set_policies(
+        &mut self,
+        policies: &BTreeSet<[u32; 2]>,
+        limits: &BTreeSet<LimitKey>,
+        gone: bool,
+    ) -> Result<usize, Error> {
+        self.make_policies(policies, limits, gone)
     }
 
     fn wait_for_readers(&self) {

@@ -39,6 +39,8 @@ pub struct View {
     /// Whether to resolve selectors to endpoints: yes with manifests, no where an API server's controller
     /// does it. Slices that are given count as well, as hand-made slices do in Kubernetes.
     pub resolve_selectors: bool,
+    /// P6: connections a second that policies take which do not say how many; 0 = any number.
+    pub redirect_limit: u32,
     /// P11: set where this machine is no node of the cluster.
     pub outside: Option<Outside>,
 }
@@ -320,7 +322,7 @@ impl Cluster {
     /// The slices that hold endpoints of a service: those given, by name, then those that its selector
     /// resolves to.
     pub fn slices_of(&self, service: &ObjectName) -> impl Iterator<Item = &EndpointSlice> {
-        let owner = ObjectId { kind: Kind::Service, name: service.clone() };
+        let owner = ObjectId::service(service.clone());
         self.given(&owner).chain(self.resolved(service))
     }
 

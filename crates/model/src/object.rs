@@ -80,7 +80,11 @@ impl Deref for ObjectName {
 
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
+        if self.namespace.is_empty() {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}/{}", self.namespace, self.name)
+        }
     }
 }
 
@@ -409,13 +413,16 @@ pub struct ObjectId {
     pub name: ObjectName,
 }
 
+impl ObjectId {
+    /// A Service.
+    pub fn service(name: ObjectName) -> Self {
+        Self { kind: Kind::Service, name }
+    }
+}
+
 impl fmt::Display for ObjectId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.name.namespace.is_empty() {
-            write!(f, "{} {}", self.kind, self.name.name)
-        } else {
-            write!(f, "{} {}", self.kind, self.name)
-        }
+        write!(f, "{} {}", self.kind, self.name)
     }
 }
 
@@ -503,7 +510,7 @@ impl fmt::Display for ServicePortName {
         if self.kind == Kind::Service {
             write!(f, "{}:{}/{}", self.service, self.port, self.protocol)
         } else {
-            write!(f, "{} {}:{}/{}", self.kind, self.service.name, self.port, self.protocol)
+            write!(f, "{} {}:{}/{}", self.kind, self.service, self.port, self.protocol)
         }
     }
 }

@@ -2,7 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use abi::{Endpoint, Event, Hook, Name, Reason, feature, frontend::backend_flag, frontend::mode};
+use abi::{
+    Endpoint, Event, Hook, Name, Reason, feature,
+    frontend::{backend_flag, mode},
+    name::owner_kind,
+    reason,
+};
 use jiff::{Timestamp, Unit};
 use model::ObjectName;
 use serde::{Deserialize, Serialize};
@@ -47,8 +52,11 @@ pub struct Decision {
     pub original: Address,
     /// Where it went; null where it went nowhere else.
     pub backend: Option<Backend>,
-    /// The service that it asked for; null where it was none.
+    /// The service that it asked for; null where it was none, or a policy decided.
     pub service: Option<Service>,
+    /// The policy that decided; null where none did.
+    #[serde(default)]
+    pub policy: Option<Policy>,
     /// Kind of frontend.
     pub mode: Option<String>,
     /// What else is to be said of the choice.
@@ -140,6 +148,15 @@ pub struct Service {
     pub port: String,
 }
 
+/// A policy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// `LocalRedirectPolicy` or `BalancingPolicy`.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
 /// Turns the programs' clock into that of the world.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -186,6 +203,7 @@ impl Decision {
         let (pod, node) = names.backend;
         let terminating = event.backend_flags & u32::from(backend_flag::TERMINATING) != 0;
         let kept = event.reason == Reason::Affinity as u8;
+        let fallen = u8::try_from(event.fallen).map_or("unknown", reason::fallen::name);
         Self {
             schema: SCHEMA,
             time: names.clock.at(event.time),
@@ -214,17 +232,26 @@ impl Decision {
                     node: node.map(Into::into),
                 }
             }),
-            service: names.service.map(|name| Service {
+            service: names.service.filter(|name| name.kind == owner_kind::SERVICE).map(|name| Service {
                 namespace: Name::text(&name.namespace).into(),
                 name: Name::text(&name.service).into(),
                 port: Name::text(&name.port).into(),
             }),
+            policy: names.service.filter(|name| name.kind != owner_kind::SERVICE).map(|name| Policy {
+                kind: owner_kind::name(name.kind).into(),
+                name: Name::text(&name.service).into(),
+            }),
             mode: (event.mode != 0).then(|| mode::name(event.mode).into()),
-            flags: [(kept, "affinity"), (terminating, "terminating")]
-                .into_iter()
-                .filter(|(is, _)| *is)
-                .map(|(_, flag)| flag.into())
-                .collect(),
+            flags: [
+                (event.fallen != 0, "fallback"),
+                (event.fallen != 0, fallen),
+                (kept, "affinity"),
+                (terminating, "terminating"),
+            ]
+            .into_iter()
+            .filter(|(is, _)| *is)
+            .map(|(_, flag)| flag.into())
+            .collect(),
         }
     }
 }
@@ -291,7 +318,7 @@ mod tests {
                 backend: (Some(&pod), Some("n2")),
             },
         );
-        let expected = r#"{"schema":1,"time":"2026-11-22T10:00:00Z","node":"n1","hook":"connect","verdict":"translated","reason":"balanced","protocol":"TCP","client":{"pid":42,"tid":43,"comm":"curl","uid":1000,"cgroup":"/kubepods/pod1","cgroupId":7,"netnsCookie":3},"original":{"ip":"10.96.0.1","port":80},"backend":{"ip":"10.1.0.7","port":8080,"namespace":"shop","pod":"cart-1","node":"n2"},"service":{"namespace":"shop","name":"cart","port":"http"},"mode":"ClusterIP","flags":[]}"#;
+        let expected = r#"{"schema":1,"time":"2026-11-22T10:00:00Z","node":"n1","hook":"connect","verdict":"translated","reason":"balanced","protocol":"TCP","client":{"pid":42,"tid":43,"comm":"curl","uid":1000,"cgroup":"/kubepods/pod1","cgroupId":7,"netnsCookie":3},"original":{"ip":"10.96.0.1","port":80},"backend":{"ip":"10.1.0.7","port":8080,"namespace":"shop","pod":"cart-1","node":"n2"},"service":{"namespace":"shop","name":"cart","port":"http"},"policy":null,"mode":"ClusterIP","flags":[]}"#;
         assert_eq!(serde_json::to_string(&Line::Decision(Box::new(line.clone()))).unwrap(), expected);
         let back: Line = serde_json::from_str(expected).unwrap();
         assert_eq!(back, Line::Decision(Box::new(line)));
@@ -315,6 +342,30 @@ mod tests {
         assert_eq!(flags(Reason::Affinity, 0), ["affinity"]);
         assert_eq!(flags(Reason::Affinity, backend_flag::TERMINATING), ["affinity", "terminating"]);
         assert_eq!(flags(Reason::AffinityFull, backend_flag::TERMINATING), ["terminating"]);
+    }
+
+    #[test]
+    fn p5_a_decision_tells_of_the_policy_that_made_it_or_stood_back() {
+        let mut event = Event { service: 1, mode: mode::LOCAL_REDIRECT, ..bytemuck::Zeroable::zeroed() };
+        let mut name: Name = bytemuck::Zeroable::zeroed();
+        name.service = Name::bytes("dns").unwrap();
+        name.kind = owner_kind::LOCAL_REDIRECT;
+        let clock = Clock { monotonic: 0, world: Timestamp::UNIX_EPOCH };
+        let told = |event: &Event, name: &Name| {
+            let names = Names { node: "n1", clock, service: Some(name), cgroup: None, backend: (None, None) };
+            Decision::new(event, &names)
+        };
+        let decision = told(&event, &name);
+        let policy = Policy { kind: "LocalRedirectPolicy".into(), name: "dns".into() };
+        assert_eq!((decision.policy, decision.service), (Some(policy), None));
+        assert_eq!((decision.mode.as_deref(), decision.flags.len()), (Some("LocalRedirect"), 0));
+
+        (event.mode, event.reason) = (mode::CLUSTER_IP, Reason::Spilled as u8);
+        event.fallen = reason::fallen::LIMIT.into();
+        name.kind = owner_kind::SERVICE;
+        let decision = told(&event, &name);
+        assert_eq!((decision.policy, decision.reason.as_str()), (None, "spilled"));
+        assert_eq!(decision.flags, ["fallback", "limit"]);
     }
 
     #[test]

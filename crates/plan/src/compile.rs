@@ -1,5 +1,7 @@
 //! What the tables should say for one service: frontends and backends by name and address, without ids.
 
+mod policy;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -16,7 +18,9 @@ use model::{
     ServiceType, TrafficPolicy, select,
 };
 
-/// Everything that one service contributes to the tables.
+pub use policy::compile_policy;
+
+/// Everything that one service or policy contributes to the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceTables {
     /// Its ports, one for each family.
@@ -50,19 +54,22 @@ pub struct PortTable {
     pub sources: BTreeSet<IpNet>,
 }
 
-/// What one frontend should do.
+/// What one frontend should do for one of those who claim it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FrontendSpec {
     /// One of [`mode`].
     pub mode: u8,
     /// The service port that it belongs to.
     pub port: ServicePortName,
-    /// Backends for connections that begin on this node, sorted, each once.
+    /// Backends for connections that begin on this node. Of a service sorted, each once; of a policy as often as its weight
+    /// says.
     pub list: Vec<SocketAddr>,
     /// Bits of [`record_flag`].
     pub flags: u32,
     /// R23: for how many seconds a client keeps its backend; 0 = no affinity.
     pub affinity: u32,
+    /// P6: how many connections a second a policy takes; 0 = any number.
+    pub limit: u32,
 }
 
 /// What the tables should say for `service`: nothing if it is gone or not ours (R1); outside of the cluster only its cluster
@@ -127,6 +134,7 @@ impl ServiceTables {
                 list: addresses(list),
                 flags: flags | has_any,
                 affinity: service.affinity_seconds.unwrap_or_default(),
+                limit: 0,
             });
         }
         let table = PortTable {
@@ -154,19 +162,19 @@ fn frontends<'a>(
     all.extend(
         service
             .cluster_ip(family)
-            .map(|ip| (key(ip, port.port, port), mode::CLUSTER_IP, selection.internal.as_slice())),
+            .map(|ip| (key(ip, port.port, port.protocol), mode::CLUSTER_IP, selection.internal.as_slice())),
     );
     if port.node_port != 0 {
         let any: IpAddr = match family {
             Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
             Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
         };
-        all.push((key(any, port.node_port, port), mode::NODE_PORT, cluster));
+        all.push((key(any, port.node_port, port.protocol), mode::NODE_PORT, cluster));
     }
     let vips = service.load_balancer_ips_in(family);
-    all.extend(vips.map(|ip| (key(ip, port.port, port), mode::LOAD_BALANCER, cluster)));
+    all.extend(vips.map(|ip| (key(ip, port.port, port.protocol), mode::LOAD_BALANCER, cluster)));
     let external = service.external_ips_in(family);
-    all.extend(external.map(|ip| (key(ip, port.port, port), mode::EXTERNAL_IP, cluster)));
+    all.extend(external.map(|ip| (key(ip, port.port, port.protocol), mode::EXTERNAL_IP, cluster)));
     all
 }
 
@@ -215,8 +223,8 @@ fn backends(candidates: &[Candidate<'_>], selection: &Selection) -> BTreeMap<Soc
     backends
 }
 
-fn key(vip: IpAddr, number: u16, port: &ServicePort) -> Key {
-    Key { endpoint: SocketAddr::new(vip, number).into(), protocol: protocol_number(port.protocol) }
+fn key(vip: IpAddr, number: u16, protocol: Protocol) -> Key {
+    Key { endpoint: SocketAddr::new(vip, number).into(), protocol: protocol_number(protocol) }
 }
 
 /// The IP protocol number.

@@ -5,14 +5,19 @@ use std::fmt::Write;
 use abi::{
     Address, Backend, Key, Name, Range, Record, Space,
     client::SourceKey,
-    frontend::{backend_flag, mode},
+    frontend::{backend_flag, level, mode},
     space::{address_use, prefix_flag},
 };
 use model::{Family, Protocol, ServicePortName};
 
 /// `10.0.0.1:80/TCP`.
 pub(crate) fn key(key: &Key) -> String {
-    format!("{}/{}", key.endpoint.socket_addr(), protocol(key.protocol))
+    let level = match key.level() {
+        level::FIRST => "",
+        level::BALANCING => " below a LocalRedirectPolicy",
+        _ => " below a policy",
+    };
+    format!("{}/{}{level}", key.endpoint.socket_addr(), protocol(key.transport()))
 }
 
 /// `namespace/name:port/TCP IPv4`.
@@ -22,8 +27,9 @@ pub(crate) fn port(port: &ServicePortName) -> String {
 
 /// `10.0.0.1:80/TCP ClusterIP of service 3, backends at 5..9`.
 pub(crate) fn record(record: &Record) -> String {
+    let limit = if record.limit == 0 { String::new() } else { format!("{} a second, ", record.limit) };
     format!(
-        "{} {} of service {}, flags {:#x}, affinity {} s, {}",
+        "{} {} of service {}, flags {:#x}, affinity {} s, {limit}{}",
         key(&record.key()),
         mode::name(record.mode),
         record.service,

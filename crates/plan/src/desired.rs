@@ -1,4 +1,4 @@
-//! The whole desired state, kept up to date service by service.
+//! The whole desired state, kept up to date service by service and policy by policy.
 
 mod packed;
 
@@ -10,11 +10,13 @@ use std::{
 
 use abi::{
     Endpoint, Key, Space,
-    frontend::mode,
+    frontend::{level, mode},
+    name::owner_kind,
+    policy::{self, LimitKey},
     space::address_use::{CLUSTER_IP, FOREIGN},
 };
 use ipnet::IpNet;
-use model::{ObjectName, ServicePortName};
+use model::{Kind, ObjectId, ServicePortName};
 
 use crate::{
     compile::{FrontendSpec, PortTable, ServiceTables},
@@ -26,10 +28,10 @@ use crate::{
 /// What every frontend and service port should be.
 #[derive(Clone, Debug, Default)]
 pub struct Desired {
-    services: BTreeMap<ObjectName, Entry>,
+    owners: BTreeMap<ObjectId, Entry>,
     /// Who wants each frontend, the holder first. Never empty.
     claims: BTreeMap<Key, Vec<Claim>>,
-    /// Frontends that more than one service wants.
+    /// Frontends that more than one service or policy wants.
     contested: BTreeSet<Key>,
     /// What services say of each address, with how many of them say it. Never empty.
     addresses: BTreeMap<IpAddr, BTreeMap<u32, u32>>,
@@ -54,24 +56,43 @@ enum Age {
     Unknown,
 }
 
-/// Ordered: the least is the one whose cluster IP it is, then the oldest, then the first by name. Nobody gets another
-/// service's cluster IP by calling it an external IP of his own.
+/// Ordered: policies are less than services (P1), then the least is the one whose cluster IP it is, then the oldest, then the
+/// first by name. Nobody gets another service's cluster IP by calling it an external IP of his own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Claim {
+    level: Level,
     is_external: bool,
     age: Age,
-    service: ObjectName,
+    owner: ObjectId,
 }
 
-/// A frontend that several services want (R2).
+/// P1: what decides first is less.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Level {
+    LocalRedirect,
+    Balancing,
+    Service,
+}
+
+impl Level {
+    fn of(kind: Kind) -> Self {
+        match kind {
+            Kind::LocalRedirectPolicy => Self::LocalRedirect,
+            Kind::BalancingPolicy => Self::Balancing,
+            _ => Self::Service,
+        }
+    }
+}
+
+/// A frontend that several services want (R2), or several policies of one kind (P1).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
     /// The frontend.
     pub key: Key,
-    /// The service that has it: the oldest.
-    pub holder: ObjectName,
+    /// Who has it: the oldest.
+    pub holder: ObjectId,
     /// The others, in the order in which they would get it.
-    pub waiting: Vec<ObjectName>,
+    pub waiting: Vec<ObjectId>,
 }
 
 /// Frontends and service ports to compare with the table.
@@ -119,29 +140,31 @@ impl Desired {
         Self::default()
     }
 
-    /// Says what a service should be; `created` is its creationTimestamp, which settles conflicts. Touches
+    /// Says what a service or policy should be; `created` is its creationTimestamp, which settles conflicts. Touches
     /// nothing if that is what it was.
-    pub fn set(&mut self, service: &ObjectName, tables: ServiceTables, created: Option<i64>) -> Touched {
+    pub fn set(&mut self, owner: &ObjectId, tables: ServiceTables, created: Option<i64>) -> Touched {
         if tables.is_empty() {
-            return self.remove(service);
+            return self.remove(owner);
         }
         let entry = Entry { age: created.map_or(Age::Unknown, Age::Created), tables: tables.into() };
-        if let Some(old) = self.services.get(service)
+        if let Some(old) = self.owners.get(owner)
             && old.age == entry.age
             && old.tables == entry.tables
         {
             return Touched::default();
         }
         // As when endpoints change, which is nearly always.
-        let stays_in_place = self.services.get(service).is_some_and(|old| {
+        let stays_in_place = self.owners.get(owner).is_some_and(|old| {
             old.tables.addresses == entry.tables.addresses && old.tables.keys().eq(entry.tables.keys())
         });
         let had_node_ports = self.has_node_ports();
-        let mut touched = self.take_out(service);
+        let mut touched = self.take_out(owner);
         touched.add(&entry.tables);
         for (key, frontend) in &entry.tables.frontends {
-            let is_external = frontend.mode != mode::CLUSTER_IP;
-            let claim = Claim { is_external, age: entry.age, service: service.clone() };
+            let is_external =
+                matches!(frontend.mode, mode::NODE_PORT | mode::LOAD_BALANCER | mode::EXTERNAL_IP);
+            let claim =
+                Claim { level: Level::of(owner.kind), is_external, age: entry.age, owner: owner.clone() };
             let claims = self.claims.entry(*key).or_insert_with(|| Vec::with_capacity(1));
             if let Err(place) = claims.binary_search(&claim) {
                 claims.insert(place, claim);
@@ -153,7 +176,7 @@ impl Desired {
         for (ip, uses) in &entry.tables.addresses {
             *self.addresses.entry(*ip).or_default().entry(*uses).or_default() += 1;
         }
-        self.services.insert(service.clone(), entry);
+        self.owners.insert(owner.clone(), entry);
         if stays_in_place {
             touched.addresses.clear();
         } else {
@@ -162,21 +185,21 @@ impl Desired {
         touched
     }
 
-    /// Nothing is desired of this service any more; those that wait for its frontends get them.
-    pub fn remove(&mut self, service: &ObjectName) -> Touched {
+    /// Nothing is desired of this service or policy any more; those that wait for its frontends get them.
+    pub fn remove(&mut self, owner: &ObjectId) -> Touched {
         let had_node_ports = self.has_node_ports();
-        let mut touched = self.take_out(service);
+        let mut touched = self.take_out(owner);
         self.moved(had_node_ports, &mut touched);
         touched
     }
 
-    fn take_out(&mut self, service: &ObjectName) -> Touched {
+    fn take_out(&mut self, owner: &ObjectId) -> Touched {
         let mut touched = Touched::default();
-        let Some(entry) = self.services.remove(service) else { return touched };
+        let Some(entry) = self.owners.remove(owner) else { return touched };
         touched.add(&entry.tables);
         for key in entry.tables.keys() {
             let Some(claims) = self.claims.get_mut(key) else { continue };
-            claims.retain(|claim| claim.service != *service);
+            claims.retain(|claim| claim.owner != *owner);
             if claims.len() < 2 {
                 self.contested.remove(key);
             }
@@ -276,43 +299,55 @@ impl Desired {
         self.addresses.keys().chain(self.nodes().map(|(ip, _)| ip)).copied()
     }
 
-    /// What a frontend should do: what the oldest of those that claim it says. Nothing, if all that they have for it is an
+    /// Who has a frontend at each level: the oldest of those that claim it there. No service, if all that it has for it is an
     /// external IP that is the cluster IP of a service of another proxy (R12).
+    fn holders(&self, key: &Key) -> [Option<&ObjectId>; 3] {
+        let claims = self.claims.get(&key.at(level::FIRST)).map(Vec::as_slice).unwrap_or_default();
+        let at = |level: Level| claims.iter().find(|claim| claim.level == level);
+        let is_foreign = || self.said(key.endpoint.address.ip()) & FOREIGN != 0;
+        let service = at(Level::Service).filter(|claim| !claim.is_external || !is_foreign());
+        [at(Level::LocalRedirect), at(Level::Balancing), service].map(|claim| claim.map(|claim| &claim.owner))
+    }
+
+    /// What a frontend should do at its level ([`abi::frontend::level`]): at the first what the first says that has it; below
+    /// what the others say, if there is somebody above.
     pub fn frontend(&self, key: &Key) -> Option<&FrontendSpec> {
-        let holder = self.claims.get(key)?.first()?;
-        if holder.is_external && self.said(key.endpoint.address.ip()) & FOREIGN != 0 {
-            return None;
-        }
-        self.services.get(&holder.service)?.tables.frontend(key)
+        let [redirect, balancing, service] = self.holders(key);
+        let owner = match key.level() {
+            level::FIRST => redirect.or(balancing).or(service),
+            level::BALANCING => balancing.filter(|_| redirect.is_some()),
+            _ => service.filter(|_| redirect.or(balancing).is_some()),
+        };
+        self.owners.get(owner?)?.tables.frontend(&key.at(level::FIRST))
     }
 
     /// What a service port should be.
     pub fn port(&self, port: &ServicePortName) -> Option<&PortTable> {
-        self.services.get(&port.service)?.tables.port(port)
+        self.owners.get(&port.owner())?.tables.port(port)
     }
 
-    /// All frontends, by key.
-    pub fn frontends(&self) -> impl Iterator<Item = (&Key, &FrontendSpec)> {
-        self.claims.keys().filter_map(|key| Some((key, self.frontend(key)?)))
+    /// All frontends, at all levels.
+    pub fn frontends(&self) -> impl Iterator<Item = (Key, &FrontendSpec)> {
+        let below = self.contested.iter().flat_map(|key| BELOW.map(|level| key.at(level)));
+        self.claims.keys().copied().chain(below).filter_map(|key| Some((key, self.frontend(&key)?)))
     }
 
     /// The frontends that a service port claims.
     pub(crate) fn frontends_of(&self, port: &ServicePortName) -> impl Iterator<Item = &Key> {
-        let frontends =
-            self.services.get(&port.service).into_iter().flat_map(|it| it.tables.frontends.iter());
+        let frontends = self.owners.get(&port.owner()).into_iter().flat_map(|it| it.tables.frontends.iter());
         frontends.filter(move |(_, spec)| spec.port == *port).map(|(key, _)| key)
     }
 
     /// All service ports, by name.
     pub fn ports(&self) -> impl Iterator<Item = &PortTable> {
-        self.services.values().flat_map(|entry| entry.tables.ports.iter())
+        self.owners.values().flat_map(|entry| entry.tables.ports.iter())
     }
 
     /// How much room all of it takes, if nothing is shared but the lists that are equal.
     pub fn need(&self) -> Usage {
         let mut need = Usage::new(|_| 0);
         let add = |to: &mut u32, n: usize| *to = to.saturating_add(u32::try_from(n).unwrap_or(u32::MAX));
-        for tables in self.services.values().map(|entry| &entry.tables) {
+        for tables in self.owners.values().map(|entry| &entry.tables) {
             add(&mut need.services, tables.ports.len());
             for port in &tables.ports {
                 add(&mut need.backends, port.backends.len());
@@ -321,25 +356,62 @@ impl Desired {
             let lists: BTreeSet<_> = tables.frontends.iter().map(|(_, it)| (&it.port, &it.list)).collect();
             add(&mut need.lists, lists.into_iter().map(|(_, list)| list.len()).sum());
         }
-        let v4 = self.claims.keys().filter(|key| key.is_v4()).count();
-        add(&mut need.frontends4, v4);
-        add(&mut need.frontends6, self.claims.len() - v4);
-        add(&mut need.records, self.claims.len());
+        for (key, _) in self.frontends() {
+            add(if key.is_v4() { &mut need.frontends4 } else { &mut need.frontends6 }, 1);
+            add(&mut need.records, 1);
+        }
         for ip in self.addresses() {
             add(if ip.is_ipv4() { &mut need.addresses4 } else { &mut need.addresses6 }, 1);
         }
         need
     }
 
-    /// Frontends that several services want, by key.
+    /// Frontends that several services want, or several policies of one kind, by key.
     pub fn conflicts(&self) -> impl Iterator<Item = Conflict> {
-        self.contested.iter().filter_map(|key| {
-            let (holder, waiting) = self.claims.get(key)?.split_first()?;
-            Some(Conflict {
-                key: *key,
-                holder: holder.service.clone(),
-                waiting: waiting.iter().map(|claim| claim.service.clone()).collect(),
+        self.contested.iter().flat_map(|key| {
+            let claims = self.claims.get(key).map(Vec::as_slice).unwrap_or_default();
+            claims.chunk_by(|a, b| a.level == b.level).filter_map(|claims| {
+                let (holder, waiting) = claims.split_first().filter(|(_, waiting)| !waiting.is_empty())?;
+                Some(Conflict {
+                    key: *key,
+                    holder: holder.owner.clone(),
+                    waiting: waiting.iter().map(|claim| claim.owner.clone()).collect(),
+                })
             })
         })
+    }
+
+    /// The numbers of all policies that have frontends, and the limits of those that have some (P6).
+    pub fn policies(&self) -> (BTreeSet<[u32; 2]>, BTreeSet<LimitKey>) {
+        let (mut policies, mut limits) = (BTreeSet::new(), BTreeSet::new());
+        // Services are the first of all kinds, and by far the most.
+        let first = ObjectId { kind: Kind::LocalRedirectPolicy, name: model::ObjectName::new("", "") };
+        for (owner, entry) in self.owners.range(first..) {
+            let policy = policy_number(owner);
+            policies.insert(policy);
+            let own = entry.tables.frontends.iter().map(|(_, spec)| spec.limit).filter(|limit| *limit != 0);
+            limits.extend(own.map(|limit| LimitKey { policy, limit }));
+        }
+        (policies, limits)
+    }
+}
+
+/// Levels below the first, the deepest first.
+pub(crate) const BELOW: [u8; 2] = [level::SERVICE, level::BALANCING];
+
+/// The kind of an owner as the maps have it.
+pub(crate) fn kind_number(kind: Kind) -> u8 {
+    match kind {
+        Kind::LocalRedirectPolicy => owner_kind::LOCAL_REDIRECT,
+        Kind::BalancingPolicy => owner_kind::BALANCING,
+        _ => owner_kind::SERVICE,
+    }
+}
+
+/// The number of a policy, in halves; 0 of a service.
+pub fn policy_number(owner: &ObjectId) -> [u32; 2] {
+    match kind_number(owner.kind) {
+        owner_kind::SERVICE => [0; 2],
+        kind => policy::halves(policy::number(kind, owner.name.name.as_bytes())),
     }
 }

@@ -2,12 +2,16 @@
 
 use std::{cmp::Reverse, collections::BTreeSet, net::IpAddr};
 
-use abi::{Backend, Key, Name, Record, client::SourceKey, frontend::record_flag, name::owner_kind};
-use model::{Family, Kind, ServicePortName};
+use abi::{
+    Backend, Key, Name, Record,
+    client::SourceKey,
+    frontend::{level, record_flag},
+};
+use model::{Family, ServicePortName};
 
 use crate::{
     compile::{PortTable, protocol_number},
-    desired::{Desired, Touched},
+    desired::{BELOW, Desired, Touched, kind_number, policy_number},
     phases::{Phase, Plan},
     refusal::{Refusal, Subject},
     space::widened,
@@ -34,15 +38,16 @@ pub fn diff(desired: &Desired, touched: &Touched, table: &mut Table, deletes: De
     work.merge(touched.clone());
     if work.everything {
         work.ports = desired.ports().map(|it| &it.name).chain(table.ports()).cloned().collect();
-        work.keys = desired.frontends().map(|(key, _)| key).chain(table.keys()).copied().collect();
+        work.keys = desired.frontends().map(|(key, _)| key).chain(table.keys().copied()).collect();
         work.addresses = desired.addresses().chain(table.addresses()).collect();
     }
     let mut differ = Differ { desired, table, writes: Writes::default(), again: Touched::default() };
     for port in &work.ports {
         differ.port(port);
     }
-    for key in &work.keys {
-        differ.frontend(key);
+    let keys: BTreeSet<Key> = work.keys.iter().map(|key| key.at(level::FIRST)).collect();
+    for key in &keys {
+        differ.levels(key);
     }
     for ip in &work.addresses {
         differ.address(*ip);
@@ -105,8 +110,11 @@ impl Differ<'_> {
         if twins.len() < 2 {
             return;
         }
-        let used = self.desired.frontends_of(port).filter_map(|key| self.table.record(key));
-        let used: Vec<u32> = used.map(|record| record.service).collect();
+        let keys = self.desired.frontends_of(port);
+        let keys =
+            keys.flat_map(|key| [level::FIRST, level::BALANCING, level::SERVICE].map(|level| key.at(level)));
+        let used = keys.filter_map(|key| self.table.record(&key).map(|record| record.service));
+        let used: Vec<u32> = used.collect();
         let uses = |id: u32| used.iter().filter(|it| **it == id).count();
         twins.sort_by_key(|id| (Reverse(uses(*id)), *id));
         for id in twins.into_iter().skip(1) {
@@ -221,24 +229,46 @@ impl Differ<'_> {
         }
     }
 
-    fn frontend(&mut self, key: &Key) {
-        let Some(spec) = self.desired.frontend(key) else {
-            if self.table.has_frontend(key) {
-                self.writes.gone.push(*key);
-            }
+    /// A frontend at all levels. A policy is put above only where what it falls back to is there, and that goes only where no
+    /// policy is above it any more (P5).
+    fn levels(&mut self, key: &Key) {
+        let below = BELOW.map(|level| key.at(level));
+        if below.map(|key| self.frontend(&key)) != [true; 2] {
+            self.leave(key);
             return;
+        }
+        let is_right = match self.desired.frontend(key) {
+            Some(_) => self.frontend(key),
+            None => {
+                self.writes.gone.extend(Some(*key).filter(|key| self.table.has_frontend(key)));
+                true
+            }
         };
+        let unwanted = below.iter().filter(|key| self.desired.frontend(key).is_none());
+        let unwanted = unwanted.filter(|key| self.table.has_frontend(key)).copied();
+        if is_right {
+            self.writes.gone.extend(unwanted);
+        }
+    }
+
+    /// A frontend at one level, if it is desired there: is it now as it should be?
+    fn frontend(&mut self, key: &Key) -> bool {
+        let Some(spec) = self.desired.frontend(key) else { return true };
         let service = self
             .desired
             .port(&spec.port)
             .and_then(|want| self.table.find_service(&spec.port, &want.uid))
             .filter(|id| !self.table.is_dead_service(*id));
         // Without an id the service port has been refused.
-        let Some(service) = service else { return self.leave(key) };
+        let Some(service) = service else {
+            self.leave(key);
+            return false;
+        };
         if spec.flags & record_flag::RESTRICTED != 0
             && !self.desired.port(&spec.port).is_some_and(|want| self.has_sources(service, want))
         {
-            return self.leave(key);
+            self.leave(key);
+            return false;
         }
 
         let found = spec.list.iter().filter_map(|addr| self.table.find_backend(service, (*addr).into()));
@@ -247,7 +277,8 @@ impl Differ<'_> {
             // Some of its backends have been refused. The others will do until there is room.
             self.again.keys.insert(*key);
             if content.is_empty() {
-                return self.leave(key);
+                self.leave(key);
+                return false;
             }
         }
         let want = Record {
@@ -258,10 +289,12 @@ impl Differ<'_> {
             flags: spec.flags,
             service,
             affinity: spec.affinity,
+            limit: spec.limit,
+            policy: policy_number(&spec.port.owner()),
             ..Record::default()
         };
         if self.table.agrees(&want, &content) {
-            return;
+            return true;
         }
         self.writes.ends_affinity |= want.affinity == 0 && self.has_affinity(key);
         match self.table.switch(want, &content) {
@@ -272,10 +305,12 @@ impl Differ<'_> {
                 }
                 self.writes.records.push((switch.index, switch.record));
                 self.writes.frontends.push((*key, switch.index));
+                true
             }
             Err(room) => {
                 self.full(room, Subject::Frontend(*key));
                 self.leave(key);
+                false
             }
         }
     }
@@ -285,10 +320,13 @@ impl Differ<'_> {
     }
 
     /// Leaves a refused frontend as it is; unless it is still that of a service that is gone, which must stop
-    /// answering (R13) and makes room by going.
+    /// answering (R13) and makes room by going. A policy that is gone goes on until what it was above can take its place.
     fn leave(&mut self, key: &Key) {
         self.again.keys.insert(*key);
-        if self.table.record(key).is_some_and(|record| self.table.is_dead_service(record.service)) {
+        let is_gone = |record: &Record| {
+            record.flags & record_flag::POLICY == 0 && self.table.is_dead_service(record.service)
+        };
+        if self.table.record(key).is_some_and(is_gone) {
             self.writes.gone.push(*key);
         }
     }
@@ -323,6 +361,8 @@ impl Differ<'_> {
         }
         self.table.set_pending(self.again);
         let spaces = self.table.set_space(space).then(|| Phase::Space(Box::new(space)));
+        // What a policy falls back to comes before it.
+        self.writes.frontends.sort_by_key(|(key, _)| Reverse(key.level()));
         let mut phases = vec![
             Phase::Names(self.writes.names),
             Phase::Backends(self.writes.backends),
@@ -360,11 +400,7 @@ fn encode(want: &PortTable, uid: &str) -> Result<Name, Refusal> {
             Family::V4 => 4,
             Family::V6 => 6,
         },
-        kind: match want.name.kind {
-            Kind::LocalRedirectPolicy => owner_kind::LOCAL_REDIRECT,
-            Kind::BalancingPolicy => owner_kind::BALANCING,
-            _ => owner_kind::SERVICE,
-        },
+        kind: kind_number(want.name.kind),
         pad: [0; 3],
     })
 }

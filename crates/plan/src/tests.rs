@@ -9,6 +9,7 @@ mod diff;
 mod history;
 mod maps;
 mod nodes;
+mod policies;
 mod recall;
 mod room;
 mod scale;

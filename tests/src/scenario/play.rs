@@ -68,6 +68,7 @@ impl Scenario {
             node: self.node.clone(),
             proxy_name: self.proxy_name.clone(),
             resolve_selectors: true,
+            redirect_limit: 0,
             outside: outside.map(|it| model::Outside { labels: it.labels.clone(), external: it.external }),
         }
     }

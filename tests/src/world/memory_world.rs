@@ -59,7 +59,7 @@ impl MemoryWorld {
     /// May a socket that has this backend keep it (R4)?
     pub fn is_usable(&self, key: &Key, backend: SocketAddr) -> bool {
         let tables = self.tables();
-        let (record, _) = datapath::resolve(tables, &self.asker, key);
+        let (record, _) = datapath::resolve(tables, &self.asker, key, |_| 0);
         record.is_some_and(|record| {
             let usable = backend_flag::LIVE | backend_flag::USABLE;
             let same =
@@ -141,6 +141,10 @@ impl World for MemoryWorld {
 
     fn restart(&mut self) -> Result<()> {
         let view = self.control.reconciler.cluster().view().clone();
+        let store = self.control.reconciler.store_mut();
+        let policies = std::mem::take(&mut store.policies);
+        let limits = std::mem::take(&mut store.limits);
+        let exempt = std::mem::take(&mut store.exempt);
         let old = self.tables();
         let contents = old.read()?;
         let tables = Tables {
@@ -156,6 +160,9 @@ impl World for MemoryWorld {
             clients: old.clients.clone(),
             affinity: std::mem::take(&mut *old.affinities()).into(),
             affinity_room: old.affinity_room,
+            policies,
+            limits,
+            exempt,
             now: old.now.load(Ordering::SeqCst).into(),
             seed: datapath::Env::random(old).into(),
         };

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use abi::policy::MOST_A_SECOND;
 use kernel::Pins;
 use model::NodePortAddresses;
 use serde_json::Value as Json;
@@ -128,6 +129,20 @@ impl<const MAX: u32> Value for Entries<MAX> {
 
     fn show(&self) -> Json {
         self.0.into()
+    }
+}
+
+/// How many in a second; 0 = any number.
+impl Value for u32 {
+    const KIND: Kind = Kind::Number;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let number = single(texts)?.parse().ok().filter(|number| *number <= MOST_A_SECOND);
+        number.ok_or_else(|| format!("give a number from 1 to {MOST_A_SECOND}, or 0 for any number"))
+    }
+
+    fn show(&self) -> Json {
+        (*self).into()
     }
 }
 

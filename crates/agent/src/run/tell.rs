@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use model::{Kind, ObjectName};
+use model::{Kind, ObjectName, ServicePortName};
 use plan::{Refusal, Subject};
 use source::publish::{Notice, Notices, Regarding, Scope, Severity};
 
@@ -39,7 +39,8 @@ impl Agent {
     pub(super) fn tell(&mut self) {
         self.tell_of_room();
         self.tell_of_ports();
-        let held = self.reconciler.held().iter().find(|service| is_api_server(service)).cloned();
+        let held =
+            self.reconciler.held().iter().map(|owner| &owner.name).find(|name| is_api_server(name)).cloned();
         let was_held = std::mem::replace(&mut self.telling.is_api_server_held, held.is_some());
         if let Some(service) = held.filter(|_| !was_held) {
             self.notice(&service, "EndpointsKept", KEPT.into(), Scope::Cluster);
@@ -84,11 +85,13 @@ impl Agent {
 fn service(refusal: &Refusal) -> Option<&ObjectName> {
     match refusal {
         Refusal::Full { subject, .. } => match subject {
-            Subject::Port(port) | Subject::Backends { port, .. } | Subject::Sources(port) => {
-                Some(&port.service)
-            }
+            Subject::Port(port) | Subject::Backends { port, .. } | Subject::Sources(port) => of(port),
             Subject::Frontend(_) | Subject::Address(_) => None,
         },
-        Refusal::Name { port, .. } => Some(&port.service),
+        Refusal::Name { port, .. } => of(port),
     }
+}
+
+fn of(port: &ServicePortName) -> Option<&ObjectName> {
+    (port.kind == Kind::Service).then_some(&port.service)
 }

@@ -114,6 +114,10 @@ impl Caller for Shared {
     fn is_excluded(&self) -> bool {
         false
     }
+
+    fn is_backend_of(&self, _policy: [u32; 2]) -> bool {
+        false
+    }
 }
 
 impl Socket for Shared {

@@ -4,7 +4,7 @@ extern crate std;
 
 use super::world::at;
 use abi::{
-    Address, Affinity, Backend, Client, Key, Record, Settings, Space,
+    Address, Affinity, Backend, Client, Key, Limit, Policy, Record, Settings, Space,
     client::SourceKey,
     lines::{Line, Shape},
     slot::Ids,
@@ -12,7 +12,7 @@ use abi::{
 };
 use core::cell::{Cell, RefCell};
 use datapath::{
-    Env,
+    Env, Found, look_up,
     memory::{Held, MemorySocket, Slots, Tables},
 };
 use std::{
@@ -125,6 +125,10 @@ impl Env for Spy<'_> {
         }
     }
 
+    fn find(&self, key: &Key) -> Found {
+        look_up(self, key).1
+    }
+
     fn record(&self, index: u32) -> Option<Held<'_, Record>> {
         self.tables.record(index)
     }
@@ -170,8 +174,24 @@ impl Env for Spy<'_> {
         is_there
     }
 
+    fn limit(&self, policy: [u32; 2], limit: u32) -> Option<Held<'_, Limit>> {
+        self.tables.limit(policy, limit)
+    }
+
+    fn policy(&self, policy: [u32; 2]) -> Option<Held<'_, Policy>> {
+        self.tables.policy(policy)
+    }
+
+    fn exempts(&self, policy: [u32; 2], client: u64) -> bool {
+        self.tables.exempts(policy, client)
+    }
+
     fn now(&self) -> u64 {
         self.tables.now()
+    }
+
+    fn now_exactly(&self) -> u64 {
+        self.tables.now_exactly()
     }
 
     fn random(&self) -> u32 {

@@ -48,6 +48,10 @@ impl Caller for Counting<'_> {
     fn is_excluded(&self) -> bool {
         self.socket.is_excluded()
     }
+
+    fn is_backend_of(&self, _policy: [u32; 2]) -> bool {
+        false
+    }
 }
 
 impl Socket for Counting<'_> {

@@ -61,11 +61,14 @@ pub(super) struct Front {
     pub flags: u32,
     pub service: u32,
     pub affinity: u32,
+    /// A policy, and how many connections a second it takes.
+    pub policy: u32,
+    pub limit: u32,
 }
 
 impl Front {
     pub(super) fn new(key: Key, mode: u8, service: u32) -> Self {
-        Self { key, mode, flags: 0, service, affinity: 0 }
+        Self { key, mode, flags: 0, service, affinity: 0, policy: 0, limit: 0 }
     }
 }
 
@@ -73,7 +76,7 @@ impl Front {
 pub(super) fn put(tables: &mut Tables, front: Front, backends: &[u32]) -> u32 {
     let (start, index) = (tables.lists.len() as u32, tables.records.len() as u32);
     tables.lists.extend((start..).zip(backends.iter().copied()));
-    let Front { key, mode, flags, service, affinity } = front;
+    let Front { key, mode, flags, service, affinity, policy, limit } = front;
     let record = Record {
         address: key.endpoint.address,
         port_be: key.endpoint.port_be,
@@ -83,6 +86,8 @@ pub(super) fn put(tables: &mut Tables, front: Front, backends: &[u32]) -> u32 {
         service,
         local: Range { start, len: backends.len() as u32 },
         affinity,
+        policy: [policy, 0],
+        limit,
         ..Record::default()
     };
     tables.records.insert(index, record);

@@ -1,8 +1,8 @@
 //! Tables in memory.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
-use abi::{Backend, Key, Name, Record, Space, client::SourceKey};
+use abi::{Backend, Key, Name, Record, Space, client::SourceKey, policy::LimitKey};
 use datapath::memory::Tables;
 
 use super::{Contents, TableStore};
@@ -76,6 +76,23 @@ impl TableStore for Tables {
     fn put_space(&mut self, space: &Space) -> Result<(), Error> {
         self.space = *space;
         Ok(())
+    }
+
+    fn set_policies(
+        &mut self,
+        policies: &BTreeSet<[u32; 2]>,
+        limits: &BTreeSet<LimitKey>,
+        gone: bool,
+    ) -> Result<usize, Error> {
+        self.policies.retain(|key, _| !gone || policies.contains(key));
+        self.limits.retain(|key, _| !gone || limits.contains(key));
+        for key in policies {
+            self.policies.entry(*key).or_default();
+        }
+        for key in limits {
+            self.limits.entry(*key).or_default();
+        }
+        Ok(0)
     }
 
     /// Readers borrow the tables: there are none while they are written.

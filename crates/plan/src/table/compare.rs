@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use abi::{Backend, Record, client::SourceKey};
+use abi::{Backend, Record, client::SourceKey, policy};
 
 use super::{Image, Table};
 use crate::describe;
@@ -147,6 +147,8 @@ fn record_fields(have: &Record, want: &Record) -> Vec<String> {
     field(&mut fields, "flags", have.flags, want.flags);
     field(&mut fields, "service", have.service, want.service);
     field(&mut fields, "affinity", have.affinity, want.affinity);
+    field(&mut fields, "limit", have.limit, want.limit);
+    field(&mut fields, "policy", policy::whole(have.policy), policy::whole(want.policy));
     field(&mut fields, "list", describe::range(have.local), describe::range(want.local));
     if have.pad != want.pad {
         fields.push("padding is not 0".into());

@@ -1,4 +1,4 @@
-//! What the table holds of one service, as if it were desired.
+//! What the table holds of one service or policy, as if it were desired.
 
 use std::{
     collections::BTreeMap,
@@ -6,25 +6,33 @@ use std::{
 };
 
 use abi::{
-    Address, Key, Name,
+    Address, Key, Name, Record,
     client::SourceKey,
-    frontend::{backend_flag::LIVE, mode},
+    frontend::{backend_flag::LIVE, level, mode, record_flag},
     space::address_use,
 };
 use ipnet::IpNet;
-use model::{ObjectName, ServicePortName};
+use model::{ObjectId, ServicePortName};
 
 use super::Table;
 use crate::compile::{FrontendSpec, PortTable, ServiceTables};
 
 impl Table {
-    /// What is in force for a service. To desire this is to leave the service as it is.
-    pub fn recall(&self, service: &ObjectName) -> ServiceTables {
+    /// Whether a frontend is, at whatever level, served by backends of this service port.
+    pub fn serves(&self, key: &Key, port: &ServicePortName) -> bool {
+        let levels = [level::FIRST, level::BALANCING, level::SERVICE];
+        let mut records = levels.iter().filter_map(|level| self.record(&key.at(*level)));
+        let ids = self.ids.get(port);
+        records.any(|record| record.local.len > 0 && ids.is_some_and(|ids| ids.contains(&record.service)))
+    }
+
+    /// What is in force for a service or policy. To desire this is to leave it as it is.
+    pub fn recall(&self, owner: &ObjectId) -> ServiceTables {
         let mut tables = ServiceTables::default();
         let ids: BTreeMap<u32, &ServicePortName> = self
             .ids
             .iter()
-            .filter(|(port, _)| port.service == *service)
+            .filter(|(port, _)| port.owner() == *owner)
             .flat_map(|(port, ids)| ids.iter().map(move |id| (*id, port)))
             .collect();
         for (id, name) in &ids {
@@ -48,13 +56,16 @@ impl Table {
             });
             // A damaged list is nothing to hold on to.
             let Some(mut list) = list else { continue };
-            list.sort_unstable();
+            if record.flags & record_flag::POLICY == 0 {
+                list.sort_unstable();
+            }
             if let Some((ip, uses)) = address(key, record.mode) {
                 *tables.addresses.entry(ip).or_default() |= uses;
             }
-            let (flags, affinity) = (record.flags, record.affinity);
-            let spec = FrontendSpec { mode: record.mode, port: (*port).clone(), list, flags, affinity };
-            tables.frontends.insert(*key, spec);
+            let Record { mode, flags, affinity, limit, .. } = record;
+            let spec = FrontendSpec { mode, port: (*port).clone(), list, flags, affinity, limit };
+            // Whichever level it is at: what is claimed is the frontend.
+            tables.frontends.insert(key.at(level::FIRST), spec);
         }
         tables
     }
@@ -63,7 +74,7 @@ impl Table {
 fn address(key: &Key, mode: u8) -> Option<(IpAddr, u32)> {
     let uses = match mode {
         mode::CLUSTER_IP => address_use::CLUSTER_IP,
-        mode::NODE_PORT => return None,
+        mode::NODE_PORT | mode::LOCAL_REDIRECT | mode::BALANCING => return None,
         _ => address_use::VIP,
     };
     Some((key.endpoint.address.ip(), uses))

@@ -197,7 +197,7 @@ impl Restore {
             let other = describe::key(&record.key());
             return vec![format!("its record {index} is that of {other}")];
         }
-        if record.pad != [0; 6] {
+        if record.pad != [0; 3] {
             problems.push(format!("record {index} has padding"));
         }
         if !self.table.services.contains_key(&record.service) {

@@ -37,7 +37,7 @@ fn strike(image: &mut Image, Blow { what, which, value }: &Blow) {
         4 => drop(pick(&mut image.records, which).map(|it| it.1.service = value)),
         5 => drop(pick(&mut image.records, which).map(|it| it.1.port_be = value as u16)),
         6 => drop(pick(&mut image.records, which).map(|it| it.1.mode = small)),
-        7 => drop(pick(&mut image.records, which).map(|it| it.1.pad[3] = value)),
+        7 => drop(pick(&mut image.records, which).map(|it| it.1.pad[2] = value)),
         8 => drop(pick(&mut image.lists, which).map(|it| *it = value)),
         9 => drop(pick(&mut image.backends, which).map(|it| it.1.service = value)),
         10 => drop(pick(&mut image.backends, which).map(|it| it.1.flags = value as u16)),

@@ -1,7 +1,7 @@
 //! What plans, refusals and differences say in words.
 
 use abi::{Space, client::SourceKey, space::address_use};
-use model::{ServiceType, TrafficPolicy};
+use model::{ObjectId, ServiceType, TrafficPolicy};
 
 use super::{
     compile::{DRAINING, READY, compiled, endpoint, ip, name, slice, web},
@@ -30,7 +30,7 @@ fn desired() -> Desired {
     let tables = compiled(web, [slice("a", endpoints)]);
 
     let mut desired = Desired::new();
-    desired.set(&name(), tables, None);
+    desired.set(&ObjectId::service(name()), tables, None);
     let foreign = [(ip("198.51.100.9"), address_use::FOREIGN | address_use::VIP)].into();
     desired.set(&service(1), ServiceTables { addresses: foreign, ..ServiceTables::default() }, None);
     let nodes = [
@@ -78,7 +78,7 @@ fn a_plan_is_a_line_for_each_write() {
              node ports 30080-30080",
         ]
     );
-    desired.remove(&name());
+    desired.remove(&ObjectId::service(name()));
     let gone = lines(plan(&desired, &mut table));
     for line in [
         "space: reserved 10.96.0.0/12, services in 198.51.100.9/32, no node ports",
@@ -140,7 +140,7 @@ fn differences_name_object_and_field() {
         ("record 2: key is 10.96.0.1:81/TCP, not 10.96.0.1:80/TCP", &|image| {
             image.records[2].1.port_be = 81u16.to_be();
         }),
-        ("record 2: key is 10.96.0.1:80/protocol 132, not 10.96.0.1:80/TCP", &|image| {
+        ("record 2: key is 10.96.0.1:80/protocol 4 below a policy, not 10.96.0.1:80/TCP", &|image| {
             image.records[2].1.protocol = 132;
         }),
         ("record 2: mode is 3, not 1", &|image| image.records[2].1.mode = 3),
@@ -150,7 +150,9 @@ fn differences_name_object_and_field() {
         ("record 2: list is backends at 0..2, not backends at 0..1", &|image| {
             image.records[2].1.local.len = 2
         }),
-        ("record 2: padding is not 0", &|image| image.records[2].1.pad[5] = 1),
+        ("record 2: padding is not 0", &|image| image.records[2].1.pad[2] = 1),
+        ("record 2: limit is 7, not 0", &|image| image.records[2].1.limit = 7),
+        ("record 2: policy is 3, not 0", &|image| image.records[2].1.policy = [3, 0]),
         ("list position 0: has backend 7, not 0", &|image| image.lists[0] = 7),
         ("list position 0: is missing", &|image| image.lists.clear()),
         ("backend 0: endpoint is 10.1.0.1:81, not 10.1.0.1:8080", &|image| {

@@ -286,7 +286,7 @@ fn a_change_costs_its_own_service_only() {
     }
     let touched = edit(&mut world.desired, &(7, Some(Sketch::new("", [PortSketch::v4(80, 7, [1, 2])]))));
     assert_eq!((touched.keys.len(), touched.addresses.len()), (1, 0));
-    assert!(touched.ports.iter().all(|port| port.service == service(7)));
+    assert!(touched.ports.iter().all(|port| port.owner() == service(7)));
     let plan = diff(&world.desired, &touched, &mut world.table, Deletes::Allowed);
     assert_eq!(plan.len(), 2 + 1 + 1 + 1);
 }

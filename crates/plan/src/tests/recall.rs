@@ -1,11 +1,12 @@
 //! What is in force for a service, as if it were desired.
 
+use model::ObjectId;
 use proptest::prelude::*;
 
 use super::{
     compile::{READY, compiled, endpoint, ip, name, slice, web},
     maps::Maps,
-    world::{ROOMY, edit, edits, grace, service, settle, sketch},
+    world::{ROOMY, edit, edits, grace, owners, service, settle, sketch},
 };
 use crate::{Deletes, Desired, Table, Touched, diff};
 
@@ -37,7 +38,7 @@ proptest! {
 
     /// To desire what is recalled is to leave the service as it is, also while others come and go.
     #[test]
-    fn r6_to_desire_what_is_recalled_changes_nothing(edits in edits(1..8), which in 0..5u8) {
+    fn r6_to_desire_what_is_recalled_changes_nothing(edits in edits(1..8), which in owners()) {
         let (mut desired, mut table, mut maps) = (Desired::new(), Table::new(ROOMY), Maps::default());
         for change in &edits {
             let touched = edit(&mut desired, change);
@@ -73,9 +74,9 @@ fn r12_r15_addresses_ranges_and_affinity_are_recalled() {
     let tables = compiled(service, [slice("a", [endpoint("10.1.0.1", "there", READY)])]);
     assert_eq!(tables.frontends.len(), 12);
     let (mut desired, mut table) = (Desired::new(), Table::new(ROOMY));
-    let touched = desired.set(&name(), tables.clone(), Some(1));
+    let touched = desired.set(&ObjectId::service(name()), tables.clone(), Some(1));
     let _ = diff(&desired, &touched, &mut table, Deletes::Allowed);
     let (table, found) = Table::restore(&table.image(), ROOMY);
     assert_eq!(found, []);
-    assert_eq!(table.recall(&name()), tables);
+    assert_eq!(table.recall(&ObjectId::service(name())), tables);
 }

@@ -6,13 +6,13 @@ use std::{
 };
 
 use abi::space::address_use;
-use model::ObjectName;
+use model::{ObjectId, ObjectName};
 
 use super::world::{PortSketch, Sketch};
 use crate::{Desired, ServiceTables};
 
-fn service(n: u32) -> (ObjectName, ServiceTables) {
-    let name = ObjectName::new("default", format!("s{n}"));
+fn service(n: u32) -> (ObjectId, ServiceTables) {
+    let name = ObjectId::service(ObjectName::new("default", format!("s{n}")));
     let mut tables = Sketch::new("", [PortSketch::v4(80, 1, [1])]).tables(&name);
     let ip = IpAddr::from(Ipv4Addr::from(0x0a60_0000 + n));
     let (mut key, spec) = tables.frontends.pop_first().expect("the sketch has one");

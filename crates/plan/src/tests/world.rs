@@ -15,12 +15,14 @@ use abi::{
     space::address_use,
 };
 use ipnet::IpNet;
-use model::{Family, ObjectName, Protocol, ServicePortName};
+use model::{Family, Kind, ObjectId, ObjectName, Protocol, ServicePortName};
 use proptest::prelude::*;
 
 use super::maps::Maps;
 use crate::{
-    Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched, diff, source_key,
+    Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched,
+    desired::{kind_number, policy_number},
+    diff, source_key,
 };
 
 /// Room for everything that the generators make, twice.
@@ -57,8 +59,14 @@ pub(super) struct PortSketch {
     pub(super) affinity: u32,
 }
 
-pub(super) fn service(n: u8) -> ObjectName {
-    ObjectName::new("default", format!("s{n}"))
+/// Up to 199 a service, 200 and 201 a LocalRedirectPolicy, else a BalancingPolicy.
+pub(super) fn service(n: u8) -> ObjectId {
+    let (kind, namespace) = match n {
+        0..200 => (Kind::Service, "default"),
+        200..202 => (Kind::LocalRedirectPolicy, ""),
+        _ => (Kind::BalancingPolicy, ""),
+    };
+    ObjectId { kind, name: ObjectName::new(namespace, format!("s{n}")) }
 }
 
 pub(super) fn vip(family: Family, n: u8, port: u16) -> Key {
@@ -88,12 +96,12 @@ impl Sketch {
         Self { uid: uid.into(), created: None, ports: ports.into_iter().collect() }
     }
 
-    pub(super) fn tables(&self, name: &ObjectName) -> ServiceTables {
+    pub(super) fn tables(&self, owner: &ObjectId) -> ServiceTables {
         let mut tables = ServiceTables::default();
         for sketch in &self.ports {
             let name = ServicePortName {
-                kind: model::Kind::Service,
-                service: name.clone(),
+                kind: owner.kind,
+                service: owner.name.clone(),
                 port: format!("p{}", sketch.port).into(),
                 protocol: Protocol::Tcp,
                 family: sketch.family,
@@ -102,11 +110,17 @@ impl Sketch {
             let list: Vec<SocketAddr> =
                 sketch.backends.iter().filter(|(_, (_, listed))| *listed).map(|(n, _)| address(n)).collect();
             let has_any = !list.is_empty();
-            let sources: BTreeSet<IpNet> = sketch.sources.iter().map(|n| range(sketch.family, *n)).collect();
+            let is_policy = owner.kind != Kind::Service;
+            let sources = sketch.sources.iter().filter(|_| !is_policy);
+            let sources: BTreeSet<IpNet> = sources.map(|n| range(sketch.family, *n)).collect();
             let any = if has_any { record_flag::HAS_ANY } else { 0 };
             for n in &sketch.vips {
                 // The last are what some may use, and node ports.
                 let (mode, flags, mut key) = match n {
+                    _ if owner.kind == Kind::LocalRedirectPolicy => {
+                        (mode::LOCAL_REDIRECT, record_flag::POLICY, None)
+                    }
+                    _ if owner.kind == Kind::BalancingPolicy => (mode::BALANCING, record_flag::POLICY, None),
                     3 if !sources.is_empty() => (mode::LOAD_BALANCER, record_flag::RESTRICTED, None),
                     4 => (
                         mode::NODE_PORT,
@@ -116,10 +130,16 @@ impl Sketch {
                     _ => (mode::CLUSTER_IP, 0, None),
                 };
                 let key = *key.get_or_insert(vip(sketch.family, *n, sketch.port));
-                let (port, list, affinity) = (name.clone(), list.clone(), sketch.affinity);
-                tables.frontends.insert(key, FrontendSpec { mode, port, list, flags: flags | any, affinity });
+                let (port, mut list, affinity) = (name.clone(), list.clone(), sketch.affinity);
+                let flags = if is_policy { flags } else { flags | any };
+                let limit = if is_policy { affinity / 100 } else { 0 };
+                if is_policy {
+                    // The first weighs twice as much.
+                    list.extend(list.first().copied());
+                }
+                tables.frontends.insert(key, FrontendSpec { mode, port, list, flags, affinity, limit });
                 let uses = if mode == mode::CLUSTER_IP { address_use::CLUSTER_IP } else { address_use::VIP };
-                if mode != mode::NODE_PORT {
+                if mode != mode::NODE_PORT && !is_policy {
                     *tables.addresses.entry(key.endpoint.address.ip()).or_default() |= uses;
                 }
             }
@@ -183,8 +203,13 @@ pub(super) fn sketch() -> impl Strategy<Value = Sketch> {
 /// One edit: a service appears, changes or (`None`) goes.
 pub(super) type Edit = (u8, Option<Sketch>);
 
+/// Five services and two policies of each kind.
+pub(super) fn owners() -> impl Strategy<Value = u8> {
+    prop_oneof![0..5u8, 0..5u8, 200..204u8]
+}
+
 pub(super) fn edits(count: impl Into<prop::collection::SizeRange>) -> impl Strategy<Value = Vec<Edit>> {
-    prop::collection::vec((0..5u8, prop::option::weighted(0.8, sketch())), count)
+    prop::collection::vec((owners(), prop::option::weighted(0.8, sketch())), count)
 }
 
 pub(super) fn edit(desired: &mut Desired, (n, sketch): &Edit) -> Touched {
@@ -195,10 +220,10 @@ pub(super) fn edit(desired: &mut Desired, (n, sketch): &Edit) -> Touched {
     }
 }
 
-/// Who a service port is, by name.
-type Who = (String, String, u8);
-/// What a frontend means: mode, flags, affinity, service port and endpoints.
-type Frontend = (u8, u32, u32, Who, BTreeSet<Endpoint>);
+/// Who a service port is, by name, and of which family and kind.
+type Who = (String, String, u8, u8);
+/// What a frontend means: mode, flags, affinity and limit, policy, service port and endpoints.
+type Frontend = (u8, u32, [u32; 2], [u32; 2], Who, Vec<Endpoint>);
 
 /// What all maps mean.
 #[derive(Debug, PartialEq, Eq)]
@@ -216,12 +241,13 @@ pub(super) struct Meaning {
 pub(super) fn meaning(maps: &Maps) -> Meaning {
     let who = |id: u32| {
         let name = &maps.names[&id];
-        (Name::text(&name.service).to_owned(), Name::text(&name.port).to_owned(), name.family)
+        (Name::text(&name.service).to_owned(), Name::text(&name.port).to_owned(), name.family, name.kind)
     };
     let frontends = maps.frontends.iter().map(|(key, index)| {
         let record = maps.records[index];
         let list = maps.list(&record).iter().map(|(_, it)| it.endpoint()).collect();
-        (*key, (record.mode, record.flags, record.affinity, who(record.service), list))
+        let numbers = [record.affinity, record.limit];
+        (*key, (record.mode, record.flags, numbers, record.policy, who(record.service), list))
     });
     let live = maps.backends.values().filter(|it| it.flags & LIVE != 0);
     Meaning {
@@ -238,11 +264,12 @@ pub(super) fn meaning(maps: &Maps) -> Meaning {
 pub(super) fn intent(desired: &Desired) -> Meaning {
     let who = |port: &ServicePortName| {
         let family = if port.family == Family::V4 { 4 } else { 6 };
-        (port.service.name.clone(), port.port.to_string(), family)
+        (port.service.name.clone(), port.port.to_string(), family, kind_number(port.kind))
     };
     let frontends = desired.frontends().map(|(key, spec)| {
         let list = spec.list.iter().map(|it| (*it).into()).collect();
-        (*key, (spec.mode, spec.flags, spec.affinity, who(&spec.port), list))
+        let numbers = [spec.affinity, spec.limit];
+        (key, (spec.mode, spec.flags, numbers, policy_number(&spec.port.owner()), who(&spec.port), list))
     });
     let backends = desired.ports().flat_map(|port| {
         port.backends.iter().map(|(addr, flags)| (who(&port.name), (*addr).into(), flags | LIVE))
