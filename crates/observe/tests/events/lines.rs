@@ -2,7 +2,7 @@
 //!
 //! Also run by the fuzz target `events`.
 
-use abi::{Event, Hook, Name, Reason, TCP, UDP, feature};
+use abi::{Event, Hook, Name, Reason, TCP, UDP, feature, name::owner_kind};
 use jiff::Timestamp;
 use model::ObjectName;
 use observe::event::{Clock, Decision, Line, Lost, Names, SCHEMA};
@@ -102,8 +102,15 @@ fn check(event: &Event, names: &Names<'_>, tally: &mut Tally) {
     assert_eq!(json["original"]["port"].as_u64(), Some(u16::from_be(event.original_port_be).into()));
     let port = (event.backend_port_be != 0).then(|| u16::from_be(event.backend_port_be).into());
     assert_eq!(json["backend"]["port"].as_u64(), port);
-    assert_eq!(json["service"].is_object(), names.service.is_some());
-    if let Some(name) = names.service {
+    let is_policy = names.service.is_some_and(|name| name.kind != owner_kind::SERVICE);
+    assert_eq!(json["service"].is_object(), names.service.is_some() && !is_policy);
+    assert_eq!(json["policy"].is_object(), is_policy);
+    let flags: Vec<&str> = json["flags"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!(flags.contains(&"fallback"), event.fallen != 0);
+    if let Some(name) = names.service.filter(|_| is_policy) {
+        padded(&name.service, json["policy"]["name"].as_str().expect("is always told"));
+    }
+    if let Some(name) = names.service.filter(|_| !is_policy) {
         for (key, field) in [("namespace", name.namespace), ("name", name.service), ("port", name.port)] {
             padded(&field, json["service"][key].as_str().expect("is always told"));
         }
