@@ -16,6 +16,7 @@
 pub mod cluster;
 pub mod container;
 pub mod limited;
+pub mod pod;
 pub mod population;
 pub mod question;
 pub mod roster;

@@ -6,63 +6,28 @@
 use std::{
     io,
     net::{IpAddr, SocketAddr, UdpSocket},
-    sync::{
-        Arc,
-        mpsc::{Sender, channel},
-    },
-    thread,
 };
 
 use balancing_tests::{
-    process::{Host, PATIENCE},
+    process::{Host, PATIENCE, pod::Pod},
     socket::Socket,
 };
-use model::Protocol;
 use serde_json::Value;
 use testkit::{
-    Backend, Cgroup, Family, Namespace,
+    Backend,
     object::{Service, documents, service, slice},
 };
 
 const VIP: &str = "198.51.100.10:53";
 const CLUSTER_IP: &str = "10.96.0.10:53";
 
-/// A network namespace with an address of its own, in which backends may be, kept in sight as by a pod's first process.
-struct Pod {
-    namespace: Arc<Namespace>,
-    _stop: Sender<()>,
+/// What backends these tests have in a pod.
+trait Serving {
+    fn backend(&self, host: &Host, to: &str) -> SocketAddr;
+    fn serve(&self) -> Vec<Backend>;
 }
 
-impl Pod {
-    fn new(name: &str, address: &str) -> Self {
-        let namespace = Arc::new(Namespace::create(name).unwrap());
-        namespace.ip("route add local 10.1.0.0/24 dev lo").unwrap();
-        namespace.add_address(address.parse().unwrap()).unwrap();
-        let ((stop, stopped), (ready, entered)) = (channel::<()>(), channel());
-        let inside = Arc::clone(&namespace);
-        thread::spawn(move || {
-            inside.enter_thread().unwrap();
-            ready.send(()).unwrap();
-            drop(inside);
-            let _ = stopped.recv();
-        });
-        entered.recv().unwrap();
-        Self { namespace, _stop: stop }
-    }
-
-    /// A new UDP socket inside, connected; in this cgroup.
-    fn dial(&self, cgroup: &Cgroup, to: &str) -> io::Result<Socket> {
-        let to: SocketAddr = to.parse().unwrap();
-        self.namespace.run(|| {
-            cgroup.run(|| {
-                let socket = Socket::open(Protocol::Udp, Family::V4)?;
-                socket.connect(to)?;
-                assert_eq!(socket.peer()?, to);
-                Ok(socket)
-            })
-        })
-    }
-
+impl Serving for Pod {
     /// The backend that a new socket gets.
     fn backend(&self, host: &Host, to: &str) -> SocketAddr {
         self.dial(host.cgroup(), to).unwrap().ask(None).unwrap().backend
@@ -71,7 +36,7 @@ impl Pod {
     fn serve(&self) -> Vec<Backend> {
         let serve = |n: u8| {
             let at = SocketAddr::new([10, 1, 0, n].into(), 5353);
-            Backend::udp(&self.namespace, &at.to_string(), at).unwrap()
+            Backend::udp(self.namespace(), &at.to_string(), at).unwrap()
         };
         BACKENDS.map(serve).collect()
     }
@@ -111,7 +76,8 @@ fn used(host: &Host, map: &str) -> u64 {
 #[test]
 fn r22_a_pod_is_known_by_its_address_also_one_that_starts_later() {
     let host = Host::new("ranges").unwrap();
-    let (allowed, denied) = (Pod::new("rangesin", "10.1.7.1"), Pod::new("rangesout", "10.1.8.1"));
+    let (allowed, denied) =
+        (Pod::new("rangesin", "10.1.7.1").unwrap(), Pod::new("rangesout", "10.1.8.1").unwrap());
     host.write("dns.yaml", restricted()).unwrap();
     let mut agent = host.agent(&[]).unwrap();
     let dial = |pod: &Pod, to: &str| pod.dial(host.cgroup(), to);
@@ -122,7 +88,8 @@ fn r22_a_pod_is_known_by_its_address_also_one_that_starts_later() {
     assert!(dial(&denied, CLUSTER_IP).is_ok());
 
     // Until they are known, a connection passes, to where there is nothing.
-    let (late_in, late_out) = (Pod::new("rangeslatein", "10.1.7.2"), Pod::new("rangeslateout", "10.1.8.2"));
+    let (late_in, late_out) =
+        (Pod::new("rangeslatein", "10.1.7.2").unwrap(), Pod::new("rangeslateout", "10.1.8.2").unwrap());
     for (pod, expected) in [(&late_in, None), (&late_out, Some(libc::EACCES))] {
         testkit::wait::until(PATIENCE, "the new pod to be known", || {
             let outcome = dial(pod, VIP);
@@ -158,7 +125,7 @@ fn r22_a_pod_is_known_by_its_address_also_one_that_starts_later() {
 #[test]
 fn r23_each_network_namespace_keeps_its_own_backend_over_a_restart() {
     let host = Host::new("keeps").unwrap();
-    let pods = ["a", "b", "c"].map(|name| Pod::new(&format!("keeps{name}"), "10.1.7.1"));
+    let pods = ["a", "b", "c"].map(|name| Pod::new(&format!("keeps{name}"), "10.1.7.1").unwrap());
     let _servers: Vec<_> = pods.iter().map(Pod::serve).collect();
     host.write("dns.yaml", dns(|it| it.affinity(3600))).unwrap();
     let mut agent = host.agent(&[]).unwrap();
@@ -185,7 +152,7 @@ fn r23_each_network_namespace_keeps_its_own_backend_over_a_restart() {
 #[test]
 fn an_excluded_cgroup_and_those_below_it_are_left_alone() {
     let host = Host::new("excluded").unwrap();
-    let pod = Pod::new("excludedpod", "10.1.7.1");
+    let pod = Pod::new("excludedpod", "10.1.7.1").unwrap();
     let outside = host.cgroup().child("outside").unwrap();
     let (excluded, beside) = (outside.child("excluded").unwrap(), outside.child("beside").unwrap());
     let below = excluded.child("below").unwrap();
@@ -211,7 +178,7 @@ fn an_excluded_cgroup_and_those_below_it_are_left_alone() {
 #[test]
 fn r14_loopback_serves_node_ports_to_the_hosts_sockets_only() {
     let host = Host::new("loopback").unwrap();
-    let pod = Pod::new("loopbackpod", "10.1.7.1");
+    let pod = Pod::new("loopbackpod", "10.1.7.1").unwrap();
     let manifest = dns_at(&[("nodePort", "30053")], |it| it.field("type", "NodePort"));
     host.write("dns.yaml", &manifest).unwrap();
     let translated = || {
@@ -230,7 +197,7 @@ fn r14_loopback_serves_node_ports_to_the_hosts_sockets_only() {
     agent.kill().unwrap();
     let _agent = host.agent(&["--node-port-addresses", "localhost"]).unwrap();
     assert!(translated(), "{manifest}");
-    let local = pod.namespace.run(|| {
+    let local = pod.namespace().run(|| {
         host.cgroup().run(|| {
             let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
             socket.connect("127.0.0.1:30053").unwrap();

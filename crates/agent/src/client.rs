@@ -1,6 +1,11 @@
 //! Who connects, for explanations.
 
-use std::{collections::BTreeMap, net::IpAddr, ops::ControlFlow, path::PathBuf};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    ops::ControlFlow,
+    path::PathBuf,
+};
 
 use host::{Addresses, CgroupRoot, NetworkNamespace, namespace::OpenNamespace};
 use kernel::{Maps, Pins};
@@ -24,6 +29,24 @@ pub struct Client {
     pub excluded: bool,
     /// Which one that is.
     pub excluded_cgroup: Option<PathBuf>,
+}
+
+impl Client {
+    /// Policies of whose backends on the host's network it is one (P7), by the cgroups that it is in; in halves.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn backend_of(&self, maps: &Maps) -> Result<BTreeSet<[u32; 2]>, Error> {
+        let exempt = maps.exempt()?;
+        let Ok(root) = CgroupRoot::discover(None) else { return Ok(BTreeSet::new()) };
+        let ids = self.cgroup.ancestors().filter(|path| path.starts_with(root.path()));
+        let clients: Vec<[u32; 2]> = ids
+            .filter_map(|path| root.id_if_there(path))
+            .map(|id| abi::policy::halves(id | abi::policy::ExemptKey::CGROUP))
+            .collect();
+        let own = exempt.into_iter().filter(|key| clients.contains(&key.client));
+        Ok(own.map(|key| key.policy).collect())
+    }
 }
 
 /// Addresses of each network namespace, by its cookie; of each family the preferred one first.

@@ -1,11 +1,16 @@
 //! `balancing why`: one decision, replayed on the live tables by the code that the kernel runs.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use abi::{
     Address, Endpoint, Key, Name, Range, Reason, Record,
     client::SourceKey,
-    frontend::{mode, record_flag},
+    frontend::{level, mode, record_flag},
+    name::owner_kind,
+    reason::fallen,
     space::{Prefix, address_use, prefix_flag},
 };
 use datapath::{Caller, Env, affinity, decision, resolve};
@@ -24,8 +29,10 @@ pub struct Explanation {
     pub verdict: &'static str,
     /// Why.
     pub reason: &'static str,
-    /// The service port; null if it is none, or its name is not known.
+    /// The service port; null if it is none, a policy's, or its name is not known.
     pub service: Option<ServicePort>,
+    /// The policies of this frontend, in the order in which they are asked, and what each does with this client's connections.
+    pub policies: Vec<PolicyStep>,
     /// Kind of frontend.
     pub mode: Option<&'static str>,
     /// Backends, one of which would be chosen, each as likely as the others.
@@ -56,12 +63,25 @@ pub struct Explanation {
 }
 
 /// Who a decision is explained for.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Asker {
     /// Cookie of its network namespace.
     pub netns: u64,
     /// It is in a cgroup that is left alone.
     pub excluded: bool,
+    /// Policies of whose backends' cgroups it is in one (P7); in halves.
+    pub backend_of: BTreeSet<[u32; 2]>,
+}
+
+/// What a policy does with a connection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PolicyStep {
+    /// `LocalRedirectPolicy` or `BalancingPolicy`; null if its name is not known.
+    pub kind: Option<&'static str>,
+    /// Its name.
+    pub name: Option<String>,
+    /// `takes`, or why it does not: `no-backend`, `limit`, `own-backend`. A policy after one that takes is not asked.
+    pub outcome: &'static str,
 }
 
 impl Caller for Asker {
@@ -73,8 +93,8 @@ impl Caller for Asker {
         self.excluded
     }
 
-    fn is_backend_of(&self, _policy: [u32; 2]) -> bool {
-        false
+    fn is_backend_of(&self, policy: [u32; 2]) -> bool {
+        self.backend_of.contains(&policy)
     }
 }
 
@@ -93,6 +113,7 @@ impl Explanation {
             verdict: "",
             reason: "",
             service: None,
+            policies: Vec::new(),
             mode: None,
             backends: Vec::new(),
             affinity_seconds: None,
@@ -214,7 +235,8 @@ pub fn explain<E: Env>(
     let (record, found) = resolve(tables, asker, &key, |_| 0);
     let mut reason = found.reason;
     if let Some(record) = record {
-        explanation.service = names(record.service).as_ref().map(ServicePort::from);
+        let name = names(record.service).filter(|name| name.kind == owner_kind::SERVICE);
+        explanation.service = name.as_ref().map(ServicePort::from);
         explanation.mode = Some(mode::name(record.mode));
         explanation.affinity_seconds = Some(record.affinity).filter(|seconds| *seconds != 0);
         explanation.record = Some(*record);
@@ -235,9 +257,42 @@ pub fn explain<E: Env>(
             reason = why;
         }
     }
+    explanation.policies = policies(tables, names, asker, &key);
+    let reason = match (reason, found.fallen) {
+        (Reason::Balanced, fallen::NO_BACKEND) => Reason::Fallback,
+        (Reason::Balanced, fallen::LIMIT) => Reason::Spilled,
+        (reason, _) => reason,
+    };
     explanation.verdict = reason.verdict().name();
     explanation.reason = reason.name();
     explanation
+}
+
+/// The policies of a frontend, up to the one that takes the connection.
+fn policies<E: Env>(
+    tables: &E,
+    names: impl Fn(u32) -> Option<Name>,
+    asker: &Asker,
+    key: &Key,
+) -> Vec<PolicyStep> {
+    let mut steps = Vec::new();
+    for at in [level::FIRST, level::BALANCING] {
+        let index = tables.find(&key.at(at)).record;
+        let Some(record) = tables.record(index).filter(|it| it.flags & record_flag::POLICY != 0) else {
+            continue;
+        };
+        let why = tables.stands_back(asker, index);
+        let name = names(record.service);
+        steps.push(PolicyStep {
+            kind: name.as_ref().map(|name| owner_kind::name(name.kind)),
+            name: name.as_ref().map(|name| Name::text(&name.service).to_owned()),
+            outcome: if why == fallen::NO { "takes" } else { fallen::name(why) },
+        });
+        if why == fallen::NO {
+            break;
+        }
+    }
+    steps
 }
 
 /// Seconds until what was last used then is forgotten.

@@ -9,6 +9,7 @@ pub mod doctor;
 pub mod dry_run;
 mod error;
 pub mod event_log;
+mod exempt;
 pub mod explain;
 mod growth;
 mod health;

@@ -51,6 +51,8 @@ pub struct Reconciler<S> {
     /// What changes have touched since the last round.
     dirty: Dirty,
     touched: Touched,
+    /// Policies that were touched, for who asks.
+    policies: BTreeSet<ObjectId>,
     /// The sources are sure of what is not there.
     complete: bool,
     /// Services and policies that would be left without an endpoint, and keep those that the table has.
@@ -96,6 +98,7 @@ impl<S: TableStore> Reconciler<S> {
             capacity,
             dirty: Dirty::default(),
             touched: Touched::default(),
+            policies: BTreeSet::new(),
             complete: false,
             held: BTreeSet::new(),
             counted: None,
@@ -114,15 +117,23 @@ impl<S: TableStore> Reconciler<S> {
         self.dirty.merge(self.cluster.apply_all(changes));
     }
 
+    /// Policies that changes have touched since this was last asked.
+    pub fn take_touched_policies(&mut self) -> BTreeSet<ObjectId> {
+        self.settle();
+        std::mem::take(&mut self.policies)
+    }
+
     /// What is desired since the last changes. Not with each of them: an API server tells of services first and then of their
     /// endpoints, and of a busy service many times before there is a round.
     fn settle(&mut self) {
         let dirty = std::mem::take(&mut self.dirty);
+        let mut policies = dirty.policies.clone();
         let mut owners: BTreeSet<ObjectId> = dirty.services.into_iter().map(ObjectId::service).collect();
         owners.extend(dirty.policies);
         if dirty.all {
             owners.extend(self.cluster.services().map(|service| ObjectId::service(service.name.clone())));
-            owners.extend(self.cluster.policies().map(Policy::id));
+            policies.extend(self.cluster.policies().map(Policy::id));
+            owners.extend(policies.iter().cloned());
         }
         for owner in owners {
             self.desire(owner);
@@ -133,6 +144,7 @@ impl<S: TableStore> Reconciler<S> {
         if dirty.cidrs {
             self.desire_cidrs();
         }
+        self.policies.extend(policies);
     }
 
     /// Which addresses of this node serve node ports (R14), and those that its interfaces have, as

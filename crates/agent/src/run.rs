@@ -11,6 +11,7 @@ mod events;
 mod growth;
 mod look;
 mod pace;
+mod policies;
 mod report;
 mod round;
 mod search;
@@ -166,6 +167,7 @@ struct Agent {
     grace: Option<GracePeriod>,
     graces: mpsc::Sender<()>,
     finding: clients::Finding,
+    exemptions: policies::Exemptions,
     /// Ids of the cgroups that are left alone.
     excluded: BTreeSet<u64>,
     sockets: Sockets,
@@ -271,6 +273,7 @@ impl Agent {
             grace: None,
             graces,
             finding,
+            exemptions: policies::Exemptions::default(),
             // What an agent before has left there is replaced.
             excluded: BTreeSet::from([0]),
             sockets,

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{self, Container};
+use k8s_openapi::{
+    api::core::v1::{self, Container},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
 use model::{ContainerPort, Kind, Pod};
 
 use crate::{
@@ -38,7 +41,7 @@ pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
     Ok(Pod {
         labels: it.metadata.labels.clone().unwrap_or_default(),
         node: spec.and_then(|spec| set(&spec.node_name)).map(Into::into),
-        uid: it.metadata.uid.clone().unwrap_or_default(),
+        uid: uid(&it.metadata),
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or_default(),
         ips: ips(&Field::of(&id, "status"), status)?,
         ready: condition("Ready"),
@@ -47,6 +50,13 @@ pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
         ports,
         name: id.name,
     })
+}
+
+/// The UID as cgroups have it: of static pods not that of the mirror that an API server shows (kubernetes 1.36
+/// pkg/kubelet/types/pod_update.go `ConfigMirrorAnnotationKey`).
+fn uid(metadata: &ObjectMeta) -> String {
+    let mirror = metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.mirror"));
+    mirror.or(metadata.uid.as_ref()).cloned().unwrap_or_default()
 }
 
 fn ips(at: &Field<'_>, status: Option<&v1::PodStatus>) -> Result<Vec<IpAddr>, Invalid> {

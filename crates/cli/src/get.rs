@@ -7,6 +7,7 @@ mod filter;
 mod known;
 mod maps;
 mod nodes;
+mod policies;
 mod service_port;
 mod services;
 
@@ -27,7 +28,7 @@ pub(crate) use services::frontend;
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  balancing get services -n default\n  balancing get services web shop/cart --family 4\n  \
-                  balancing get endpoints web --state not-selected -o wide\n  balancing get connections web --state stale\n  balancing get affinity -n shop\n  balancing get maps -o json\n\n\
+                  balancing get endpoints web --state not-selected -o wide\n  balancing get connections web --state stale\n  balancing get affinity -n shop\n  balancing get policies -o wide\n  balancing get maps -o json\n\n\
                   Exit codes: 0 done (also if nothing fits), 1 failed, or a name that was asked for is not there, \
                   2 wrong usage."
 )]
@@ -61,6 +62,9 @@ enum What {
     /// Nodes that the agent knows, and which of them is this one
     #[value(alias = "node")]
     Nodes,
+    /// What policies redirect, and what they did not take: STATE is `second` below another policy
+    #[value(alias = "policy")]
+    Policies,
     /// Maps, and how full they are
     #[value(alias = "map")]
     Maps,
@@ -74,6 +78,7 @@ impl Options {
             What::Connections => self.show(|it| connections::rows(&it.maps()?, known(it)?)),
             What::Affinity => self.show(|it| affinity::rows(&it.maps()?, known(it)?)),
             What::Nodes => self.show(nodes::rows),
+            What::Policies => self.show(|it| policies::rows(&it.maps()?)),
             What::Maps => self.show(|it| maps::rows(&it.maps()?)),
         }
     }

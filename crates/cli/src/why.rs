@@ -86,7 +86,11 @@ impl Options {
         protocol: u8,
     ) -> anyhow::Result<Answer> {
         let tables = live(maps);
-        let asker = Asker { netns: client.netns_cookie.unwrap_or_default(), excluded: client.excluded };
+        let asker = Asker {
+            netns: client.netns_cookie.unwrap_or_default(),
+            excluded: client.excluded,
+            backend_of: client.backend_of(maps)?,
+        };
         let mut explanation = explain(&tables, |id| tables.name(id), &asker, address, protocol);
         if let Some(error) = tables.error() {
             return Err(error.into());
@@ -181,7 +185,7 @@ fn destinations(text: &str, contents: &Contents) -> anyhow::Result<Vec<(SocketAd
                 };
                 address.set_ip(of(address_use::THIS_NODE).or_else(|| of(address_use::OTHER_NODE))?);
             }
-            Some((address, key.protocol))
+            Some((address, key.transport()))
         })
         .collect();
     found.sort();
@@ -230,6 +234,17 @@ fn text(answer: &Answer) -> String {
             explanation.mode.unwrap_or("?")
         ));
     }
+    for policy in &explanation.policies {
+        let outcome = match policy.outcome {
+            "takes" => "takes it",
+            "no-backend" => "has no ready backend, so as if it were not there",
+            "limit" => "has reached its limit of connections a second, so as if it were not there",
+            "own-backend" => "the client is one of its own backends, so as if it were not there",
+            other => other,
+        };
+        let (kind, name) = (policy.kind.unwrap_or("?"), policy.name.as_deref().unwrap_or("?"));
+        lines.push(format!("policy    {kind} {name}: {outcome}"));
+    }
     lines.push(format!("result    {}: {}", explanation.verdict, meaning(client, explanation)));
     lines.extend(details(explanation).into_iter().map(|(what, text)| format!("{what:<8}  {text}")));
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -243,12 +258,14 @@ fn text(answer: &Answer) -> String {
             or_dash(endpoint.node.as_ref()),
         ]);
     }
-    if endpoints.is_none() && of > 0 {
-        rows.extend(explanation.backends.iter().map(|it| vec![it.to_string(), share(explanation, *it)]));
+    let is_alone = endpoints.is_none() || explanation.service.is_none();
+    if is_alone && of > 0 {
+        let backends: BTreeSet<SocketAddr> = explanation.backends.iter().copied().collect();
+        rows.extend(backends.iter().map(|it| vec![it.to_string(), share(explanation, *it)]));
     }
     if !rows.is_empty() {
         let heads = ["ENDPOINT", "SHARE", "WHY", "POD", "NODE"];
-        let columns = if endpoints.is_some() { heads.len() } else { 2 };
+        let columns = if is_alone { 2 } else { heads.len() };
         lines.push(String::new());
         lines.push(columns_of(heads.iter().take(columns), rows.into_iter()));
     }
@@ -261,7 +278,10 @@ fn text(answer: &Answer) -> String {
 fn share(explanation: &Explanation, address: SocketAddr) -> String {
     match explanation.kept {
         Some(kept) if kept == address => "kept".into(),
-        None if explanation.backends.contains(&address) => format!("1/{}", explanation.backends.len()),
+        None if explanation.backends.contains(&address) => {
+            let times = explanation.backends.iter().filter(|it| **it == address).count();
+            format!("{times}/{}", explanation.backends.len())
+        }
         _ => "0".into(),
     }
 }

@@ -22,6 +22,7 @@ pub mod name;
 pub mod namespace;
 pub mod netfilter;
 mod netlink;
+mod pod_cgroup;
 pub mod sock_diag;
 
 pub use address::Addresses;

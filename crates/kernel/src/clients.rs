@@ -114,15 +114,18 @@ impl Maps {
         Ok(swept)
     }
 
-    /// How many entries of `clients`, `affinity` and `excluded` are in use.
+    /// How many entries of the maps about clients and policies are in use.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn client_uses(&self) -> Result<[(&'static str, usize); 3], Error> {
+    pub fn client_uses(&self) -> Result<[(&'static str, usize); 6], Error> {
         Ok([
             ("clients", self.clients()?.len()),
             ("affinity", self.affinities()?.len()),
             ("excluded", self.excluded()?.len()),
+            ("limits", self.limits(0)?.len()),
+            ("policies", self.policies()?.len()),
+            ("exempt", self.exempt()?.len()),
         ])
     }
 

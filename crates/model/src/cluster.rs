@@ -396,6 +396,11 @@ impl Cluster {
         self.pods.get(name)
     }
 
+    /// The Pods of this node; none, if this machine is none.
+    pub fn own_pods(&self) -> impl Iterator<Item = &Pod> {
+        self.pods.on_node(&self.view.node).filter(|_| self.view.outside.is_none())
+    }
+
     /// All Pods by name.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter()

@@ -300,7 +300,7 @@ pub struct Pod {
     pub labels: BTreeMap<String, String>,
     /// `spec.nodeName`.
     pub node: Option<Arc<str>>,
-    /// `metadata.uid`, empty in most manifests.
+    /// `metadata.uid`, of static pods the one that their cgroups have; empty in most manifests.
     pub uid: String,
     /// `spec.hostNetwork`: it has its node's addresses.
     pub host_network: bool,

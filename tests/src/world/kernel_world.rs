@@ -41,7 +41,7 @@ impl KernelWorld {
         let machine = Machine::new(name)?;
         let control = Control::new(machine.maps()?, view)?;
         let netns = machine.run(NetworkNamespace::own)?.cookie.unwrap_or_default();
-        let asker = Asker { netns, excluded: false };
+        let asker = Asker { netns, ..Asker::default() };
         Ok(Self { control, sockets: Vec::new(), machine, asker })
     }
 

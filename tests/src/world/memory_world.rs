@@ -52,7 +52,7 @@ impl MemoryWorld {
             sockets: Vec::new(),
             listening: BTreeSet::new(),
             decisions: Decisions::new(),
-            asker: Asker { netns: 1, excluded: false },
+            asker: Asker { netns: 1, ..Asker::default() },
         })
     }
 

@@ -154,7 +154,7 @@ impl<'a> Both<'a> {
         let mut kinds: [Vec<Target>; 3] = Default::default();
         let maps = self.kernel.machine().maps()?;
         let live = explain::live(&maps);
-        let asker = Asker { netns: self.netns, excluded: known.client.excluded };
+        let asker = Asker { netns: self.netns, excluded: known.client.excluded, ..Asker::default() };
         for (protocol, to) in destinations(known, random) {
             let key = key(protocol, to);
             let about = || format!("{to} {protocol}");

@@ -69,9 +69,10 @@ fn client(netns: u64, addresses: &[IpAddr], pods: &BTreeSet<IpAddr>) -> Client {
 }
 
 impl Agent {
-    /// Looks at addresses if that is due; at those of namespaces only while some VIP is for some clients only.
+    /// Looks at addresses if that is due; at those of namespaces only while some VIP is for some clients only, or some policy
+    /// has pods here.
     pub(super) fn look_for_clients(&mut self) {
-        let all = self.reconciler.table().has_sources();
+        let all = self.reconciler.table().has_sources() || self.exemptions.matter();
         let is_due = Instant::now() >= self.finding.due || all && !self.finding.all;
         if self.finding.running || !is_due {
             return;
@@ -96,6 +97,11 @@ impl Agent {
         self.finding.due = Instant::now() + if self.finding.all { FIND_EVERY } else { OWN_EVERY };
         if self.set_own_addresses(seen.own) {
             self.round();
+        }
+        if self.finding.all
+            && let Ok(found) = &seen.namespaces
+        {
+            self.exempt_found(found);
         }
         match seen.namespaces.map_err(Error::from).and_then(|found| self.set_clients(found)) {
             Ok(0) => drop(self.failures.remove(FINDING)),

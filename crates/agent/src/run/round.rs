@@ -13,6 +13,9 @@ use crate::{Error, answer, growth::sizes};
 /// much as a dozen changes.
 const APART: Duration = Duration::from_millis(10);
 
+/// What can fail.
+const COUNTING: &str = "counting connections of policies (P6)";
+
 impl Agent {
     /// A round now, or as soon as the last one is long enough ago.
     pub(super) fn round_apart(&mut self) {
@@ -82,9 +85,17 @@ impl Agent {
     /// What was refused.
     fn write_once(&mut self, deletes: Deletes) -> Result<Vec<Refusal>, Error> {
         let begun = Instant::now();
+        let policies = self.reconciler.take_touched_policies();
+        self.exempt_touched(&policies);
         let round = self.reconciler.round(deletes)?;
         if round.ends_affinity {
             self.sweep_affinity();
+        }
+        match self.reconciler.uncounted() {
+            0 => drop(self.failures.remove(COUNTING)),
+            count => drop(
+                self.failures.insert(COUNTING, format!("no room for {count} of them, which have no limit")),
+            ),
         }
         self.look_for_clients();
         if round.lost_backends {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use abi::Name;
+use abi::{Name, name::owner_kind};
 use serde::Serialize;
 
 use super::filter::Facts;
@@ -19,9 +19,15 @@ impl ServicePort {
     /// From the table of names.
     pub(super) fn new(name: Option<&Name>) -> Self {
         let text = |field: fn(&Name) -> &[u8]| name.map_or("?", |name| Name::text(field(name))).to_owned();
+        // As kubectl would take it: policies have no namespace.
+        let kind = match name.map_or(owner_kind::SERVICE, |name| name.kind) {
+            owner_kind::LOCAL_REDIRECT => "lr/",
+            owner_kind::BALANCING => "bl/",
+            _ => "",
+        };
         Self {
             namespace: text(|name| &name.namespace),
-            service: text(|name| &name.service),
+            service: kind.to_owned() + &text(|name| &name.service),
             port: text(|name| &name.port),
         }
     }
@@ -33,13 +39,15 @@ impl ServicePort {
 
     /// The first three columns of a listing.
     pub(super) fn cells(&self) -> [String; 3] {
+        let namespace = if self.namespace.is_empty() { "-" } else { &self.namespace };
         let port = if self.port.is_empty() { "-" } else { &self.port };
-        [self.namespace.clone(), self.service.clone(), port.into()]
+        [namespace.into(), self.service.clone(), port.into()]
     }
 }
 
 impl fmt::Display for ServicePort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}:{}", self.namespace, self.service, self.port)
+        let slash = if self.namespace.is_empty() { "" } else { "/" };
+        write!(f, "{}{slash}{}:{}", self.namespace, self.service, self.port)
     }
 }

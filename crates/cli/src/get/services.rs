@@ -17,7 +17,7 @@ use super::{
 };
 use crate::output::{Row, or_dash};
 
-/// A frontend of a service.
+/// A frontend of a service, also below a policy.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Service {
@@ -99,12 +99,12 @@ pub(super) fn rows(contents: &Contents) -> Vec<Service> {
         .frontends
         .iter()
         .filter_map(|(key, index)| {
-            let record = records.get(index)?;
+            let record = records.get(index).filter(|record| record.flags & record_flag::POLICY == 0)?;
             let is_restricted = record.flags & record_flag::RESTRICTED != 0;
             let address = key.endpoint.socket_addr();
             Some(Service {
                 service_port: ServicePort::new(names.get(&record.service).copied()),
-                protocol: protocol(key.protocol),
+                protocol: protocol(key.transport()),
                 frontend: frontend(address),
                 mode: mode::name(record.mode),
                 backends: record.local.len,
