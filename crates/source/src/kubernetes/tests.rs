@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use apidouble::{Cluster, Ending, Fault, Filter, Login, Real, Server, User};
+use apidouble::{Access as Rights, Cluster, Ending, Fault, Filter, Login, Real, Server, User};
 use model::{Change, Object};
 use serde_json::{Value, json};
 use tokio::{
@@ -196,6 +196,35 @@ async fn without_definitions_nothing_is_said_and_within_a_minute_of_theirs_polic
     let both = ["BalancingPolicy web to 10.0.0.2", "LocalRedirectPolicy web to 10.0.0.1"];
     world.seen.until("policies", |seen| seen.has(&both)).await;
     assert_eq!(world.seen.problems, []);
+}
+
+#[tokio::test]
+async fn who_may_not_ask_what_is_served_believes_a_404_that_contradicts_nothing() {
+    let locked = |server: &Server| {
+        let rule = json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["list", "watch"]});
+        let api = "rbac.authorization.k8s.io";
+        let role =
+            |kind: &str| json!({"apiVersion": format!("{api}/v1"), "kind": kind, "metadata": {"name": "r"}});
+        let (mut reader, mut binding) = (role("ClusterRole"), role("ClusterRoleBinding"));
+        reader["rules"] = json!([rule]);
+        binding["roleRef"] = json!({"apiGroup": api, "kind": "ClusterRole", "name": "r"});
+        binding["subjects"] = json!([{"apiGroup": api, "kind": "User", "name": "system:anonymous"}]);
+        server.cluster().put_all([reader, binding]).unwrap();
+        server.set_access(Rights::Rbac);
+    };
+    let mut world = World::new(Some("n1"), locked).await;
+    world.seen.until("everything", |seen| seen.complete).await;
+    world.seen.settle().await;
+    assert_eq!(world.seen.problems, []);
+    world.cluster.put_all(definitions()).unwrap();
+    world.put("BalancingPolicy", "web", "10.0.0.2");
+    pass(Duration::from_secs(60)).await;
+    let policies = ["BalancingPolicy web to 10.0.0.2"];
+    world.seen.until("a policy", |seen| seen.has(&policies)).await;
+    world.server.faults().on(Filter::resource("balancingpolicies"), Fault::NotFound);
+    world.server.end_watches(Ending::Clean);
+    world.seen.until("what is wrong", |seen| seen.is_told(Severity::Error, &["404"])).await;
+    assert!(world.seen.has(&policies));
 }
 
 #[tokio::test]
