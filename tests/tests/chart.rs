@@ -27,6 +27,7 @@ const CHANGED: &[&str] = &[
     "image.pullPolicy=Always",
     r#"imagePullSecrets=[{"name": "registry"}]"#,
     "feature.apiServerHost=10.0.0.1",
+    "feature.redirectQosLimit=1000",
     "log=debug",
     r#"nodeSelector={"balancing": "canary"}"#,
     r#"affinity={"nodeAffinity": {}}"#,
@@ -55,6 +56,7 @@ const SET: &[&str] = &[
     "config.publish=false",
     "config.maxServices=4194304",
     "config.maxBackends=16777216",
+    "config.redirectQosLimit=1000000",
 ];
 
 /// Settings that are the container's own (what it is given, and what is mounted where), and those of machines that are no nodes.
@@ -150,8 +152,8 @@ fn what_makes_no_sense_is_refused() {
         (&[IMAGE, "imgae.tag=1"], "additional properties 'imgae' not allowed"),
         (&[IMAGE, "config.maxService=1"], "additional properties 'maxService' not allowed"),
         (&[IMAGE, "config.kubeconfig=/x"], "additional properties 'kubeconfig' not allowed"),
-        // There are no policies yet, so nothing that would limit them.
-        (&[IMAGE, "feature.redirectQosLimit=1"], "additional properties 'redirectQosLimit' not allowed"),
+        (&[IMAGE, "feature.redirectQosLimit=-1"], "'/feature/redirectQosLimit'"),
+        (&[IMAGE, "feature.redirectQosLimit=1", "config.redirectQosLimit=2"], "say the same thing"),
         (&[IMAGE, "feature.enableIPv4=false"], "'/feature/enableIPv4': value must be true"),
         (&[IMAGE, "feature.enableIPv6=false"], "'/feature/enableIPv6': value must be true"),
         (&[IMAGE, "feature.apiServerHost=https://10.0.0.1"], "'/feature/apiServerHost'"),
