@@ -1,6 +1,7 @@
 //! The Helm chart, rendered by Helm.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -66,4 +67,17 @@ pub fn one<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
     let object = found.next().unwrap_or_else(|| panic!("no {kind}"));
     assert!(found.next().is_none(), "more than one {kind}");
     object
+}
+
+/// The definitions of policies that the chart brings along.
+///
+/// # Errors
+/// They can't be read.
+pub fn definitions() -> Result<Vec<Value>> {
+    let directory = file("charts/balancing/crds");
+    let mut all = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| directory.display().to_string())? {
+        all.extend(objects(&fs::read_to_string(entry?.path())?)?);
+    }
+    Ok(all)
 }

@@ -22,7 +22,9 @@ use testkit::{Backend, Bpffs, Cgroup, Namespace};
 pub const CAPACITY: Capacity = Capacity::for_cluster(256, 2048);
 
 /// What is local in the namespace besides the loopback addresses.
-const LOCAL4: &str = "10.1.0.0/16";
+const LOCAL4: [&str; 3] = ["10.1.0.0/16", EXAMPLES[0], EXAMPLES[1]];
+/// Backends of an example of ../shared/spec/policies.md.
+const EXAMPLES: [&str; 2] = ["192.0.2.11", "192.0.2.12"];
 const LOCAL6: &str = "fd00:1::/64";
 
 /// [`CAPACITY`], for the kernel.
@@ -66,7 +68,9 @@ impl Machine {
         let bpffs = Bpffs::mount()?;
         let cgroup = Arc::new(Cgroup::create()?);
         let namespace = Arc::new(Namespace::create(name)?);
-        namespace.ip(&format!("route add local {LOCAL4} dev lo"))?;
+        for local in LOCAL4 {
+            namespace.ip(&format!("route add local {local} dev lo"))?;
+        }
         namespace.ip(&format!("-6 route add local {LOCAL6} dev lo"))?;
         // A source address that isn't ::1, which would not be answered from elsewhere.
         namespace.add_address("fd00:1::ffff".parse()?)?;
@@ -150,7 +154,9 @@ impl Machine {
 /// Is it a loopback address, or in one of the ranges that a machine's namespace has?
 pub fn is_local(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(ip) => ip.octets().starts_with(&[10, 1]) || ip.is_loopback(),
+        IpAddr::V4(ip) => {
+            ip.octets().starts_with(&[10, 1]) || ip.is_loopback() || EXAMPLES.contains(&&*ip.to_string())
+        }
         IpAddr::V6(ip) => ip.segments().starts_with(&[0xfd00, 1, 0, 0]) || ip.is_loopback(),
     }
 }

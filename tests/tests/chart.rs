@@ -1,5 +1,5 @@
 //! The Helm chart: what it makes of each value, what it refuses, and that what it makes is what Kubernetes, the agent and
-//! the documentation mean by it. deploy/*.yaml are made here: `UPDATE_DOCS=1 cargo test -p balancing-tests --test chart`.
+//! the documentation mean by it. deploy/*.yaml and charts/balancing/crds are made here: `UPDATE_DOCS=1 cargo test -p balancing-tests --test chart`.
 
 #![allow(clippy::unwrap_used)]
 
@@ -27,6 +27,7 @@ const CHANGED: &[&str] = &[
     "image.pullPolicy=Always",
     r#"imagePullSecrets=[{"name": "registry"}]"#,
     "feature.apiServerHost=10.0.0.1",
+    "feature.redirectQosLimit=1000",
     "log=debug",
     r#"nodeSelector={"balancing": "canary"}"#,
     r#"affinity={"nodeAffinity": {}}"#,
@@ -55,6 +56,7 @@ const SET: &[&str] = &[
     "config.publish=false",
     "config.maxServices=4194304",
     "config.maxBackends=16777216",
+    "config.redirectQosLimit=1000000",
 ];
 
 /// Settings that are the container's own (what it is given, and what is mounted where), and those of machines that are no nodes.
@@ -150,8 +152,8 @@ fn what_makes_no_sense_is_refused() {
         (&[IMAGE, "imgae.tag=1"], "additional properties 'imgae' not allowed"),
         (&[IMAGE, "config.maxService=1"], "additional properties 'maxService' not allowed"),
         (&[IMAGE, "config.kubeconfig=/x"], "additional properties 'kubeconfig' not allowed"),
-        // There are no policies yet, so nothing that would limit them.
-        (&[IMAGE, "feature.redirectQosLimit=1"], "additional properties 'redirectQosLimit' not allowed"),
+        (&[IMAGE, "feature.redirectQosLimit=-1"], "'/feature/redirectQosLimit'"),
+        (&[IMAGE, "feature.redirectQosLimit=1", "config.redirectQosLimit=2"], "say the same thing"),
         (&[IMAGE, "feature.enableIPv4=false"], "'/feature/enableIPv4': value must be true"),
         (&[IMAGE, "feature.enableIPv6=false"], "'/feature/enableIPv6': value must be true"),
         (&[IMAGE, "feature.apiServerHost=https://10.0.0.1"], "'/feature/apiServerHost'"),
@@ -258,6 +260,40 @@ fn the_capabilities_are_the_least_that_the_documentation_says() {
     assert_eq!(added, least);
 }
 
+/// A file that is made here.
+#[track_caller]
+fn is_made(path: &str, wanted: &str) {
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::create_dir_all(file(path).parent().unwrap()).unwrap();
+        fs::write(file(path), wanted).unwrap();
+    } else {
+        let found = fs::read_to_string(file(path)).unwrap_or_default();
+        assert!(
+            found == wanted,
+            "{path}: `UPDATE_DOCS=1 cargo test -p balancing-tests --test chart` writes it anew"
+        );
+    }
+}
+
+/// Helm takes what is in `crds` as it is.
+#[test]
+fn the_definitions_of_policies_are_those_of_the_program() {
+    let answer = Answer::of(Command::new(program()).arg("crd")).unwrap();
+    let printed = answer.succeeds();
+    let head = "# Made by a test, from `balancing crd`.\n";
+    is_made("deploy/crds.yaml", &format!("{head}{printed}"));
+    let documents: Vec<&str> = printed.split("---\n").filter(|text| !text.is_empty()).collect();
+    assert_eq!(documents.len(), 2);
+    for document in documents {
+        let definition = &objects(document).unwrap()[0];
+        assert_eq!(definition["kind"], "CustomResourceDefinition");
+        let plural = definition["spec"]["names"]["plural"].as_str().unwrap();
+        is_made(&format!("charts/balancing/crds/{plural}.yaml"), &format!("{head}{document}"));
+    }
+    let files = fs::read_dir(file("charts/balancing/crds")).unwrap();
+    assert_eq!(files.count(), 2, "nothing else is installed with them");
+}
+
 /// For those without Helm.
 #[test]
 fn the_plain_manifests_are_what_the_chart_makes() {
@@ -275,16 +311,7 @@ fn the_plain_manifests_are_what_the_chart_makes() {
             &[IMAGE, "clean=true"],
         ),
     ] {
-        let wanted = format!("{head}{}", template(values).unwrap());
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            fs::write(file(path), wanted).unwrap();
-        } else {
-            let found = fs::read_to_string(file(path)).unwrap();
-            assert!(
-                found == wanted,
-                "{path}: `UPDATE_DOCS=1 cargo test -p balancing-tests --test chart` writes it anew"
-            );
-        }
+        is_made(path, &format!("{head}{}", template(values).unwrap()));
     }
 }
 
@@ -341,10 +368,16 @@ fn a_real_api_server_takes_what_the_chart_makes() {
     assert!(notes.contains("exec daemonset/balancing-agent -- balancing status"), "{notes}");
     assert!(notes.contains("Give feature.apiServerHost"), "{notes}");
     helm("upgrade", &["--set", "feature.apiServerHost=10.0.0.1", "--set", "config.replaceKubeProxy=true"]);
+    // Helm has made the definitions of policies, and leaves them to kubectl from then on.
+    let definitions = ["-f", "charts/balancing/crds"];
+    let upgrade = ["apply", "--server-side", "--force-conflicts"];
+    kubectl.run(&[&upgrade[..], &definitions].concat()).succeeds();
     let notes = helm("upgrade", &["--set", "nodeSelector=null", "--set", "clean=true"]);
     assert!(notes.contains("Each node is being cleaned"), "{notes}");
     kubectl.program("helm", &[&["uninstall", "balancing"][..], &kube_system].concat()).succeeds();
+    kubectl.run(&[&["delete"][..], &definitions].concat()).succeeds();
     // And without.
+    kubectl.run(&[&upgrade[..], &["-f", "deploy/crds.yaml"]].concat()).succeeds();
     for arguments in [
         ["apply", "-f", "deploy/balancing.yaml"],
         ["apply", "-f", "deploy/clean.yaml"],

@@ -71,7 +71,9 @@ fn the_pages_commands_do_what_it_says() {
     for name in ["charts", "docs"] {
         symlink(file(name).canonicalize().unwrap(), place.join(name)).unwrap();
     }
-    for (directory, files) in [("deploy", &["balancing.yaml", "clean.yaml", "balancing.service"][..])] {
+    for (directory, files) in
+        [("deploy", &["balancing.yaml", "clean.yaml", "crds.yaml", "balancing.service"][..])]
+    {
         fs::create_dir(place.join(directory)).unwrap();
         for name in files {
             fs::copy(file(directory).join(name), place.join(directory).join(name)).unwrap();
@@ -96,7 +98,8 @@ exec {0} "$@""#,
     );
     let text = format!(
         r#"case "$1" in
-install|upgrade) shift; {0} template "$@" > release.yaml; {1} apply --server-side --validate=false -f release.yaml;;
+install) shift; {0} template --include-crds "$@" > release.yaml; {1} apply --server-side --validate=false -f release.yaml;;
+upgrade) shift; {0} template "$@" > release.yaml; {1} apply --server-side --validate=false -f release.yaml;;
 uninstall) {1} delete -f release.yaml;;
 esac"#,
         helm.display(),
@@ -117,6 +120,7 @@ esac"#,
     fs::write(place.join("balancing.conf"), "").unwrap();
 
     let page = fs::read_to_string(file("docs/install.md")).unwrap();
+    let mut is_defined = false;
     for (language, text) in blocks(&page) {
         match language.as_str() {
             "yaml" => {
@@ -135,6 +139,11 @@ esac"#,
                 let pods = cluster
                     .get("daemonsets", Some("kube-system"), "balancing-agent")
                     .map(|it| it["spec"]["template"]["spec"].clone());
+                if text.contains("crds") || text.contains("helm install") {
+                    is_defined = !text.contains("delete");
+                }
+                let definitions = cluster.list("customresourcedefinitions").unwrap();
+                assert_eq!(definitions.len(), if is_defined { 2 } else { 0 }, "{text}");
                 if text.contains("helm install") {
                     assert_eq!(pods.unwrap()["nodeSelector"], json!({"balancing": "canary"}));
                 } else if text.contains("helm upgrade") && !text.contains("uninstall") {

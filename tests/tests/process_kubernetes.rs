@@ -41,7 +41,7 @@ fn r1_r6_p10_services_come_change_and_go_as_the_cluster_says() {
     let requests: Vec<_> =
         world.server.record().requests().into_iter().filter(|it| it.method == "GET").collect();
     let watches = requests.iter().filter(|it| it.query.contains("watch=")).count();
-    assert_eq!((watches, requests.len()), (5, 5), "{requests:?}");
+    assert_eq!((watches, requests.len()), (7, 7), "{requests:?}");
 }
 
 #[test]
@@ -200,20 +200,45 @@ fn r27_an_object_that_nobody_understands_disturbs_no_other() {
         "metadata": {"name": "bad", "namespace": "default", "labels": {"kubernetes.io/service-name": "b"}},
         "endpoints": [{"addresses": ["300.1.1.1"]}], "ports": "none"});
     world.cluster.put(slice).unwrap();
+    let ports = json!([{"port": "80", "protocol": "TCP"}]);
+    let policy = json!({"apiVersion": "balancing.elf.io/v1beta1", "kind": "BalancingPolicy", "metadata": {"name": "bad"},
+        "spec": {"frontend": {"addressMatcher": {"ip": "10.0.0.256", "toPorts": ports}},
+            "backend": {"addressEndpoint": {"addresses": ["192.0.2.1"], "toPorts": ports}}}});
+    world.cluster.put(policy).unwrap();
     world.set("c", 12, &[3]).unwrap();
     wait::until(PATIENCE, "who has nothing to do with it", || world.answers(12, 3));
-    let status = agent.wait_status("what is wrong", |status| status.problems.len() == 2).unwrap();
+    let status = agent.wait_status("what is wrong", |status| status.problems.len() == 3).unwrap();
     for words in [
         ["Service default/a", "spec.ports[0].port", "stays in force"],
         ["EndpointSlice default/bad", "ports", ""],
+        ["BalancingPolicy bad", "spec.frontend.addressMatcher.ip", "10.0.0.256"],
     ] {
         let is_told = status.problems.iter().any(|problem| words.iter().all(|word| problem.contains(word)));
         assert!(is_told, "{words:?}: {:?}", status.problems);
     }
     world.set("a", 10, &[1]).unwrap();
     world.cluster.remove("endpointslices", Some("default"), "bad").unwrap();
+    world.cluster.remove("balancingpolicies", None, "bad").unwrap();
     agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
     traffic.end();
+}
+
+#[test]
+fn a_cluster_without_definitions_of_policies_is_as_well_as_any() {
+    let world = World::new("kubernetes-undefined").unwrap();
+    for definition in world.cluster.list("customresourcedefinitions").unwrap() {
+        let name = definition["metadata"]["name"].as_str().unwrap();
+        world.cluster.remove("customresourcedefinitions", None, name).unwrap();
+    }
+    let agent = world.agent().unwrap();
+    let status = agent.status().unwrap();
+    assert!(status.problems.is_empty() && status.notices.is_empty(), "{status:?}");
+    assert!(world.answers(10, 1) && world.answers(11, 2));
+    assert!(!agent.log().contains("policies"), "{}", agent.log());
+    // Two that are answered by 404, and what the server's list of groups says about each.
+    let asked = world.server.record().requests();
+    let asked = asked.iter().filter(|it| it.path.ends_with("policies") || it.path == "/apis").count();
+    assert_eq!(asked, 4);
 }
 
 #[test]
@@ -225,7 +250,7 @@ fn another_server_is_asked_when_one_fails() {
         .host
         .following(&world.kubeconfig, &["--api-server", &urls[0], "--api-server", &urls[1]])
         .unwrap();
-    assert_eq!((world.server.open_watches(), second.open_watches()), (5, 0));
+    assert_eq!((world.server.open_watches(), second.open_watches()), (7, 0));
     let traffic = world.traffic().unwrap();
     world.server.close(Ending::Reset).unwrap();
     world.set("c", 12, &[3]).unwrap();
@@ -327,8 +352,14 @@ fn what_is_not_allowed_is_said_and_what_is_not_vital_is_gone_without() {
     role(&[rule("", &["services", "nodes"]), rule("discovery.k8s.io", &["endpointslices"])]);
     wait::until(PATIENCE, "services", || world.answers(10, 1) && world.answers(11, 2));
     let status = told("pods");
-    // Without these it is as well as it can be.
-    assert!(status.sources[0].synced && status.problems.is_empty(), "{status:?}");
+    // Without these it is as well as it can be, but for policies, of which nobody knows whether there are any.
+    assert!(status.sources[0].synced, "{status:?}");
+    let status = agent.wait_status("policies", |status| status.problems.len() == 2).unwrap();
+    for resource in ["localredirectpolicies", "balancingpolicies"] {
+        let words = [&format!("list and watch {resource}.balancing.elf.io"), "ClusterRole", "stays in force"];
+        let is_told = |problem: &String| words.iter().all(|word| problem.contains(*word));
+        assert!(status.problems.iter().any(is_told), "{words:?}: {:?}", status.problems);
+    }
     assert!(!agent.log().contains("secret"));
     // A token that is no longer good.
     world.cluster.accounts().revoke_token("secret");

@@ -1,188 +1,132 @@
-//! Policies in a running agent: who is not redirected (P7), and what commands tell of policies.
+//! Policies of a cluster, as an agent has them that follows it.
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, net::SocketAddr};
-
-use balancing_tests::process::{Host, PATIENCE, pod::Pod};
-use serde_json::Value;
-use testkit::{
-    Backend, Cgroup,
-    object::{documents, service, slice},
+use apidouble::{Ending, Fault, Filter};
+use balancing_tests::{
+    chart::definitions,
+    process::{PATIENCE, cluster::World, traffic::Traffic},
 };
+use serde_json::{Value, json};
+use testkit::wait;
 
-const VIP: &str = "10.96.0.10:53";
-const CLUSTERS: &str = "10.1.0.1:5353";
-const LOCAL: &str = "10.1.0.30:5353";
-/// Where pods on the host's network would be.
-const UID: &str = "01234567-89ab-cdef-0123-456789abcdef";
-
-/// A service `dns` with one backend, and a policy that redirects it to pods with `app: local-dns`.
-fn dns(limit: u32) -> String {
-    let service = service("dns").cluster_ip("10.96.0.10").port_with("53/UDP", &[]);
-    let slice = slice("dns-4", "dns").port("5353/UDP").endpoint("10.1.0.1");
-    let policy = format!(
-        "
-apiVersion: balancing.elf.io/v1beta1
-kind: LocalRedirectPolicy
-metadata: {{name: dns}}
-spec:
-  config: {{qosLimit: {limit}}}
-  frontend: {{serviceMatcher: {{serviceName: dns, namespace: default}}}}
-  backend:
-    endpointSelector: {{matchLabels: {{app: local-dns}}}}
-    toPorts: [{{port: '5353', protocol: UDP}}]
-"
-    );
-    format!("{}---{policy}", documents(&[&service, &slice]))
+/// Of the service `a`, whose own backend is 1.
+fn policy(kind: &str, backend: Value) -> Value {
+    json!({
+        "apiVersion": "balancing.elf.io/v1beta1", "kind": kind, "metadata": {"name": "p"},
+        "spec": {"frontend": {"serviceMatcher": {"namespace": "default", "serviceName": "a"}}, "backend": backend},
+    })
 }
 
-fn pod(name: &str, ip: &str, fields: &str, ready: bool) -> String {
-    format!(
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, namespace: kube-system, uid: {UID}, labels: {{app: local-dns}}}}
-spec: {{nodeName: n1, containers: []{fields}}}
-status: {{podIPs: [{{ip: {ip}}}], conditions: [{{type: Ready, status: '{}'}}]}}
-",
-        if ready { "True" } else { "False" }
-    )
+/// As `web` has them.
+fn ports() -> Value {
+    json!([{"port": "8080", "protocol": "TCP", "name": "http"}, {"port": "5353", "protocol": "UDP", "name": "dns"}])
 }
 
-fn serve(pod: &Pod) -> [Backend; 2] {
-    [CLUSTERS, LOCAL].map(|at| Backend::udp(pod.namespace(), at, at.parse::<SocketAddr>().unwrap()).unwrap())
+fn addresses(backends: &[u8]) -> Value {
+    let addresses = backends.iter().flat_map(|low| [format!("10.1.0.{low}"), format!("fd00:1::{low}")]);
+    let addresses: Vec<String> = addresses.collect();
+    policy("BalancingPolicy", json!({"addressEndpoint": {"addresses": addresses, "toPorts": ports()}}))
 }
 
-/// Whom a new socket of a pod, in a cgroup, asks in fact.
-fn asks(pod: &Pod, cgroup: &Cgroup) -> String {
-    pod.dial(cgroup, VIP).unwrap().ask(None).unwrap().backend.to_string()
+fn local() -> Value {
+    let pods = json!({"endpointSelector": {"matchLabels": {"app": "near"}}, "toPorts": ports()});
+    policy("LocalRedirectPolicy", pods)
 }
 
-fn rows(host: &Host) -> Vec<Value> {
-    let answer = host.balancing(&["get", "policies", "-o", "json"]).unwrap();
-    serde_json::from_str(answer.succeeds()).unwrap()
+fn pod(ready: bool) -> Value {
+    let ready = if ready { "True" } else { "False" };
+    json!({
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "near", "labels": {"app": "near"}},
+        "spec": {"nodeName": "n1", "containers": []},
+        "status": {
+            "phase": "Running", "conditions": [{"type": "Ready", "status": ready}],
+            "podIPs": [{"ip": "10.1.0.2"}, {"ip": "fd00:1::2"}],
+        },
+    })
 }
 
 #[test]
-fn p7_own_backends_reach_the_service_by_namespace_and_after_a_restart() {
-    let host = Host::new("policyown").unwrap();
-    let (own, other) =
-        (Pod::new("policyownin", "10.1.0.30").unwrap(), Pod::new("policyownout", "10.1.8.1").unwrap());
-    let _backends = (serve(&own), serve(&other));
-    host.write("dns.yaml", dns(0)).unwrap();
-    host.write("pod.yaml", pod("local", "10.1.0.30", "", true)).unwrap();
-    let mut agent = host.agent(&[]).unwrap();
-    // From the very first connection on: whoever redirects knows his own backends.
-    assert_eq!(asks(&own, host.cgroup()), CLUSTERS, "{}", agent.log());
-    assert_eq!(asks(&other, host.cgroup()), LOCAL);
-
-    // What commands say.
-    let row = &rows(&host)[0];
-    assert_eq!((row["kind"].as_str(), row["name"].as_str()), (Some("LocalRedirectPolicy"), Some("dns")));
-    assert_eq!((row["state"].as_str(), row["below"].as_str()), (Some("redirecting"), Some("ClusterIP")));
-    assert_eq!((row["own"].as_u64(), row["fallbacks"].as_u64()), (Some(1), Some(0)));
-    assert_eq!(row["backends"], serde_json::json!([LOCAL]));
-    // Threads can be looked at as processes can.
-    for pod in [&own, &other] {
-        fs::write(host.cgroup().path().join("cgroup.threads"), pod.thread().to_string()).unwrap();
-    }
-    let why = |pod: &Pod| {
-        let answer = host.balancing(&["why", &pod.thread().to_string(), "10.96.0.10:53/udp"]).unwrap();
-        answer.succeeds().to_owned()
+fn p1_p5_p9_policies_come_change_and_go_as_the_cluster_says() {
+    let world = World::new("policies").unwrap();
+    let agent = world.agent().unwrap();
+    let traffic = Traffic::with(&world.host, &[(11, &[2])], &[(10, &[1, 2, 3])]).unwrap();
+    let reaches = |backend: u8| {
+        wait::until(PATIENCE, &format!("backend {backend}"), || world.answers(10, backend));
     };
-    let told = why(&other);
-    assert!(told.contains("policy    LocalRedirectPolicy dns: takes it"), "{told}");
-    assert!(told.contains(LOCAL) && !told.contains(CLUSTERS), "{told}");
-    let told = why(&own);
-    assert!(told.contains("dns: the client is one of its own backends"), "{told}");
-    assert!(told.contains("service   default/dns") && told.contains(CLUSTERS), "{told}");
-
-    agent.kill().unwrap();
-    assert_eq!(asks(&own, host.cgroup()), CLUSTERS, "no agent runs");
-    let mut agent = host.agent(&[]).unwrap();
-    assert_eq!(asks(&own, host.cgroup()), CLUSTERS);
-
-    // No longer one of them: as all others. And a new one.
-    host.write("pod.yaml", pod("local", "10.1.8.1", "", true)).unwrap();
-    testkit::wait::until(PATIENCE, "the pods to change roles", || {
-        let backends = [(&own, "10.1.8.1:5353"), (&other, CLUSTERS)];
-        backends.iter().all(|(pod, backend)| {
-            pod.dial(host.cgroup(), VIP).is_ok_and(|_| {
-                let why = why(pod);
-                why.contains(*backend)
-            })
-        })
-    });
-    agent.kill().unwrap();
-}
-
-#[test]
-fn p7_backends_on_the_hosts_network_are_known_by_their_cgroup() {
-    let host = Host::new("policyhost").unwrap();
-    // Here the host is a namespace as any other.
-    let clients = Pod::new("policyhostc", "10.1.8.1").unwrap();
-    let _backends = serve(&clients);
-    host.write("dns.yaml", dns(0)).unwrap();
-    host.write("pod.yaml", pod("local", "10.1.0.30", ", hostNetwork: true", true)).unwrap();
-    let own = host.cgroup().child(&format!("pod{UID}")).unwrap();
-    let container = own.child("container").unwrap();
-    let beside = host.cgroup().child("beside").unwrap();
-    let mut agent = host.agent(&[]).unwrap();
-    assert_eq!(asks(&clients, &beside), LOCAL, "{}", agent.log());
-    for cgroup in [&own, &container] {
-        assert_eq!(asks(&clients, cgroup), CLUSTERS, "{}", agent.log());
-    }
-    assert_eq!(asks(&clients, host.cgroup()), LOCAL);
+    reaches(1);
+    world.cluster.put(addresses(&[3])).unwrap();
+    reaches(3);
+    world.cluster.put_all([local(), pod(true)]).unwrap();
+    reaches(2);
+    world.cluster.put(pod(false)).unwrap();
+    reaches(3);
+    world.cluster.put(addresses(&[1])).unwrap();
+    reaches(1);
+    world.cluster.put(pod(true)).unwrap();
+    reaches(2);
+    world.cluster.remove("localredirectpolicies", None, "p").unwrap();
+    reaches(1);
+    world.cluster.put(addresses(&[3])).unwrap();
+    reaches(3);
+    world.cluster.remove("balancingpolicies", None, "p").unwrap();
+    reaches(1);
+    traffic.end();
     let status = agent.status().unwrap();
-    assert_eq!(status.problems, Vec::<String>::new());
-
-    // One whose cgroup is nowhere is told of.
-    host.write(
-        "pod.yaml",
-        pod("local", "10.1.0.30", ", hostNetwork: true", true).replace(UID, &"f".repeat(32)),
-    )
-    .unwrap();
-    agent
-        .wait_status("the missing cgroup", |status| {
-            status.problems.iter().any(|it| it.contains("P7") && it.contains("kube-system/local"))
-        })
-        .unwrap();
-    agent.kill().unwrap();
+    assert!(status.problems.is_empty(), "{:?}", status.problems);
 }
 
 #[test]
-fn p5_p6_commands_show_what_a_policy_did_not_take() {
-    let host = Host::new("policyshown").unwrap();
-    let clients = Pod::new("policyshownc", "10.1.8.1").unwrap();
-    let _backends = serve(&clients);
-    host.write("dns.yaml", dns(3)).unwrap();
-    host.write("pod.yaml", pod("local", "10.1.0.30", "", false)).unwrap();
-    let mut agent = host.agent(&[]).unwrap();
-    assert_eq!(asks(&clients, host.cgroup()), CLUSTERS);
-    let row = &rows(&host)[0];
-    assert_eq!((row["state"].as_str(), row["fallbacks"].as_u64()), (Some("falling back"), Some(1)));
-    assert_eq!((row["limit"].as_u64(), row["spills"].as_u64()), (Some(3), Some(0)));
-    let text = host.balancing(&["get", "policies"]).unwrap();
-    assert!(text.succeeds().lines().all(|line| line.len() <= 100), "{}", text.out);
-
-    host.write("pod.yaml", pod("local", "10.1.0.30", "", true)).unwrap();
-    testkit::wait::until(PATIENCE, "the redirect", || rows(&host)[0]["state"] == "redirecting");
-    let asked: Vec<String> = (0..5).map(|_| asks(&clients, host.cgroup())).collect();
-    assert_eq!(asked.iter().filter(|it| *it == LOCAL).count(), 3, "{asked:?}");
-    let row = &rows(&host)[0];
-    assert_eq!(row["spills"].as_u64(), Some(2));
-    assert!(row["lastSecond"].as_u64().is_some_and(|taken| taken <= 3), "{row}");
-
-    // A policy that goes leaves nothing.
-    host.write("dns.yaml", dns(3).split("---").take(2).collect::<Vec<_>>().join("---")).unwrap();
-    testkit::wait::until(PATIENCE, "the policy to be gone", || rows(&host).is_empty());
-    assert_eq!(asks(&clients, host.cgroup()), CLUSTERS);
-    let maps = host.balancing(&["get", "maps", "-o", "json"]).unwrap();
-    let maps: Vec<Value> = serde_json::from_str(maps.succeeds()).unwrap();
-    for name in ["limits", "policies", "exempt"] {
-        let map = maps.iter().find(|it| it["name"] == name).unwrap();
-        assert_eq!(map["used"].as_u64(), Some(0), "{map}");
+fn p9_whatever_a_server_does_wrong_policies_stay_as_they_are() {
+    let world = World::new("policies-faults").unwrap();
+    world.cluster.put(addresses(&[3])).unwrap();
+    let mut agent = world.agent().unwrap();
+    wait::until(PATIENCE, "a policy", || world.answers(10, 3));
+    // Nobody else may answer, not once.
+    let traffic = Traffic::start(&world.host, &[(10, &[3]), (11, &[2])]).unwrap();
+    // The last one is not asked again soon.
+    for fault in [Fault::NotFound, Fault::InternalError, Fault::Gone, Fault::Garbage, Fault::Forbidden] {
+        let what = format!("{fault:?}");
+        let id = world.server.faults().on(Filter::resource("balancingpolicies"), fault);
+        world.server.end_watches(Ending::Reset);
+        wait::until(PATIENCE, &what, || world.server.faults().hits(id) > 0);
+        traffic.has_not_failed(&what);
+        world.server.faults().clear();
     }
+    // An agent that begins anew, of all that can go wrong.
+    for fault in [None, Some(Fault::InternalError)] {
+        agent.kill().unwrap();
+        if let Some(fault) = &fault {
+            world.server.faults().on(Filter::resource("balancingpolicies"), fault.clone());
+        }
+        agent = world.host.start_following(&world.kubeconfig, &[]).unwrap();
+        if fault.is_some() {
+            let is_told = |problem: &String| problem.contains("500") && problem.contains("stays in force");
+            agent.wait_status("what is wrong", |status| status.problems.iter().any(is_told)).unwrap();
+            traffic.goes_on();
+            world.server.faults().clear();
+        }
+        agent.wait_ready().unwrap();
+        traffic.has_not_failed(&format!("a start, {fault:?}: {}", agent.log()));
+    }
+    traffic.end();
+}
+
+#[test]
+fn policies_go_with_their_definitions_and_come_back_with_an_agent() {
+    let world = World::new("policies-undefined").unwrap();
+    world.cluster.put(addresses(&[3])).unwrap();
+    let mut agent = world.agent().unwrap();
+    wait::until(PATIENCE, "a policy", || world.answers(10, 3));
+    let traffic = Traffic::with(&world.host, &[(11, &[2])], &[(10, &[1, 3])]).unwrap();
+    world.cluster.remove("customresourcedefinitions", None, "balancingpolicies.balancing.elf.io").unwrap();
+    wait::until(PATIENCE, "the service itself", || world.answers(10, 1));
+    agent.wait_status("no problems", |status| status.problems.is_empty()).unwrap();
+    world.cluster.put_all(definitions().unwrap()).unwrap();
+    world.cluster.put(addresses(&[3])).unwrap();
+    // It would look within a minute.
     agent.kill().unwrap();
+    let _agent = world.agent().unwrap();
+    wait::until(PATIENCE, "the policy", || world.answers(10, 3));
+    traffic.end();
 }

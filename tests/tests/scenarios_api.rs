@@ -15,7 +15,8 @@ fn both(scenario: &Scenario, form: Form) -> Result<()> {
     // In a cluster a controller resolves selectors.
     let view = View { resolve_selectors: false, ..scenario.view() };
     let mut followed = MemoryWorld::new(view, 1024, 1)?;
-    play(&mut followed, &mut ApiServer::new(&scenario.node)?, scenario, form).context("by an API server")?;
+    let node = scenario.outside.is_none().then_some(&*scenario.node);
+    play(&mut followed, &mut ApiServer::new(node)?, scenario, form).context("by an API server")?;
     let mut told = MemoryWorld::new(scenario.view(), 1024, 1)?;
     play(&mut told, &mut Direct, scenario, form).context("as the text has them")?;
     let (followed, told) = (followed.decisions()?, told.decisions()?);

@@ -60,6 +60,8 @@ pub enum Fault {
     Conflict,
     /// 403.
     Forbidden,
+    /// 404, as of what is not served.
+    NotFound,
     /// 429, to come back after so many seconds.
     TooManyRequests(u64),
     /// 500.
@@ -96,6 +98,7 @@ impl Fault {
             Self::Forbidden => {
                 Status::new(StatusCode::FORBIDDEN, "Forbidden", "forbidden: a policy denies it")
             }
+            Self::NotFound => Status::no_page(),
             Self::TooManyRequests(seconds) => Status::new(
                 StatusCode::TOO_MANY_REQUESTS,
                 "TooManyRequests",

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::{
@@ -150,7 +151,31 @@ impl Store {
             table.floor = table.lost;
         }
         table.changed.send_replace(());
-        change.after.clone().or_else(|| change.gone().cloned())
+        let written = change.after.clone().or_else(|| change.gone().cloned());
+        if change.after.is_none() && kind.plural == "customresourcedefinitions" {
+            let fields = change.before.as_ref().map(|object| object.fields.clone());
+            self.undefine(&Value::Object(fields.unwrap_or_default()));
+        }
+        written
+    }
+
+    /// A definition is gone: so are its objects, and then the resource.
+    fn undefine(&mut self, definition: &Value) {
+        let Some(kind) = Kind::of_definition(definition) else { return };
+        let keys: Vec<String> =
+            self.table(&kind).into_iter().flat_map(|table| table.objects.keys().cloned()).collect();
+        for key in keys {
+            self.commit(&kind, &key, None);
+        }
+        self.kinds.retain(|known| known.plural != kind.plural || known.group != kind.group);
+        if let Some(table) = self.table(&kind) {
+            table.changed.send_replace(());
+        }
+    }
+
+    /// Is it still defined?
+    pub(crate) fn serves(&self, kind: &Kind) -> bool {
+        self.kinds.iter().any(|known| known.plural == kind.plural && known.group == kind.group)
     }
 
     /// The oldest revision that a watch of this kind can start from.

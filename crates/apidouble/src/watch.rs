@@ -265,5 +265,6 @@ impl Watch {
             }
         }
         self.cursor = self.cursor.max(store.revision());
+        self.is_over = !store.serves(&self.view.kind);
     }
 }

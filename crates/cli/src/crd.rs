@@ -8,11 +8,10 @@ use crate::output::print;
 
 /// Print the CustomResourceDefinitions of LocalRedirectPolicy and BalancingPolicy, for kubectl apply
 ///
-/// With them a cluster takes policies and checks them by the rules that they carry. This version's agents do not follow
-/// policies yet.
+/// With them a cluster takes policies, and checks them by the rules that they carry. Agents take them up within a minute.
 #[derive(Args)]
 #[command(
-    after_help = "Examples:\n  balancing crd | kubectl apply --server-side -f -\n  balancing crd -o json | jq .items[].metadata.name\n\n\
+    after_help = "Examples:\n  balancing crd | kubectl apply --server-side --force-conflicts -f -\n  balancing crd -o json | jq .items[].metadata.name\n\n\
                         Exit codes: 0 done, 2 wrong usage."
 )]
 pub(crate) struct Options {

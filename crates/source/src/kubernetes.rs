@@ -1,21 +1,26 @@
 //! A cluster's API server, followed live.
 //!
 //! ```text
-//! access    who we are and where the servers are: kubeconfig, or the service account of a pod
-//! servers   several of them: the next one if one fails
-//! resource  what is followed, and which part of it
-//! line      what a server sends in a watch
-//! mirror    what is known of one resource: from lines to changes
-//! follow    one resource, for as long as anybody listens
-//! pause     how long until the next attempt
+//! access      who we are and where the servers are: kubeconfig, or the service account of a pod
+//! servers     several of them: the next one if one fails
+//! resource    what is followed, and which part of it
+//! definition  whether a resource that needs a definition has one
+//! line        what a server sends in a watch
+//! mirror      what is known of one resource: from lines to changes
+//! follow      one resource, for as long as anybody listens
+//! fault       what goes wrong with a server
+//! pause       how long until the next attempt
 //! ```
 //!
 //! Each resource begins with all that there is (a streamed list where the server can, else in chunks) and goes on with what
-//! changes. Whatever goes wrong, what is known stays: only what a complete list does not have, and what a server says is
-//! deleted, is deleted. After any interruption a server is asked how new it is first: one that was restored from a backup is
-//! silent to who knows more than it does (kube-apiserver 1.36, docs/testing.md), and is listed anew.
+//! changes. Whatever goes wrong, what is known stays: only what a complete list does not have, what a server says is
+//! deleted, and what it says that nobody has defined, is deleted. After any interruption a server is asked how new it is
+//! first: one that was restored from a backup is silent to who knows more than it does (kube-apiserver 1.36,
+//! docs/testing.md), and is listed anew.
 
 mod access;
+mod definition;
+mod fault;
 mod follow;
 mod line;
 mod mirror;
@@ -32,8 +37,8 @@ use tokio::{
 
 pub use access::Access;
 pub(crate) use access::chain;
-use follow::Follower;
 pub(crate) use follow::News;
+use follow::{Follower, Given};
 use model::Kind;
 pub(crate) use pause::{chance, scattered};
 use resource::Resource;
@@ -88,7 +93,7 @@ impl Kubernetes {
         let (mut followers, mut writers) = (JoinSet::new(), JoinSet::new());
         let count = self.resources.len();
         let mut problems: Vec<Vec<Problem>> = vec![Vec::new(); count + VOICES];
-        let mut listed = vec![false; count];
+        let mut given = vec![Given::Part; count];
         let nodes_at = self.resources.iter().position(|resource| resource.kind == Kind::Node);
         let notices = self.notices();
         for (index, resource) in self.resources.into_iter().enumerate() {
@@ -99,7 +104,7 @@ impl Kubernetes {
         let mut nodes: Option<Nodes> =
             self.publisher.map(|publisher| publisher.start(&self.servers, &sender, count, &mut writers));
         drop(sender);
-        let (mut synced, mut reported) = (false, Vec::new());
+        let (mut told_given, mut reported) = (Given::Part, Vec::new());
         loop {
             let (index, it) = tokio::select! {
                 biased;
@@ -119,16 +124,19 @@ impl Kubernetes {
                     }
                     told.push(Update::Changes(changes));
                 }
-                News::Listed => {
-                    listed[index] = true;
+                News::Given(now) => {
+                    given[index] = now;
                     if let Some(nodes) = nodes.as_mut().filter(|_| nodes_at == Some(index)) {
                         nodes.complete();
                     }
-                    if !synced && listed.iter().all(|listed| *listed) {
-                        synced = true;
-                        // A list is complete, unlike a directory with a broken file.
-                        told.extend([Update::Synced, Update::Complete]);
+                    let of_all = given.iter().copied().min().unwrap_or_default();
+                    for (reached, update) in [(Given::Enough, Update::Synced), (Given::All, Update::Complete)]
+                    {
+                        if told_given < reached && of_all >= reached {
+                            told.push(update);
+                        }
                     }
+                    told_given = of_all;
                 }
                 News::Problems(now) => {
                     problems[index] = now;
@@ -153,3 +161,6 @@ impl Kubernetes {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -26,24 +26,32 @@ use tokio::{
 };
 
 use super::{Feed, controller::Controller};
-use crate::scenario::{deletion, upserts};
+use crate::{
+    chart::definitions,
+    scenario::{deletion, upserts},
+};
 
 /// How long the source may take for anything: far longer than it does.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Name of the markers.
 const MARKER: &str = "marker";
 /// What the source follows, and how the API calls it.
-const RESOURCES: [(Kind, &str); 5] = [
+const RESOURCES: [(Kind, &str); 7] = [
     (Kind::Service, "services"),
     (Kind::EndpointSlice, "endpointslices"),
     (Kind::Node, "nodes"),
     (Kind::Pod, "pods"),
     (Kind::ServiceCidr, "servicecidrs"),
+    (Kind::LocalRedirectPolicy, "localredirectpolicies"),
+    (Kind::BalancingPolicy, "balancingpolicies"),
 ];
+/// Nobody outside of the cluster asks for these (P11).
+const LOCAL: [Kind; 2] = [Kind::Pod, Kind::LocalRedirectPolicy];
 
 /// See the module.
 pub struct ApiServer {
-    node: String,
+    /// None: the agent's machine is none.
+    node: Option<String>,
     server: Server,
     controller: Controller,
     following: Option<Following>,
@@ -63,15 +71,16 @@ struct Following {
 }
 
 impl ApiServer {
-    /// A cluster without objects, for the agent of `node`.
+    /// A cluster that has no objects but the definitions of policies, for the agent of `node`, or of a machine that is none.
     ///
     /// # Errors
     /// No port is free.
-    pub fn new(node: &str) -> Result<Self> {
+    pub fn new(node: Option<&str>) -> Result<Self> {
         let cluster = Cluster::new();
+        cluster.put_all(definitions()?)?;
         cluster.hold_lists(true);
         Ok(Self {
-            node: node.into(),
+            node: node.map(str::to_owned),
             server: Server::plain(&cluster)?,
             controller: Controller::new(),
             following: None,
@@ -110,7 +119,7 @@ impl ApiServer {
     fn following(&mut self) -> Result<&mut Following> {
         let following = match self.following.take() {
             Some(following) => following,
-            None => Following::begin(&self.server, &self.node)?,
+            None => Following::begin(&self.server, self.node.as_deref())?,
         };
         Ok(self.following.insert(following))
     }
@@ -122,15 +131,18 @@ impl ApiServer {
         // is written after that, and comes after all of it.
         for _ in 0..2 {
             self.following()?;
-            self.cluster().put_all(RESOURCES.iter().map(|(kind, _)| marker(*kind, &self.node)))?;
+            let node = self.node.as_deref().unwrap_or_default();
+            self.cluster().put_all(RESOURCES.iter().map(|(kind, _)| marker(*kind, node)))?;
             changes.extend(self.until_marked()?);
         }
         Ok(changes)
     }
 
     fn until_marked(&mut self) -> Result<Vec<Change>> {
+        let is_node = self.node.is_some();
+        let mut missing: BTreeSet<Kind> =
+            RESOURCES.iter().map(|(kind, _)| *kind).filter(|kind| is_node || !LOCAL.contains(kind)).collect();
         let following = self.following()?;
-        let mut missing: BTreeSet<Kind> = RESOURCES.iter().map(|(kind, _)| *kind).collect();
         let mut given = Vec::new();
         while !missing.is_empty() {
             for change in following.next().with_context(|| format!("the changes of {missing:?}"))? {
@@ -147,13 +159,13 @@ impl ApiServer {
 }
 
 impl Following {
-    fn begin(server: &Server, node: &str) -> Result<Self> {
+    fn begin(server: &Server, node: Option<&str>) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let kubeconfig = directory.path().join("kubeconfig");
         fs::write(&kubeconfig, server.kubeconfig(&Login::Anonymous)?)?;
         let access = Access { kubeconfig: Some(kubeconfig), api_servers: Vec::new() };
         let runtime = Builder::new_current_thread().enable_all().build()?;
-        let source = runtime.block_on(Kubernetes::open(access, Some(node)))?;
+        let source = runtime.block_on(Kubernetes::open(access, node))?;
         let (sender, updates) = mpsc::channel(16);
         runtime.spawn(source.run(sender));
         Ok(Self { runtime, updates, may_sync: false, has_synced: false })

@@ -1,9 +1,11 @@
-//! A cluster's EndpointSlice controller: what selectors pick becomes slices, by the model's own rules
-//! ([`model::resolve`]).
+//! A cluster's EndpointSlice controller, and that of BalancingPolicies: what selectors pick becomes slices, by the model's own
+//! rules ([`model::resolve`], [`model::resolve_policy`]).
 
 use std::collections::BTreeMap;
 
-use model::{Change, Cluster, EndpointSlice, Family, ObjectName, View, resolve};
+use model::{
+    Change, Cluster, EndpointSlice, Family, Kind, ObjectName, Policy, View, resolve, resolve_policy,
+};
 use serde_json::{Value, json};
 
 /// See the module.
@@ -26,12 +28,16 @@ impl Controller {
         Self { seen: Cluster::new(View::default()), made: BTreeMap::new() }
     }
 
-    /// What is to be done after changes of services, pods and nodes.
+    /// What is to be done after changes of services, policies, pods and nodes.
     pub(super) fn work(&mut self, changes: Vec<Change>) -> Work {
         self.seen.apply_all(changes);
         let zone_of = |node: &str| Some(self.seen.node(node)?.zone()?.to_owned());
-        let wanted = self.seen.services().flat_map(|service| resolve(service, self.seen.pods(), zone_of));
-        let wanted: BTreeMap<_, _> = wanted.map(named).map(|slice| (slice.name.clone(), slice)).collect();
+        let services = self.seen.services().flat_map(|service| resolve(service, self.seen.pods(), zone_of));
+        let of_cluster = |policy: &&Policy| policy.kind() == Kind::BalancingPolicy;
+        let policies = self.seen.policies().filter(of_cluster);
+        let policies = policies.flat_map(|policy| resolve_policy(policy, self.seen.pods(), zone_of));
+        let wanted: BTreeMap<_, _> =
+            services.chain(policies).map(named).map(|slice| (slice.name.clone(), slice)).collect();
         let changed = wanted.iter().filter(|(name, slice)| self.made.get(*name) != Some(*slice));
         let gone = self.made.keys().filter(|name| !wanted.contains_key(*name));
         let work = Work {
@@ -46,7 +52,11 @@ impl Controller {
 /// The model's names for what it resolves itself are none that a cluster would have.
 fn named(slice: EndpointSlice) -> EndpointSlice {
     let name = slice.name.name.replace(':', "-");
-    EndpointSlice { name: ObjectName::new(slice.name.namespace.clone(), name), ..slice }
+    let name = match slice.policy {
+        Some(_) => ObjectName::new("balancing-policies", name),
+        None => ObjectName::new(slice.name.namespace.clone(), name),
+    };
+    EndpointSlice { name, ..slice }
 }
 
 fn manifest(slice: &EndpointSlice) -> Value {
@@ -68,14 +78,20 @@ fn manifest(slice: &EndpointSlice) -> Value {
             "targetRef": pod,
         })
     });
+    let mut metadata = json!({"namespace": &*slice.name.namespace, "name": slice.name.name});
+    match &slice.policy {
+        Some(policy) => {
+            metadata["labels"] = json!({"endpointslice.kubernetes.io/managed-by": "balancing-controller"});
+            metadata["ownerReferences"] = json!([{
+                "apiVersion": "balancing.elf.io/v1beta1", "kind": policy.kind.to_string(), "name": policy.name.name, "uid": "",
+            }]);
+        }
+        None => metadata["labels"] = json!({"kubernetes.io/service-name": slice.service}),
+    }
     json!({
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
-        "metadata": {
-            "namespace": &*slice.name.namespace,
-            "name": slice.name.name,
-            "labels": {"kubernetes.io/service-name": slice.service},
-        },
+        "metadata": metadata,
         "addressType": match slice.family {
             Family::V4 => "IPv4",
             Family::V6 => "IPv6",
@@ -105,6 +121,20 @@ spec:
   ports: [{name: t, port: 80, targetPort: http}, {name: u, port: 53, protocol: UDP}]
   selector: {app: web}
 ---
+apiVersion: balancing.elf.io/v1beta1
+kind: BalancingPolicy
+metadata: {name: web}
+spec:
+  frontend: {serviceMatcher: {serviceName: web, namespace: default}}
+  backend: {serviceEndpoint: {endpointSelector: {matchLabels: {app: web}}, toPorts: [{port: http, protocol: TCP}]}}
+---
+apiVersion: balancing.elf.io/v1beta1
+kind: LocalRedirectPolicy
+metadata: {name: web}
+spec:
+  frontend: {serviceMatcher: {serviceName: web, namespace: default}}
+  backend: {endpointSelector: {matchLabels: {app: web}}, toPorts: [{port: http, protocol: TCP}]}
+---
 apiVersion: v1
 kind: Pod
 metadata: {name: web-1, labels: {app: web}}
@@ -122,14 +152,17 @@ status:
     fn slices_are_what_the_model_resolves_and_no_more_are_written_than_need_be() {
         let mut controller = Controller::new();
         let work = controller.work(upserts(CLUSTER).unwrap());
-        assert_eq!((work.put.len(), work.remove.len()), (2, 0), "{work:?}");
+        // For both families; of the service, and of the policy that is not each node's own business.
+        assert_eq!((work.put.len(), work.remove.len()), (4, 0), "{work:?}");
         let read: Vec<Change> = work.put.iter().flat_map(|it| upserts(&it.to_string()).unwrap()).collect();
         let made = controller.made.values().cloned();
-        assert_eq!(read, made.map(|slice| Change::Upsert(slice.into())).collect::<Vec<_>>());
-        assert!(controller.made.values().all(|it| &*it.endpoints[0].zone_hints[0] == "a"));
+        assert_eq!(read, made.clone().map(|slice| Change::Upsert(slice.into())).collect::<Vec<_>>());
+        let (of_policy, of_service): (Vec<_>, Vec<_>) = made.partition(|slice| slice.policy.is_some());
+        assert_eq!(of_policy.len(), 2);
+        assert!(of_service.iter().all(|it| &*it.endpoints[0].zone_hints[0] == "a"));
         let work = controller.work(upserts(CLUSTER).unwrap());
         assert!(work.put.is_empty() && work.remove.is_empty(), "{work:?}");
         let work = controller.work(vec![deletion("Pod default/web-1").unwrap()]);
-        assert_eq!((work.put.len(), work.remove.len()), (0, 2), "{work:?}");
+        assert_eq!((work.put.len(), work.remove.len()), (0, 4), "{work:?}");
     }
 }

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use testkit::Backend;
 
 use super::{Agent, Host, program, traffic::Traffic, web};
+use crate::chart::definitions;
 
 /// Puts every object of a text of manifests into the cluster.
 ///
@@ -37,7 +38,7 @@ pub struct World {
 }
 
 impl World {
-    /// A cluster with services `a` and `b` (web), whose backends are 1 and 2, and the node.
+    /// A cluster with services `a` and `b` (web), whose backends are 1 and 2, the node, and definitions of policies.
     ///
     /// # Errors
     /// It can't be made.
@@ -47,6 +48,7 @@ impl World {
         let server = Server::tls(&cluster)?;
         let kubeconfig = host.kubeconfig(&server, &Login::Anonymous)?;
         let servers = web::serve(&host, &[1, 2, 3])?;
+        cluster.put_all(definitions()?)?;
         cluster.put(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}}))?;
         let world = Self { host, cluster, server, kubeconfig, _servers: servers };
         world.set("a", 10, &[1])?;

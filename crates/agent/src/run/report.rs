@@ -29,7 +29,7 @@ impl Agent {
             problems.push(format!("{} has not been read completely yet", self.source));
         }
         if self.synced && self.deletes == Deletes::Held {
-            problems.push("nothing is deleted until every file has been read well once".into());
+            problems.push("nothing is deleted until everything has been read well once".into());
         }
         if self.synced {
             problems.extend(answer::held(&self.reconciler));

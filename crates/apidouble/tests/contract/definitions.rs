@@ -100,3 +100,26 @@ pub(crate) async fn what_custom_objects_do_not_allow(target: &Target) {
     assert_eq!(target.call(Method::PATCH, &one, content, Some(json!({}))).await.code, 415);
     assert_eq!(target.get("/apis/example.com/v1/namespaces/default/nothings").await.code, 404);
 }
+
+pub(crate) async fn a_definition_that_goes_takes_its_objects_along(target: &Target) {
+    let all = define(target, "Trinket", "trinkets").await;
+    target.post(&all, object("Trinket", json!({}))).await.ok();
+    let mut events = target.watch(&format!("{all}?watch=true")).await;
+    assert_eq!(events.short().await, "ADDED one");
+    let definition = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/trinkets.example.com";
+    target.delete(definition).await.ok();
+    // Who follows is told of each before it ends.
+    assert_eq!(events.short().await, "DELETED one");
+    assert_eq!(events.next().await, None);
+    target.eventually("it is not served", async |target| target.get(&all).await.code == 404).await;
+    // Where all servers say what they serve.
+    let groups = target.get("/apis").await.ok();
+    let groups = groups["groups"].as_array().unwrap();
+    assert!(groups.iter().any(|group| group["name"] == "discovery.k8s.io"), "{groups:?}");
+    target
+        .eventually("discovery does not know it", async |target| {
+            let list = target.get("/apis/example.com/v1").await;
+            list.code == 404 || !list.body["resources"].to_string().contains("\"trinkets\"")
+        })
+        .await;
+}

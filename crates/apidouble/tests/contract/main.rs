@@ -72,7 +72,8 @@ contract! {
         initial_events_and_their_end, a_version_that_is_gone, a_version_that_is_not_there_yet,
         options_that_do_not_fit, a_watch_without_a_version_begins_with_what_there_is;
     definitions:
-        a_definition_serves_its_kind, its_status_and_generation, what_custom_objects_do_not_allow;
+        a_definition_serves_its_kind, its_status_and_generation, what_custom_objects_do_not_allow,
+        a_definition_that_goes_takes_its_objects_along;
     access:
         a_token_must_be_known, roles_allow, who_asks_is_told_what_it_may, names_in_rules;
     admission:

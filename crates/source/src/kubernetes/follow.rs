@@ -1,10 +1,6 @@
 //! One resource, for as long as anybody listens.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{AsyncBufRead, AsyncBufReadExt, FutureExt};
 use kube::core::{
@@ -12,14 +8,19 @@ use kube::core::{
     params::{ListParams, WatchParams},
 };
 use model::Change;
-use tokio::{sync::mpsc::Sender, time};
+use tokio::{
+    sync::mpsc::Sender,
+    time::{self, Instant},
+};
 
 use super::{
-    access::{chain, is_of_trust},
+    access::chain,
+    definition::is_defined,
+    fault::{ANSWER, CUT, Fault, broken, within},
     line::{Chunk, Failure, Line, Sent},
     mirror::Mirror,
     pause::{Pause, chance, scattered},
-    resource::Resource,
+    resource::{Need, Resource},
     servers::{Server, Servers},
 };
 use crate::{Place, Problem, Severity, publish::Notices};
@@ -34,8 +35,6 @@ const WATCH_SECONDS: u32 = 300;
 const EARLY: Duration = Duration::from_secs(10);
 /// Servers send a bookmark every minute. Who is silent for longer may not be there, or not send any: a new watch shows.
 const SILENCE: Duration = Duration::from_secs(100);
-/// For how long an answer may be awaited.
-const ANSWER: Duration = Duration::from_secs(30);
 /// How often a server may forget what it said.
 const FORGIVEN: u32 = 2;
 /// How long those are waited for at the start that are not vital.
@@ -46,15 +45,29 @@ const OVERLOAD: Duration = Duration::from_secs(1);
 const LONGEST: usize = 300;
 /// How soon to ask again for what a server does not have, or does not give us.
 const UNAVAILABLE: Duration = Duration::from_secs(30);
+/// How soon to ask again for what nobody has defined: most clusters never have it, and have thousands of agents.
+const UNDEFINED: Duration = Duration::from_secs(60);
 
 /// What a follower has to tell.
 pub(crate) enum News {
     /// What changed; never empty.
     Changes(Vec<Change>),
-    /// All that there is has been sent once.
-    Listed,
+    /// More of it has been sent than before, in this sense.
+    Given(Given),
     /// All problems that there are now.
     Problems(Vec<Problem>),
+}
+
+/// How much of a resource has been sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Given {
+    /// Not all that there is.
+    #[default]
+    Part,
+    /// Nor that, but others are not to wait for the rest.
+    Enough,
+    /// All that there is, or all that will be given.
+    All,
 }
 
 /// Why a turn ended.
@@ -65,31 +78,6 @@ enum End {
     Expired,
     /// Nobody listens any more.
     Unheard,
-}
-
-/// What went wrong.
-enum Fault {
-    /// No answer, or half of one.
-    Broken(String),
-    /// No answer, since one does not trust the other, or nobody says who we are.
-    Untrusted(String),
-    /// The server says no.
-    Refused(Failure),
-    Unheard,
-}
-
-impl From<kube::Error> for Fault {
-    fn from(error: kube::Error) -> Self {
-        match error {
-            kube::Error::Api(status) => {
-                let seconds = status.details.as_ref().map(|details| details.retry_after_seconds);
-                let seconds = seconds.filter(|seconds| *seconds > 0).map(u64::from);
-                Self::Refused(Failure::new(status.code, &status.reason, &status.message, seconds))
-            }
-            error if is_of_trust(&error) => Self::Untrusted(chain(&error)),
-            error => Self::Broken(chain(&error)),
-        }
-    }
 }
 
 /// See the module.
@@ -108,9 +96,9 @@ pub(super) struct Follower {
     /// How often in a row a server did not have the version that was known.
     expired: u32,
     began: Instant,
-    /// All that there is has come once; and that is told.
-    is_listed: bool,
-    is_told: bool,
+    given: Given,
+    /// The same, as it was told last.
+    told_given: Given,
     /// Does the server send all that there is as a watch? Those before 1.32 mostly don't.
     streams: bool,
     /// The server may not be the one that it was: ask how new it is.
@@ -138,8 +126,8 @@ impl Follower {
             told: None,
             expired: 0,
             began: Instant::now(),
-            is_listed: false,
-            is_told: false,
+            given: Given::Part,
+            told_given: Given::Part,
             streams: true,
             is_suspicious: false,
             pause: Pause::new(),
@@ -160,6 +148,9 @@ impl Follower {
                 Ok(End::Over) => self.pause.after_failure(None),
                 Ok(End::Expired) => self.after_expiry(&server, None),
                 Ok(End::Unheard) | Err(Fault::Unheard) => return,
+                Err(Fault::Refused(failure)) if failure.code == 404 => {
+                    self.after_absence(&server, failure).await
+                }
                 Err(fault) => {
                     let may_be_outdated = match &fault {
                         Fault::Refused(failure) => failure.code == 401,
@@ -172,7 +163,7 @@ impl Follower {
                     }
                 }
             };
-            if self.tell().await.is_err() {
+            if self.flush().await.is_err() {
                 return;
             }
             tokio::select! {
@@ -194,8 +185,10 @@ impl Follower {
                     self.streams = false;
                     return Duration::ZERO;
                 }
-                if matches!(failure.code, 403 | 404) && !self.resource.is_vital {
-                    return self.go_without(server, &failure);
+                if matches!(failure.code, 403 | 404)
+                    && let Some(pause) = self.go_without(server, &failure)
+                {
+                    return pause;
                 }
                 let what = match failure.code {
                     401 => "does not know us: is the token or certificate still valid?".into(),
@@ -217,9 +210,9 @@ impl Follower {
             self.servers.failed(server);
         }
         self.set_trouble(server, Severity::Error, &text);
-        // Others are not to wait for what they can do without.
-        if !self.resource.is_vital && self.began.elapsed() > PATIENCE {
-            self.is_listed = true;
+        // Others are not to wait for what they can do without. What it would say may be in force all the same.
+        if self.resource.need != Need::Vital && self.began.elapsed() > PATIENCE {
+            self.given = self.given.max(Given::Enough);
         }
         self.pause.after_failure(asked)
     }
@@ -243,23 +236,54 @@ impl Follower {
     /// What was said first stays until something works, or the same server says something else: several that fail would be
     /// told of in turn.
     fn set_trouble(&mut self, server: &Server, severity: Severity, text: &str) {
-        let trouble = trouble(server, severity, text);
+        let trouble = trouble(server, severity, text, "");
         if self.trouble.as_ref().is_none_or(|told| told.place == trouble.place) {
             self.trouble = Some(trouble);
         }
     }
 
-    /// It is not vital, and not to be had.
-    fn go_without(&mut self, server: &Server, failure: &Failure) -> Duration {
-        let reason = match failure.code {
-            404 => format!("has no {}", self.resource.plural),
-            _ => format!("does not let us list and watch {}: {}", self.resource.plural, failure.message),
-        };
-        self.trouble = Some(trouble(server, Severity::Notice, &reason));
-        // Who waits for everything does not wait for this; what was known of it stays.
+    /// It is not to be had, and others can do without; how long to wait, if so. What was known of it stays.
+    fn go_without(&mut self, server: &Server, failure: &Failure) -> Option<Duration> {
+        let plural = self.resource.plural;
+        let refused = format!("does not let us list and watch {plural}: {}", failure.message);
+        self.trouble = Some(match (self.resource.need, failure.code) {
+            (Need::Useful(loss), 404) => trouble(server, Severity::Notice, &format!("has no {plural}"), loss),
+            (Need::Useful(loss), _) => trouble(server, Severity::Notice, &refused, loss),
+            (Need::Defined { .. }, 403) => trouble(server, Severity::Error, &refused, UPGRADE),
+            _ => return None,
+        });
         self.mirror.forget_version();
-        self.is_listed = true;
-        scattered(UNAVAILABLE, chance())
+        // Who waits for everything does not wait for this.
+        self.given = Given::All;
+        Some(scattered(UNAVAILABLE, chance()))
+    }
+
+    /// The server does not have it. Of what needs a definition that is believed only if the server itself says that it is not
+    /// defined: whoever stands between may answer so, too, and policies are not to be lost by that. A server that starts
+    /// answers 503 until it knows all definitions (kubernetes 1.36
+    /// staging/src/k8s.io/apiserver/pkg/util/notfoundhandler/not_found_handler.go).
+    async fn after_absence(&mut self, server: &Server, failure: Failure) -> Duration {
+        let defined = is_defined(&server.client, &self.resource).await;
+        // Who may not ask believes it where it contradicts nothing.
+        match defined.map(|defined| defined.unwrap_or(!self.mirror.is_empty())) {
+            Ok(false) => {
+                self.trouble = None;
+                self.mirror.begin_list();
+                self.batch.extend(self.mirror.end_list(""));
+                self.mirror.forget_version();
+                self.given = Given::All;
+                if !self.batch.is_empty() {
+                    tracing::warn!(
+                        server = &*server.url,
+                        "{} are no longer defined: all of them are gone",
+                        self.resource.plural
+                    );
+                }
+                scattered(UNDEFINED, chance())
+            }
+            Ok(true) => self.after(server, Fault::Refused(failure)),
+            Err(fault) => self.after(server, fault),
+        }
     }
 
     /// Lists if need be, and watches until that ends.
@@ -348,7 +372,7 @@ impl Follower {
             }
             if chunk.metadata.rest.is_empty() {
                 self.batch.extend(self.mirror.end_list(&chunk.metadata.resource_version));
-                self.is_listed = true;
+                self.given = Given::All;
                 return self.flush().await;
             }
             params.continue_token = Some(chunk.metadata.rest.into_owned());
@@ -422,7 +446,7 @@ impl Follower {
             Line::Bookmark { version, is_all } => {
                 if is_all {
                     self.batch.extend(self.mirror.end_list(&version));
-                    self.is_listed = true;
+                    self.given = Given::All;
                     self.flush().await?;
                 }
                 self.mirror.reach(&version);
@@ -451,11 +475,11 @@ impl Follower {
         self.tell().await
     }
 
-    /// Sends that everything is there, once, and problems, if they have changed.
+    /// Sends how much there is, and problems, if they have changed.
     async fn tell(&mut self) -> Result<(), Fault> {
-        if self.is_listed && !self.is_told {
-            self.is_told = true;
-            self.send(News::Listed).await?;
+        if self.given > self.told_given {
+            self.told_given = self.given;
+            self.send(News::Given(self.given)).await?;
         }
         self.mirror.take_notices().into_iter().for_each(|notice| self.notices.tell(notice));
         if self.mirror.take_news_of_problems() || self.trouble != self.told {
@@ -472,23 +496,19 @@ impl Follower {
     }
 }
 
-/// A line without its end.
-const CUT: &str = "the answer broke off";
-
-fn broken(error: serde_json::Error) -> Fault {
-    Fault::Broken(format!("the answer is not what it should be: {error}"))
-}
-
-async fn within<T>(limit: Duration, answer: impl Future<Output = T>) -> Result<T, Fault> {
-    let late = |_| Fault::Broken(format!("does not answer within {} s", limit.as_secs()));
-    time::timeout(limit, answer).await.map_err(late)
-}
-
-fn trouble(server: &Server, severity: Severity, text: &str) -> Problem {
+/// What an error changes.
+const KNOWN: &str = "what is known stays in force";
+/// What to do where an older version was installed.
+const UPGRADE: &str =
+    "others have no effect until the ClusterRole of this version is applied (deploy/rbac.yaml, or the chart)";
+/// `after`: what follows from what the server says.
+fn trouble(server: &Server, severity: Severity, said: &str, after: &str) -> Problem {
     // Whoever stands between may answer with a page.
-    let mut reason: String = text.chars().take(LONGEST).collect();
-    if severity == Severity::Error {
-        reason += "; what is known stays in force";
+    let mut reason: String = said.chars().take(LONGEST).collect();
+    let known = if severity == Severity::Error { KNOWN } else { "" };
+    for part in [after, known].into_iter().filter(|part| !part.is_empty()) {
+        reason += "; ";
+        reason += part;
     }
     Problem { severity, place: Place::Server(server.url.clone()), line: None, object: None, reason }
 }

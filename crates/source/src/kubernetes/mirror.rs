@@ -154,6 +154,11 @@ impl Mirror {
         Change::Delete(ObjectId { kind: self.kind, name: name.clone() })
     }
 
+    /// Is nothing known?
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Is a list under way?
     pub(super) fn is_listing(&self) -> bool {
         self.listing.is_some()

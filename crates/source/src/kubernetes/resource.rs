@@ -12,25 +12,39 @@ pub(super) struct Resource {
     pub(super) plural: &'static str,
     pub(super) labels: Option<&'static str>,
     pub(super) fields: Option<String>,
-    /// Nothing is in force without it. Others may be missing or forbidden, which is said.
-    pub(super) is_vital: bool,
+    pub(super) need: Need,
+}
+
+/// What becomes of the others where a resource can't be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing is in force without it.
+    Vital,
+    /// They go on, without what is said here.
+    Useful(&'static str),
+    /// They go on. A cluster without its definition has none of it, which is nothing to tell anybody of.
+    Defined {
+        /// Of `apiVersion`.
+        group: &'static str,
+        /// Of `apiVersion`.
+        version: &'static str,
+    },
 }
 
 impl Resource {
     /// Everything that is followed, on `node`, or on a machine that is none.
     pub(super) fn all(node: Option<&str>) -> Vec<Self> {
         let resource =
-            |kind, path, plural| Self { kind, path, plural, labels: None, fields: None, is_vital: true };
-        let pods = node.map(|node| Self {
-            // Only says which addresses its clients have.
-            fields: Some(format!("spec.nodeName={}", escaped(node))),
-            is_vital: false,
-            ..resource(Kind::Pod, "/api/v1/pods", "pods")
-        });
+            |kind, path, plural| Self { kind, path, plural, labels: None, fields: None, need: Need::Vital };
+        let policies = |kind, path, plural| Self {
+            need: Need::Defined { group: "balancing.elf.io", version: "v1beta1" },
+            ..resource(kind, path, plural)
+        };
         let everywhere = [
             resource(Kind::Service, "/api/v1/services", "services"),
             Self {
-                // Slices of headless services lead nowhere (kubernetes 1.36 cmd/kube-proxy/app/server.go).
+                // Slices of headless services lead nowhere (kubernetes 1.36 cmd/kube-proxy/app/server.go). Those that the
+                // controller makes for policies come with all others (P10).
                 labels: Some("!service.kubernetes.io/headless"),
                 ..resource(
                     Kind::EndpointSlice,
@@ -40,16 +54,39 @@ impl Resource {
             },
             resource(Kind::Node, "/api/v1/nodes", "nodes"),
             Self {
-                // Since 1.33; only says which addresses are nobody's.
-                is_vital: false,
+                // Since 1.33.
+                need: Need::Useful("addresses that no service has are not refused"),
                 ..resource(
                     Kind::ServiceCidr,
                     "/apis/networking.k8s.io/v1/servicecidrs",
                     "servicecidrs.networking.k8s.io",
                 )
             },
+            policies(
+                Kind::BalancingPolicy,
+                "/apis/balancing.elf.io/v1beta1/balancingpolicies",
+                "balancingpolicies.balancing.elf.io",
+            ),
         ];
-        everywhere.into_iter().chain(pods).collect()
+        // P11: nothing is local to a machine that is no node.
+        let on_nodes = node.into_iter().flat_map(|node| {
+            [
+                Self {
+                    fields: Some(format!("spec.nodeName={}", escaped(node))),
+                    need: Need::Useful(
+                        "LocalRedirectPolicies have no backends, and clients of loadBalancerSourceRanges are known by \
+                         their interfaces alone",
+                    ),
+                    ..resource(Kind::Pod, "/api/v1/pods", "pods")
+                },
+                policies(
+                    Kind::LocalRedirectPolicy,
+                    "/apis/balancing.elf.io/v1beta1/localredirectpolicies",
+                    "localredirectpolicies.balancing.elf.io",
+                ),
+            ]
+        });
+        everywhere.into_iter().chain(on_nodes).collect()
     }
 }
 
