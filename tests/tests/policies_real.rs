@@ -63,6 +63,20 @@ fn policies() -> Vec<(Value, Option<&'static str>)> {
         (balancing(json!({}), addresses(&["192.0.2.1"])), Some("exactly one of serviceMatcher")),
         (balancing(service, json!({})), Some("exactly one of serviceEndpoint")),
         (selecting, Some("operators are In")),
+        // Nothing is written as null, too.
+        (
+            json!({"kind": "BalancingPolicy", "spec": {
+                "config": null, "frontend": {"serviceMatcher": {"serviceName": "web", "namespace": "x", "toPorts": null}},
+                "backend": addresses(&["192.0.2.1"])}}),
+            None,
+        ),
+        (
+            json!({"kind": "BalancingPolicy", "spec": {
+                "frontend": {"serviceMatcher": {"serviceName": "web", "namespace": "x"}, "addressMatcher": null},
+                "backend": addresses(&["192.0.2.1"])}}),
+            None,
+        ),
+        (json!({"kind": "BalancingPolicy", "spec": {"frontend": null}}), Some("spec.frontend")),
     ]
 }
 
@@ -85,6 +99,7 @@ fn a_real_api_server_applies_the_rules_of_the_definitions() {
     for (number, (mut policy, wrong)) in policies().into_iter().enumerate() {
         policy["apiVersion"] = "balancing.elf.io/v1beta1".into();
         policy["metadata"] = json!({"name": format!("p{number}")});
+        assert_eq!(api::policy::check(&policy).is_empty(), wrong.is_none(), "{policy}");
         let plural =
             if policy["kind"] == "BalancingPolicy" { "balancingpolicies" } else { "localredirectpolicies" };
         let path = format!("/apis/balancing.elf.io/v1beta1/{plural}");
@@ -100,4 +115,37 @@ fn a_real_api_server_applies_the_rules_of_the_definitions() {
             }
         }
     }
+    names_are_short_and_old_ones_may_go(&real, &crds[1]);
+}
+
+/// A policy that was there before a rule was is not held by it.
+fn names_are_short_and_old_ones_may_go(real: &Real, crd: &Value) {
+    let path = "/apis/balancing.elf.io/v1beta1/balancingpolicies";
+    let mut policy = policies().remove(2).0;
+    policy["apiVersion"] = "balancing.elf.io/v1beta1".into();
+    policy["metadata"] = json!({"name": "a".repeat(64), "finalizers": ["example.com/wait"]});
+    let error = real.call("root", "POST", path, Some(&policy)).expect_err("64 characters");
+    assert!(format!("{error:#}").contains("at most 63 characters"), "{error:#}");
+
+    let definition =
+        "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/balancingpolicies.balancing.elf.io";
+    let rules = |rules: &Value| {
+        let mut changed = real.call("root", "GET", definition, None).unwrap();
+        changed["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"] =
+            rules.clone();
+        real.call("root", "PUT", definition, Some(&changed)).unwrap();
+    };
+    rules(&Value::Null);
+    let created = || real.call("root", "POST", path, Some(&policy)).is_ok();
+    testkit::wait::until(balancing_tests::process::PATIENCE, "the definition without rules", created);
+    rules(&crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["x-kubernetes-validations"]);
+    let mut other = policy.clone();
+    other["metadata"]["name"] = "b".repeat(64).into();
+    let refused = || real.call("root", "POST", &format!("{path}?dryRun=All"), Some(&other)).is_err();
+    testkit::wait::until(balancing_tests::process::PATIENCE, "the definition with rules", refused);
+
+    let path = format!("{path}/{}", "a".repeat(64));
+    real.call("root", "DELETE", &path, None).unwrap();
+    real.call("root", "PATCH", &path, Some(&json!({"metadata": {"finalizers": null}}))).unwrap();
+    real.call("root", "GET", &path, None).expect_err("it is gone");
 }

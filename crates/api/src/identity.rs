@@ -41,7 +41,7 @@ pub(crate) fn is_label(text: &str) -> bool {
 }
 
 /// RFC 1123 subdomain: labels with dots between them, though of any length, as Kubernetes has it.
-fn is_subdomain(text: &str) -> bool {
+pub(crate) fn is_subdomain(text: &str) -> bool {
     let part = |part: &str| {
         !part.is_empty()
             && !part.starts_with('-')

@@ -1,38 +1,59 @@
 //! LocalRedirectPolicy and BalancingPolicy: their types, and the rules that their schemas carry.
 //!
 //! ```text
+//! admission  what is said of a policy beside others
+//! check      all that is wrong with one by itself
+//! claim      what a policy has that no other may have
 //! frontend   what is asked for: a service, or an address
 //! health     whether an address of a backend answers
 //! port       ports of both sides
 //! selector   which pods, which nodes
+//! shape      is a value of the form that a schema asks for?
 //! status     what the controller says of a policy
 //! ```
 //!
 //! What can be said in CEL is said there and nowhere else: the API server applies it, webhook or not.
 
 #![expect(unreachable_pub, reason = "kube's derive makes public structs inside of functions")]
-#![expect(clippy::duplicated_attributes, reason = "columns have their own, of the same names")]
 
+pub mod admission;
+mod check;
+mod claim;
 mod conversion;
 mod frontend;
 mod health;
 mod port;
 mod selector;
+mod shape;
 mod status;
 
 use k8s_openapi::{
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     apimachinery::pkg::apis::meta::v1::LabelSelector,
 };
-use kube::{CustomResource, CustomResourceExt, KubeSchema};
+use kube::{CustomResource, CustomResourceExt, KubeSchema, core::Rule};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use check::{check, is_policy, unknown_fields};
+pub use claim::Claim;
 pub use conversion::{from_balancing_policy, from_local_redirect_policy};
 pub use frontend::{AddressMatcher, Frontend, ServiceMatcher};
 pub use health::{AllUnhealthy, HealthCheck, HealthCheckProtocol};
 pub use port::{Port, PortProtocol, TargetPort};
 pub use status::PolicyStatus;
+
+/// Most characters of a name: agents have room for so many in their tables.
+const NAME: usize = 63;
+const LONG_NAME: &str = "metadata.name must have at most 63 characters";
+
+/// Of new ones only: one that was there before the rule would be kept by its finalizers for ever. [`check`] looks at the length
+/// itself, for `oldSelf` is not all the same to kube's CEL.
+fn named() -> Rule {
+    Rule::new(format!("size(self.metadata.name) <= {NAME} || oldSelf.hasValue()"))
+        .optional_old_self(true)
+        .message(LONG_NAME)
+}
 
 /// Most addresses of a policy: what CEL may cost depends on it.
 const ADDRESSES: u32 = 512;
@@ -74,6 +95,7 @@ const UNMATCHED: &str = "each frontend port needs a backend port of the same nam
     category = "elf",
     status = "PolicyStatus",
     derive = "PartialEq",
+    validation = named(),
     doc = "Sends connections to ready pods on the client's own node; without any, as if it were not there.",
     printcolumn(name = "Frontend", type_ = "string", json_path = ".status.frontend"),
     printcolumn(name = "Backends", type_ = "integer", json_path = ".status.backends"),
@@ -119,6 +141,7 @@ pub struct LocalBackend {
     category = "elf",
     status = "PolicyStatus",
     derive = "PartialEq",
+    validation = named(),
     doc = "Sends connections to pods, nodes or addresses; without any, as if it were not there.",
     printcolumn(name = "Frontend", type_ = "string", json_path = ".status.frontend"),
     printcolumn(name = "Mode", type_ = "string", json_path = ".status.mode"),
@@ -235,6 +258,7 @@ pub struct Config {
     /// Most connections that it redirects in a second, on each node; 0 = any number. What is more goes where it would go
     /// without the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 4_294_967_295_u32))]
     pub qos_limit: Option<u32>,
 }
 

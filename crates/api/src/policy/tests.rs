@@ -1,13 +1,10 @@
-mod check;
-
 use serde_json::{Value, json};
 
 use super::*;
-use check::check;
 
 /// What is said of a policy; empty: it is right.
 fn said(policy: &Value) -> Vec<String> {
-    check(policy.clone()).into_iter().map(|it| it.to_string()).collect()
+    check(policy).into_iter().map(|it| it.to_string()).collect()
 }
 
 fn local(frontend: &Value, ports: &Value) -> Value {
