@@ -14,13 +14,14 @@ use crate::Invalid;
 /// A JSON patch (RFC 6902) that gives a policy what it lacks: a `serviceId`. None: it lacks nothing.
 ///
 /// `former` is what it was before an update, whose id it keeps. A new one follows from kind and name, so that a policy that is
-/// made again, or by two controllers at once, gets the same; the next free one, if another has that.
+/// made again, or by two controllers at once, gets the same; the next free one, if another has that. An update that leaves alone
+/// what [`validate`] judges is left alone: with an id it would be judged.
 pub fn default<'a>(
     policy: &Value,
     former: Option<&Value>,
     others: impl IntoIterator<Item = &'a Claim>,
 ) -> Option<Value> {
-    if is_going(policy) || policy.pointer(SERVICE_ID_AT).is_some() {
+    if !is_to_be_judged(policy, former) || policy.pointer(SERVICE_ID_AT).is_some() {
         return None;
     }
     let kept = former.and_then(|former| text(former, SERVICE_ID_AT)).and_then(service_id);
@@ -48,7 +49,7 @@ pub fn validate<'a>(
     former: Option<&Value>,
     others: impl IntoIterator<Item = &'a Claim>,
 ) -> Vec<Invalid> {
-    if is_going(policy) || former.is_some_and(|former| is_judged_already(policy, former)) {
+    if !is_to_be_judged(policy, former) {
         return Vec::new();
     }
     let mut wrong = check(policy);
@@ -62,17 +63,14 @@ pub fn validate<'a>(
     wrong
 }
 
-/// Would [`validate`] say anything of it that depends on others? If not, they need not be known.
-pub fn needs_others(policy: &Value, former: Option<&Value>) -> bool {
-    !is_going(policy) && !former.is_some_and(|former| is_judged_already(policy, former))
-}
-
-fn is_going(policy: &Value) -> bool {
-    text(policy, "/metadata/deletionTimestamp").is_some()
-}
-
-fn is_judged_already(policy: &Value, former: &Value) -> bool {
-    policy.get("spec") == former.get("spec") && policy.pointer(SERVICE_ID_AT) == former.pointer(SERVICE_ID_AT)
+/// Is there anything for [`default`] and [`validate`] to do? If not, others need not be known.
+pub fn is_to_be_judged(policy: &Value, former: Option<&Value>) -> bool {
+    let is_going = text(policy, "/metadata/deletionTimestamp").is_some();
+    let is_as_before = |former: &Value| {
+        policy.get("spec") == former.get("spec")
+            && policy.pointer(SERVICE_ID_AT) == former.pointer(SERVICE_ID_AT)
+    };
+    !is_going && !former.is_some_and(is_as_before)
 }
 
 /// By FNV-1a of kind and name.

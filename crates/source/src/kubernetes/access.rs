@@ -7,11 +7,12 @@ use std::{
 };
 
 use kube::{
-    Config,
+    Client, Config,
     client::AuthError,
     config::{KubeConfigOptions, Kubeconfig},
 };
 
+use super::servers::Servers;
 use crate::Error;
 
 /// How an API server is reached.
@@ -28,6 +29,19 @@ impl Access {
     /// Does this process run in a pod, with a service account?
     pub fn is_in_pod() -> bool {
         std::env::var_os("KUBERNETES_SERVICE_HOST").is_some()
+    }
+
+    /// A client for whoever does more than to follow: of the first server alone.
+    ///
+    /// # Errors
+    /// [`Error::Access`].
+    pub async fn client(&self) -> Result<Client, Error> {
+        let servers = Servers::open(self.clone()).await?;
+        let server = servers.current().ok_or_else(|| Error::Access {
+            what: "API servers".into(),
+            reason: "there is none; give --kubeconfig".into(),
+        })?;
+        Ok(server.client)
     }
 
     /// One for each server.

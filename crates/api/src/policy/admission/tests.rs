@@ -190,11 +190,12 @@ fn old_mistakes_keep_nobody_from_going() {
     after["metadata"]["finalizers"] = json!([]);
     after["metadata"]["labels"] = json!({"a": "b"});
     assert_eq!(said(&after, Some(&before), &[]), Vec::<String>::new());
-    assert!(!needs_others(&after, Some(&before)));
+    assert!(!is_to_be_judged(&after, Some(&before)));
+    assert_eq!(default(&after, Some(&before), []), None);
     // A change of what is judged is judged.
     after["spec"]["backend"] = json!({});
     assert!(!said(&after, Some(&before), &[]).is_empty());
-    assert!(needs_others(&after, Some(&before)) && needs_others(&after, None));
+    assert!(is_to_be_judged(&after, Some(&before)) && is_to_be_judged(&after, None));
     after["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
     assert_eq!(said(&after, Some(&before), &[]), Vec::<String>::new());
 }

@@ -1,0 +1,100 @@
+//! The tasks of a controller.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    sync::watch,
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::{
+    Certificate, Config, Error, Shared,
+    certificate::{files, secret, trust},
+    health, policies,
+    server::{self, serve},
+    webhook,
+};
+
+/// Runs until `stop` comes to its end. Answers for a little longer then, so that nobody is turned away.
+///
+/// # Errors
+/// [`Error`]: what it needs can't be had, or a task has ended that should not.
+pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), Error> {
+    let client = config.access.client().await?;
+    let shared = Shared::new(client, config.clock.clone());
+    let stopping = watch::Sender::new(false);
+    let mut tasks: Tasks = JoinSet::new();
+
+    // Who can't listen is told so before anything else is done.
+    let listener = listen("webhooks", config.webhook)?;
+    let tls = server::tls(shared.served.clone())?;
+    tasks.spawn(serve(listener, Some(tls), webhook::answers(&shared), stopping.subscribe()));
+    for address in &config.health {
+        let listener = listen("health and metrics", *address)?;
+        tasks.spawn(serve(listener, None, health::answers(&shared, &stopping), stopping.subscribe()));
+    }
+    for kind in policies::KINDS {
+        tasks.spawn(policies::follow(shared.clone(), kind));
+    }
+    tasks.spawn(trust::tell(shared.clone(), config.configuration.clone()));
+    match config.certificate.clone() {
+        Certificate::Own { secret, names } => {
+            let place = secret::Place {
+                name: secret,
+                names: names_of(&config, names),
+                namespace: config.namespace.clone(),
+                every: config.every,
+            };
+            tasks.spawn(secret::keep(shared.clone(), place));
+        }
+        Certificate::Given(files) => drop(tasks.spawn(files::follow(shared.clone(), files))),
+    }
+    tracing::info!("webhooks are answered at {}", config.webhook);
+
+    tokio::select! {
+        error = first_end(&mut tasks) => return Err(error),
+        () = stop => {}
+    }
+    // Who asks whether we are ready hears that we are not, and API servers are soon told of it.
+    stopping.send_replace(true);
+    tokio::select! {
+        error = first_end(&mut tasks) => return Err(error),
+        () = sleep(config.linger) => {}
+    }
+    Ok(())
+}
+
+/// Tasks without end.
+type Tasks = JoinSet<Result<(), Error>>;
+
+/// Of one of many the absence would not be noticed: the first that ends ends all.
+async fn first_end(tasks: &mut Tasks) -> Error {
+    match tasks.join_next().await {
+        Some(Ok(Err(error))) => error,
+        Some(Err(error)) => {
+            tracing::error!("{error}");
+            Error::Ended("a task")
+        }
+        Some(Ok(Ok(()))) | None => Error::Ended("a task"),
+    }
+}
+
+/// How API servers call the Service (kubernetes 1.36 staging/src/k8s.io/apiserver/pkg/util/webhook/client.go), and how others may.
+fn names_of(config: &Config, more: Vec<String>) -> Vec<String> {
+    let service = format!("{}.{}.svc", config.service, config.namespace);
+    let mut names = vec![service.clone(), format!("{service}.cluster.local")];
+    names.extend(more.into_iter().filter(|name| *name != service));
+    names
+}
+
+fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(128)
+    };
+    bound().map_err(|source| Error::Listen { what, address, source })
+}
