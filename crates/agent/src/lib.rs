@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod bundle;
+pub mod check;
 pub mod client;
 pub mod config;
 pub mod doctor;

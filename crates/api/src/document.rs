@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Track;
 
 use crate::{
-    Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice,
+    Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice, items,
     policy::{from_balancing_policy, from_local_redirect_policy},
     sent,
 };
@@ -29,33 +29,16 @@ pub struct Converted {
 /// [`Invalid`] for the first thing that is wrong; nothing of the document counts then.
 pub fn convert(document: Value) -> Result<Converted, Invalid> {
     let mut converted = Converted::default();
-    add(document, None, &mut converted)?;
+    items(document).into_iter().try_for_each(|item| add(item, &mut converted))?;
     Ok(converted)
 }
 
-/// `apiVersion` and `kind` that the items of a typed list leave out.
-#[derive(Clone)]
-struct Implied {
-    api_version: String,
-    kind: String,
-}
-
-fn add(value: Value, implied: Option<&Implied>, converted: &mut Converted) -> Result<(), Invalid> {
-    let Value::Object(mut map) = value else {
+fn add(document: Value, converted: &mut Converted) -> Result<(), Invalid> {
+    let Value::Object(map) = document else {
         return Err(unnamed("apiVersion", "is missing; a document must be a Kubernetes object"));
     };
-    if let Some(implied) = implied {
-        map.entry("apiVersion").or_insert_with(|| implied.api_version.clone().into());
-        map.entry("kind").or_insert_with(|| implied.kind.clone().into());
-    }
     let api_version = required(&map, "apiVersion")?;
     let kind = required(&map, "kind")?;
-    if let Some(item_kind) = kind.strip_suffix("List")
-        && let Some(Value::Array(items)) = map.remove("items")
-    {
-        let implied = (!item_kind.is_empty()).then(|| Implied { api_version, kind: item_kind.to_owned() });
-        return items.into_iter().try_for_each(|item| add(item, implied.as_ref(), converted));
-    }
     add_object(map, &api_version, &kind, converted)
 }
 

@@ -2,7 +2,9 @@
 #![forbid(unsafe_code)]
 
 mod agent;
+mod check;
 mod clean;
+mod controller;
 mod crd;
 mod doctor;
 mod events;
@@ -38,11 +40,13 @@ struct Command {
 #[derive(Subcommand)]
 enum Verb {
     Agent(agent::Options),
+    Controller(controller::Options),
     Status(status::Options),
     Get(get::Options),
     Why(why::Options),
     Events(events::Options),
     Plan(plan::Options),
+    Check(check::Options),
     Doctor(doctor::Options),
     Report(report::Options),
     Pause(pause::Pause),
@@ -59,11 +63,13 @@ fn main() -> ExitCode {
     };
     let outcome = match command.verb {
         Verb::Agent(options) => options.run(),
+        Verb::Controller(options) => options.run(),
         Verb::Status(options) => options.run(),
         Verb::Get(options) => options.run(),
         Verb::Why(options) => options.run(),
         Verb::Events(options) => options.run(),
         Verb::Plan(options) => options.run(),
+        Verb::Check(options) => options.run(),
         Verb::Doctor(options) => options.run(),
         Verb::Report(options) => options.run(),
         Verb::Pause(options) => options.run(),

@@ -27,17 +27,3 @@ pub enum Error {
     #[error("{0} has ended; this is a mistake in balancing, please report it with the log")]
     Ended(&'static str),
 }
-
-/// An error with all that caused it, each said once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
-}

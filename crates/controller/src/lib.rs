@@ -28,3 +28,4 @@ pub use config::{Certificate, Clock, Config};
 pub use error::Error;
 pub use run::run;
 pub(crate) use shared::Shared;
+pub use source::kubernetes::Access;

@@ -19,9 +19,10 @@ use kube::{
         watcher::{Config, Event, watcher},
     },
 };
+use source::kubernetes::chain;
 use tokio::{sync::watch, time::timeout};
 
-use crate::{Error, Shared, error::chain};
+use crate::{Error, Shared};
 
 /// A kind of policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,12 @@
 //! The tasks of a controller.
 
-use std::net::SocketAddr;
-
-use tokio::{
-    net::{TcpListener, TcpSocket},
-    sync::watch,
-    task::JoinSet,
-    time::sleep,
+use std::{
+    io,
+    net::{Ipv4Addr, SocketAddr},
 };
+
+use rustix::io::Errno;
+use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
 
 use crate::{
     Certificate, Config, Error, Shared,
@@ -28,11 +27,11 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
     let mut tasks: Tasks = JoinSet::new();
 
     // Who can't listen is told so before anything else is done.
-    let listener = listen("webhooks", config.webhook)?;
+    let listener = listen("webhooks", config.webhook).await?;
     let tls = server::tls(shared.served.clone())?;
     tasks.spawn(serve(listener, Some(tls), webhook::answers(&shared), stopping.subscribe()));
     for address in &config.health {
-        let listener = listen("health and metrics", *address)?;
+        let listener = listen("health and metrics", *address).await?;
         tasks.spawn(serve(listener, None, health::answers(&shared, &stopping), stopping.subscribe()));
     }
     for kind in policies::KINDS {
@@ -89,12 +88,17 @@ fn names_of(config: &Config, more: Vec<String>) -> Vec<String> {
     names
 }
 
-fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
-    let bound = || {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(128)
+/// Of both families, at the unspecified address of IPv6, unless this machine does without that.
+async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, Error> {
+    let bound = match TcpListener::bind(address).await {
+        Err(error) if is_without_ipv6(&error) && address.ip().is_unspecified() => {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, address.port())).await
+        }
+        bound => bound,
     };
-    bound().map_err(|source| Error::Listen { what, address, source })
+    bound.map_err(|source| Error::Listen { what, address, source })
+}
+
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
 }

@@ -35,8 +35,7 @@ use tokio::{
     task::JoinSet,
 };
 
-pub use access::Access;
-pub(crate) use access::chain;
+pub use access::{Access, chain};
 pub(crate) use follow::News;
 use follow::{Follower, Given};
 use model::Kind;

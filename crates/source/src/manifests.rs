@@ -25,8 +25,8 @@ use std::{
 
 use tokio::{sync::mpsc::Sender, time};
 
-pub use directory::{Batch, Directory};
-pub use parse::{Content, Fault, parse};
+pub use directory::{Batch, Directory, is_manifest};
+pub use parse::{Content, Fault, documents, parse};
 pub use signs::Signs;
 use watch::Watch;
 

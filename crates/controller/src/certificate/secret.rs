@@ -17,10 +17,11 @@ use kube::{
     api::PostParams,
     runtime::{WatchStreamExt, watcher::watch_object},
 };
+use source::kubernetes::chain;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::stock::{Data, Step, Stock};
-use crate::{Error, Shared, error::chain, shared::FIELD_MANAGER};
+use crate::{Error, Shared, shared::FIELD_MANAGER};
 
 /// The Secret, and what is in it.
 #[derive(Clone, Debug)]

@@ -16,9 +16,10 @@ use kube::{
     runtime::{WatchStreamExt, watcher::watch_object},
 };
 use serde_json::{Value, json};
+use source::kubernetes::chain;
 use tokio::time::sleep;
 
-use crate::{Error, Shared, error::chain, shared::FIELD_MANAGER};
+use crate::{Error, Shared, shared::FIELD_MANAGER};
 
 /// How long until what could not be written is tried again, unless something changes.
 const RETRY: Duration = Duration::from_secs(5);

@@ -98,7 +98,7 @@ pub(super) fn is_of_trust(error: &(dyn std::error::Error + 'static)) -> bool {
 }
 
 /// An error with all that caused it, each said once.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -352,7 +352,8 @@ impl Directory {
     }
 }
 
-fn is_manifest(name: &OsStr) -> bool {
+/// Does a file of this name count?
+pub fn is_manifest(name: &OsStr) -> bool {
     let text = name.as_encoded_bytes();
     let extension = Path::new(name).extension().and_then(OsStr::to_str);
     !text.starts_with(b".") && !text.ends_with(b"~") && matches!(extension, Some("yaml" | "yml" | "json"))

@@ -46,12 +46,27 @@ pub struct Fault {
 /// The first thing that is wrong; nothing in the file counts then.
 pub fn parse(text: &str) -> Result<Content, Fault> {
     let read: Documents =
-        serde_saphyr::from_str_multiple_with_options(text, options()).map_err(|error| Fault {
-            line: error.location().map(|location| location.line()),
-            object: None,
-            reason: error.render_with_formatter(&UserMessageFormatter),
-        })?;
+        serde_saphyr::from_str_multiple_with_options(text, options()).map_err(|error| unreadable(&error))?;
     read.finish()
+}
+
+/// All documents of a file as they are, each with its line.
+///
+/// # Errors
+///
+/// What can't be read.
+pub fn documents(text: &str) -> Result<Vec<(u64, Value)>, Fault> {
+    let read: Result<Vec<Spanned<Value>>, _> = serde_saphyr::from_str_multiple_with_options(text, options());
+    let documents = read.map_err(|error| unreadable(&error))?;
+    Ok(documents.into_iter().map(|document| (document.referenced.line(), document.value)).collect())
+}
+
+fn unreadable(error: &serde_saphyr::Error) -> Fault {
+    Fault {
+        line: error.location().map(|location| location.line()),
+        object: None,
+        reason: error.render_with_formatter(&UserMessageFormatter),
+    }
 }
 
 /// What the documents read so far say. Each is dropped before the next is read: a document in memory takes twenty times
