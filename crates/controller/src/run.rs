@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{Ipv4Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
 };
 
 use rustix::io::Errno;
@@ -42,7 +42,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         Certificate::Own { secret, names } => {
             let place = secret::Place {
                 name: secret,
-                names: names_of(&config, names),
+                names: names_of(&config.service, &config.namespace, &names),
                 namespace: config.namespace.clone(),
                 every: config.every,
             };
@@ -81,10 +81,19 @@ async fn first_end(tasks: &mut Tasks) -> Error {
 }
 
 /// How API servers call the Service (kubernetes 1.36 staging/src/k8s.io/apiserver/pkg/util/webhook/client.go), and how others may.
-fn names_of(config: &Config, more: Vec<String>) -> Vec<String> {
-    let service = format!("{}.{}.svc", config.service, config.namespace);
+fn names_of(service: &str, namespace: &str, more: &[String]) -> Vec<String> {
+    let service = format!("{service}.{namespace}.svc");
+    // As certificates have them.
+    let written = |name: &String| match name.parse::<IpAddr>() {
+        Ok(ip) => ip.to_string(),
+        Err(_) => name.to_lowercase(),
+    };
     let mut names = vec![service.clone(), format!("{service}.cluster.local")];
-    names.extend(more.into_iter().filter(|name| *name != service));
+    for name in more.iter().map(written) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names
 }
 
@@ -101,4 +110,18 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
 
 fn is_without_ipv6(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::AFNOSUPPORT | Errno::ADDRNOTAVAIL))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_as_certificates_have_them_each_once() {
+        let more = ["FD00:0::1", "Webhook.Example", "fd00::1", "web.kube-system.svc"].map(str::to_owned);
+        assert_eq!(
+            names_of("web", "kube-system", &more),
+            ["web.kube-system.svc", "web.kube-system.svc.cluster.local", "fd00::1", "webhook.example"]
+        );
+    }
 }

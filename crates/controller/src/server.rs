@@ -1,13 +1,13 @@
 //! Connections, with TLS or without, and requests over them.
 
-use std::{convert::Infallible, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{
     Request, Response, StatusCode,
     body::Incoming,
-    header::{CONTENT_TYPE, HeaderValue},
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
     server::conn::http1,
     service::service_fn,
 };
@@ -17,7 +17,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -28,7 +28,7 @@ use crate::{Error, certificate::Served};
 /// idle for 90 s: they are to be the first.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(120);
-/// Connections at once: API servers have a few. More are not taken until some end.
+/// Connections at once: API servers have a few. The oldest is one of somebody who connects and says nothing.
 const CONNECTIONS: usize = 256;
 
 /// What is answered to a request.
@@ -66,21 +66,25 @@ pub(crate) async fn serve(
     stopping: watch::Receiver<bool>,
 ) -> Result<(), Error> {
     let mut connections = JoinSet::new();
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        while connections.len() >= CONNECTIONS {
-            connections.join_next().await;
-        }
-        while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, _)) => {
+                while connections.try_join_next().is_some() {}
+                open.retain(|connection| !connection.is_finished());
+                if open.len() == CONNECTIONS
+                    && let Some(oldest) = open.pop_front()
+                {
+                    oldest.abort();
+                }
                 let (tls, answers, stopping) = (tls.clone(), answers.clone(), stopping.clone());
-                connections.spawn(async move {
+                open.push_back(connections.spawn(async move {
                     let outcome = begin(stream, tls, answers, stopping).await;
                     // Who goes away, or does not trust us, is not our error; it may be worth knowing.
                     if let Err(error) = outcome {
                         tracing::debug!("a connection: {error}");
                     }
-                });
+                }));
             }
             Err(error) => {
                 tracing::warn!("accepting connections: {error}");
@@ -111,22 +115,22 @@ async fn begin(
 async fn converse(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     answers: Answers,
-    mut stopping: watch::Receiver<bool>,
+    stopping: watch::Receiver<bool>,
 ) -> Outcome {
     let service = service_fn(move |request| {
-        let answer = answers(request);
-        async move { Ok::<_, Infallible>(response(answer.await)) }
+        let (answer, stopping) = (answers(request), stopping.clone());
+        async move {
+            let mut response = response(answer.await);
+            if *stopping.borrow() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE)
         .serve_connection(TokioIo::new(stream), service);
-    let mut connection = std::pin::pin!(connection);
-    tokio::select! {
-        outcome = &mut connection => return Ok(outcome?),
-        _ = stopping.wait_for(|stopping| *stopping) => {}
-    }
-    connection.as_mut().graceful_shutdown();
     Ok(connection.await?)
 }
 

@@ -4,8 +4,11 @@
 
 mod world;
 
+use std::time::Duration;
+
 use apidouble::{Fault, Filter, Verb};
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use world::{World, policy, until};
 
 #[tokio::test]
@@ -170,6 +173,38 @@ async fn what_is_no_review_is_answered_too() {
     }
     assert_eq!(controller.health("/healthz").await, (200, "ok\n".to_owned()));
     assert_eq!(controller.health("/").await.0, 404);
+    controller.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_told_to_stop_goes_on_answering_for_a_while() {
+    let mut world = World::new().await;
+    world.linger = Duration::from_secs(60);
+    let controller = world.started().await;
+    world.create(&policy("a", "80")).await.unwrap();
+    let (health, task) = (controller.health, controller.task);
+    controller.stop.send(()).unwrap();
+    until("it to say so", async || {
+        let (code, why) = world::health(health, "/readyz").await;
+        code == 503 && why == "it was told to stop\n"
+    })
+    .await;
+    world.create(&policy("b", "81")).await.unwrap();
+    assert_eq!(world::health(health, "/healthz").await.0, 200);
+    assert!(!task.is_finished());
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_crowd_that_says_nothing_keeps_nobody_out() {
+    let world = World::new().await;
+    let controller = world.started().await;
+    let mut crowd = Vec::new();
+    for _ in 0..400 {
+        crowd.push(TcpStream::connect(controller.webhook).await.unwrap());
+    }
+    world.create(&policy("a", "80")).await.unwrap();
+    drop(crowd);
     controller.stop().await;
 }
 

@@ -52,6 +52,8 @@ pub(crate) struct World {
     pub(crate) theirs: Server,
     client: Client,
     directory: TempDir,
+    /// For how long controllers that are told to stop go on.
+    pub(crate) linger: Duration,
 }
 
 pub(crate) struct Controller {
@@ -60,7 +62,7 @@ pub(crate) struct Controller {
     /// By how many seconds its clock is wrong.
     pub(crate) skew: Arc<AtomicI64>,
     pub(crate) task: JoinHandle<Result<(), Error>>,
-    stop: oneshot::Sender<()>,
+    pub(crate) stop: oneshot::Sender<()>,
 }
 
 /// The documents of deploy/controller.yaml.
@@ -99,7 +101,8 @@ impl World {
         let directory = TempDir::new().unwrap();
         let kubeconfig = theirs.kubeconfig(&Login::Token("controller".into())).unwrap();
         std::fs::write(directory.path().join("kubeconfig"), kubeconfig).unwrap();
-        Self { cluster, server, theirs, client, directory }
+        let linger = Duration::from_millis(50);
+        Self { cluster, server, theirs, client, directory, linger }
     }
 
     pub(crate) fn path(&self, name: &str) -> std::path::PathBuf {
@@ -124,7 +127,7 @@ impl World {
             service: "balancing-controller".into(),
             configuration: "balancing".into(),
             certificate,
-            linger: Duration::from_millis(200),
+            linger: self.linger,
             clock: Clock::new(move || Timestamp::now() + SignedDuration::from_secs(by.load(Relaxed))),
             every: Duration::from_millis(50),
         };
@@ -207,9 +210,7 @@ impl Controller {
     }
 
     pub(crate) async fn health(&self, path: &str) -> (u16, String) {
-        let Ok(stream) = TcpStream::connect(self.health).await else { return (0, String::new()) };
-        let request = Request::get(path).body(Full::default()).unwrap();
-        text(exchange(stream, request).await.unwrap()).await
+        health(self.health, path).await
     }
 
     pub(crate) async fn is_ready(&self) {
@@ -249,6 +250,13 @@ impl Controller {
         let request = Request::builder().method(method).uri(path).header("Host", NAME);
         text(exchange(stream, request.body(Full::new(body.into())).unwrap()).await.unwrap()).await
     }
+}
+
+/// Status and body; 0: nobody is there.
+pub(crate) async fn health(address: SocketAddr, path: &str) -> (u16, String) {
+    let Ok(stream) = TcpStream::connect(address).await else { return (0, String::new()) };
+    let request = Request::get(path).body(Full::default()).unwrap();
+    text(exchange(stream, request).await.unwrap()).await
 }
 
 async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>>
