@@ -1,16 +1,11 @@
 //! All that is wrong with one policy, wherever it comes from: an API server's request, a file.
 
-use std::{
-    collections::HashSet,
-    net::{IpAddr, Ipv4Addr},
-    sync::LazyLock,
-};
+use std::{collections::HashSet, net::IpAddr, sync::LazyLock};
 
 use kube::core::{
     CustomResourceExt,
     cel::{CompiledSchema, ValidationErrors, Validator, compile_schema},
 };
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{
@@ -18,7 +13,7 @@ use super::{
     selector::problems,
     shape::{Found, compare, without_nulls},
 };
-use crate::{Invalid, Notice, identity::is_subdomain};
+use crate::{Invalid, Notice, convert, identity::is_subdomain};
 
 const GROUP: &str = "balancing.elf.io";
 const VERSION: &str = "v1beta1";
@@ -35,21 +30,15 @@ struct Definition {
     kind: &'static str,
     schema: Value,
     rules: CompiledSchema,
-    /// Can the agents read it?
-    read: fn(Value) -> Result<(), (String, String)>,
 }
 
 impl Definition {
-    fn of<T: CustomResourceExt + DeserializeOwned>(kind: &'static str) -> Self {
+    fn of<T: CustomResourceExt>(kind: &'static str) -> Self {
         let version = T::crd().spec.versions.into_iter().next();
         let schema = version.and_then(|it| it.schema).and_then(|it| it.open_api_v3_schema);
         let schema = serde_json::to_value(schema).unwrap_or_default();
         let rules = compile_schema(&schema);
-        let read = |document: Value| {
-            let read: Result<T, _> = serde_path_to_error::deserialize(document);
-            read.map(drop).map_err(|error| (error.path().to_string(), error.inner().to_string()))
-        };
-        Self { kind, schema, rules, read }
+        Self { kind, schema, rules }
     }
 }
 
@@ -125,7 +114,8 @@ fn broken(definition: &Definition, document: Value) -> Wrong {
         wrong.extend(addresses(&document));
     }
     if wrong.is_empty() {
-        wrong.extend((definition.read)(document).err());
+        // What is let in must be what agents can read.
+        wrong.extend(convert(document).err().map(|it| (it.field, it.problem)));
     }
     wrong
 }
@@ -154,22 +144,15 @@ fn ports(document: &Value) -> Wrong {
     wrong
 }
 
-/// An address may be written in several ways, and not each is that of a host.
+/// An address may be written in several ways.
 fn addresses(document: &Value) -> Wrong {
     let mut wrong = Wrong::new();
-    let problem = |text: &str| {
-        let ip: IpAddr = text.parse().ok()?;
-        let broadcast = IpAddr::V4(Ipv4Addr::BROADCAST);
-        (ip.is_unspecified() || ip.is_multicast() || ip == broadcast)
-            .then(|| format!("{text:?} is not the address of one host"))
-    };
-    let path = "/spec/frontend/addressMatcher/ip";
-    wrong.extend(text(document, path).and_then(problem).map(|it| (dotted(path), it)));
-    let path = "/spec/backend/addressEndpoint/addresses";
     let mut seen = HashSet::new();
-    for (index, text) in items(document, path).enumerate().filter_map(|(at, it)| Some((at, it.as_str()?))) {
-        let again = || (!seen.insert(text.parse::<IpAddr>().ok())).then(|| "each address once".to_owned());
-        wrong.extend(problem(text).or_else(again).map(|it| (format!("{}[{index}]", dotted(path)), it)));
+    let path = "/spec/backend/addressEndpoint/addresses";
+    for (index, text) in items(document, path).enumerate() {
+        if !seen.insert(text.as_str().and_then(|text| text.parse::<IpAddr>().ok())) {
+            wrong.push((format!("{}[{index}]", dotted(path)), "each address once".to_owned()));
+        }
     }
     wrong
 }
