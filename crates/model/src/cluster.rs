@@ -381,6 +381,18 @@ impl Cluster {
         self.policies.iter()
     }
 
+    /// The policies whose selectors pick a pod, of any node.
+    pub fn policies_selecting<'a>(&'a self, pod: &'a Pod) -> impl Iterator<Item = &'a Policy> {
+        self.policies.selecting(pod).filter_map(|id| self.policy(id))
+    }
+
+    /// The pods that a policy's selector picks, of all nodes, finished ones included.
+    pub fn pods_selected<'a>(&'a self, policy: &'a Policy) -> impl Iterator<Item = &'a Pod> {
+        let selector = policy.pods().map(|pods| &pods.selector);
+        let near = selector.into_iter().flat_map(|selector| self.pods.anywhere(selector));
+        near.filter(move |pod| selector.is_some_and(|selector| selector.matches(&pod.labels)))
+    }
+
     /// A Node.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name).map(Arc::as_ref)

@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
 use crate::{
-    object::{Family, Kind, ObjectId, ObjectName, Protocol, Service, ServicePortName, TargetPort},
+    annotation::NodeAnnotation,
+    object::{Family, Kind, Node, ObjectId, ObjectName, Protocol, Service, ServicePortName, TargetPort},
     selector::Selector,
 };
 
@@ -98,6 +99,29 @@ pub enum RedirectMode {
     HostPort,
     /// What its node's annotation says.
     NodeProxy,
+}
+
+impl RedirectMode {
+    /// The address of a node in a family, where it is what this mode uses (P8).
+    pub fn node_address(self, node: &Node, family: Family) -> Option<IpAddr> {
+        let of_family = |ip: &IpAddr| Family::of(*ip) == family;
+        match self {
+            Self::PodEndpoint => None,
+            Self::HostPort => node.internal_ips.iter().copied().find(of_family),
+            Self::NodeProxy => {
+                node.annotations.get(&self.annotation(family)?)?.value.parse().ok().filter(of_family)
+            }
+        }
+    }
+
+    /// The annotation of nodes that says so, where it is one.
+    pub fn annotation(self, family: Family) -> Option<NodeAnnotation> {
+        match (self, family) {
+            (Self::PodEndpoint | Self::HostPort, _) => None,
+            (Self::NodeProxy, Family::V4) => Some(NodeAnnotation::NodeProxyIpv4),
+            (Self::NodeProxy, Family::V6) => Some(NodeAnnotation::NodeProxyIpv6),
+        }
+    }
 }
 
 /// Addresses, of one family or both.

@@ -4,6 +4,7 @@
 //! access      who we are and where the servers are: kubeconfig, or the service account of a pod
 //! servers     several of them: the next one if one fails
 //! resource    what is followed, and which part of it
+//! sent        objects as a server sends them, where that is wanted
 //! definition  whether a resource that needs a definition has one
 //! line        what a server sends in a watch
 //! mirror      what is known of one resource: from lines to changes
@@ -26,6 +27,7 @@ mod line;
 mod mirror;
 mod pause;
 mod resource;
+mod sent;
 mod servers;
 
 use std::sync::Arc;
@@ -41,11 +43,12 @@ use follow::{Follower, Given};
 use model::Kind;
 pub(crate) use pause::{chance, scattered};
 use resource::Resource;
+pub use sent::AsSent;
 pub(crate) use servers::Servers;
 
 use crate::{
     Error, Problem, Update,
-    publish::{Nodes, Notices, Publisher, VOICES},
+    publish::{Nodes, Notices, Publisher, VOICES, Writer},
 };
 
 /// News of resources that wait to be taken.
@@ -57,6 +60,8 @@ pub struct Kubernetes {
     servers: Arc<Servers>,
     resources: Vec<Resource>,
     publisher: Option<Publisher>,
+    /// Who gets policies and slices as they were sent.
+    as_sent: Option<Sender<AsSent>>,
 }
 
 impl Kubernetes {
@@ -68,7 +73,28 @@ impl Kubernetes {
     /// [`Error::Access`].
     pub async fn open(access: Access, node: Option<&str>) -> Result<Self, Error> {
         let servers = Arc::new(Servers::open(access).await?);
-        Ok(Self { servers, resources: Resource::all(node), publisher: None })
+        Ok(Self { servers, resources: Resource::all(node), publisher: None, as_sent: None })
+    }
+
+    /// The same for a controller, which is called `identity`: it follows all pods. Policies, and the slices that are made for
+    /// them, it gets as they were sent; what was sent before an [`Update::Synced`] has been given to `as_sent` by then.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Access`].
+    pub async fn for_controller(
+        access: Access,
+        identity: &str,
+        as_sent: Sender<AsSent>,
+    ) -> Result<Self, Error> {
+        let servers = Arc::new(Servers::open(access).await?);
+        let publisher = Some(Publisher::of_controller(identity));
+        Ok(Self { servers, resources: Resource::of_controller(), publisher, as_sent: Some(as_sent) })
+    }
+
+    /// What writes to the same servers.
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.servers.clone())
     }
 
     /// Writes to the cluster, too, if it has a Node of this name ([`crate::publish`]).
@@ -96,12 +122,17 @@ impl Kubernetes {
         let nodes_at = self.resources.iter().position(|resource| resource.kind == Kind::Node);
         let notices = self.notices();
         for (index, resource) in self.resources.into_iter().enumerate() {
+            let kind = resource.kind;
             let follower =
                 Follower::new(index, resource, self.servers.clone(), sender.clone(), notices.clone());
-            followers.spawn(follower.run());
+            let is_understood = matches!(kind, Kind::Service | Kind::Node | Kind::Pod | Kind::ServiceCidr);
+            followers.spawn(match self.as_sent.clone().filter(|_| !is_understood) {
+                Some(to) => follower.passing_on(to).run(),
+                None => follower.run(),
+            });
         }
         let mut nodes: Option<Nodes> =
-            self.publisher.map(|publisher| publisher.start(&self.servers, &sender, count, &mut writers));
+            self.publisher.and_then(|publisher| publisher.start(&self.servers, &sender, count, &mut writers));
         drop(sender);
         let (mut told_given, mut reported) = (Given::Part, Vec::new());
         loop {

@@ -35,9 +35,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{sync::mpsc::Sender, task::JoinSet};
 
-pub use self::notice::{Notice, Notices, Regarding, Scope, Severity, Told};
 use self::{annotator::Annotator, ledger::COUNTED, recorder::Recorder, voice::Voice};
 pub(crate) use self::{nodes::Nodes, notice::Taken};
+pub use self::{
+    notice::{Notice, Notices, Regarding, Scope, Severity, Told},
+    write::{Failure, Writer},
+};
 use crate::kubernetes::{News, Servers};
 
 /// How often something is tried that we may not do.
@@ -49,7 +52,9 @@ pub(crate) const VOICES: usize = 2;
 /// What writes.
 #[derive(Debug)]
 pub(crate) struct Publisher {
-    node: String,
+    /// Which agent or controller.
+    name: String,
+    is_controller: bool,
     notices: Notices,
     taken: Taken,
 }
@@ -58,7 +63,12 @@ impl Publisher {
     /// For the node of this name.
     pub(crate) fn new(node: &str) -> Self {
         let (notices, taken) = Notices::new();
-        Self { node: node.to_owned(), notices, taken }
+        Self { name: node.to_owned(), is_controller: false, notices, taken }
+    }
+
+    /// For a controller, which is no node and writes Events only.
+    pub(crate) fn of_controller(identity: &str) -> Self {
+        Self { is_controller: true, ..Self::new(identity) }
     }
 
     /// Where notices are given.
@@ -73,14 +83,18 @@ impl Publisher {
         news: &Sender<(usize, News)>,
         index: usize,
         tasks: &mut JoinSet<()>,
-    ) -> Nodes {
-        let (nodes, here) = Nodes::new(&self.node);
+    ) -> Option<Nodes> {
         let url = servers.urls().into_iter().next().unwrap_or_default();
         let voice = |index| Voice::new(index, news.clone(), &url);
+        let recorder = Recorder::new(&self.name, servers.clone(), self.taken, voice(index + 1), COUNTED);
+        if self.is_controller {
+            tasks.spawn(recorder.run());
+            return None;
+        }
+        let (nodes, here) = Nodes::new(&self.name);
         let annotator = Annotator::new(servers.clone(), here.clone(), self.notices, voice(index));
         tasks.spawn(annotator.run());
-        let voice = voice(index + 1);
-        tasks.spawn(Recorder::new(&self.node, servers.clone(), here, self.taken, voice, COUNTED).run());
-        nodes
+        tasks.spawn(recorder.of_node(here).run());
+        Some(nodes)
     }
 }

@@ -9,7 +9,6 @@ use std::{
 
 use super::Cluster;
 use crate::{
-    annotation::NodeAnnotation,
     object::{Family, Kind, Node, ObjectName, TargetPort},
     policy::{AddressBackends, BackendPort, Policy, PolicyBackends, Redirect, RedirectMode},
 };
@@ -106,18 +105,8 @@ impl Cluster {
             PolicyBackends::Local(_) | PolicyBackends::Pods(_, RedirectMode::PodEndpoint) => {
                 self.pods_of(policy, port, family)
             }
-            PolicyBackends::Pods(_, RedirectMode::HostPort) => self.nodes_of(policy, port, |node| {
-                node.internal_ips.iter().copied().find(|ip| Family::of(*ip) == family)
-            }),
-            PolicyBackends::Pods(_, RedirectMode::NodeProxy) => {
-                let annotation = match family {
-                    Family::V4 => NodeAnnotation::NodeProxyIpv4,
-                    Family::V6 => NodeAnnotation::NodeProxyIpv6,
-                };
-                self.nodes_of(policy, port, |node| {
-                    let ip = node.annotations.get(&annotation)?.value.parse().ok()?;
-                    (Family::of(ip) == family).then_some(ip)
-                })
+            PolicyBackends::Pods(_, mode @ (RedirectMode::HostPort | RedirectMode::NodeProxy)) => {
+                self.nodes_of(policy, port, |node| mode.node_address(node, family))
             }
             PolicyBackends::Addresses(addresses) => self.addresses_of(policy, addresses, port, family),
         }

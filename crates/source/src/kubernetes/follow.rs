@@ -21,6 +21,7 @@ use super::{
     mirror::Mirror,
     pause::{Pause, chance, scattered},
     resource::{Need, Resource},
+    sent::AsSent,
     servers::{Server, Servers},
 };
 use crate::{Place, Problem, Severity, publish::Notices};
@@ -87,6 +88,8 @@ pub(super) struct Follower {
     servers: Arc<Servers>,
     news: Sender<(usize, News)>,
     notices: Notices,
+    /// Who gets what is passed on as it was sent.
+    as_sent: Option<Sender<AsSent>>,
     mirror: Mirror,
     batch: Vec<Change>,
     /// What is wrong with the server, not with objects.
@@ -121,6 +124,7 @@ impl Follower {
             servers,
             news,
             notices,
+            as_sent: None,
             batch: Vec::new(),
             trouble: None,
             told: None,
@@ -132,6 +136,11 @@ impl Follower {
             is_suspicious: false,
             pause: Pause::new(),
         }
+    }
+
+    /// Passes on what is sent, instead of what it means.
+    pub(super) fn passing_on(self, to: Sender<AsSent>) -> Self {
+        Self { mirror: self.mirror.passing_on(), as_sent: Some(to), ..self }
     }
 
     pub(super) async fn run(mut self) {
@@ -468,6 +477,11 @@ impl Follower {
 
     /// Sends what there is to send.
     async fn flush(&mut self) -> Result<(), Fault> {
+        if let Some(sender) = &self.as_sent {
+            for it in self.mirror.take_as_sent() {
+                sender.send(it).await.map_err(|_| Fault::Unheard)?;
+            }
+        }
         if !self.batch.is_empty() {
             let changes = std::mem::take(&mut self.batch);
             self.send(News::Changes(changes)).await?;

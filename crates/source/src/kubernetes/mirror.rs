@@ -8,7 +8,10 @@ use std::{
 use api::{Invalid, Notice};
 use model::{Change, Kind, ObjectId, ObjectName, Texts};
 
-use super::line::{Metadata, Sent};
+use super::{
+    line::{Metadata, Sent},
+    sent::AsSent,
+};
 use crate::{
     Place, Problem, Severity,
     publish::{self, Regarding},
@@ -31,6 +34,8 @@ pub(super) struct Mirror {
     /// Where a watch can go on; none = everything has to be listed.
     version: Option<String>,
     texts: Texts,
+    /// What is passed on as it was sent; none: it is understood here.
+    as_sent: Option<Vec<AsSent>>,
 }
 
 #[derive(Debug)]
@@ -51,7 +56,18 @@ impl Mirror {
             listing: None,
             version: None,
             texts: Texts::default(),
+            as_sent: None,
         }
+    }
+
+    /// Passes on what is sent, instead of what it means.
+    pub(super) fn passing_on(self) -> Self {
+        Self { as_sent: Some(Vec::new()), ..self }
+    }
+
+    /// What was passed on since this was asked last.
+    pub(super) fn take_as_sent(&mut self) -> Vec<AsSent> {
+        self.as_sent.as_mut().map(std::mem::take).unwrap_or_default()
     }
 
     /// Where a watch can go on.
@@ -90,6 +106,13 @@ impl Mirror {
             return None;
         }
         let was_in_force = known.is_some_and(|known| known.is_in_force);
+        if let Some(as_sent) = &mut self.as_sent {
+            let version: Box<str> = (&*sent.head.resource_version).into();
+            let object = ObjectId { kind: self.kind, name: name.clone() };
+            as_sent.push(AsSent { object, version: version.clone(), text: Some(sent.text.into()) });
+            self.known.insert(name, Known { version, is_in_force: false });
+            return None;
+        }
         let mut notices = Vec::new();
         let read = api::from_json(self.kind, sent.text, &mut notices);
         let mut problems: Vec<Problem> = notices.iter().filter_map(|it| notice(it, server)).collect();
@@ -127,7 +150,7 @@ impl Mirror {
             listing.remove(&name);
         }
         self.reach(&sent.head.resource_version);
-        self.drop_object(&name)
+        self.drop_object(&name, &sent.head.resource_version)
     }
 
     /// Everything has come, as of `version`: what has not is gone.
@@ -136,7 +159,7 @@ impl Mirror {
         self.reach(version);
         let gone: Vec<ObjectName> =
             self.known.keys().filter(|name| !listed.contains(*name)).cloned().collect();
-        gone.iter().filter_map(|name| self.drop_object(name)).collect()
+        gone.iter().filter_map(|name| self.drop_object(name, version)).collect()
     }
 
     /// The list broke off: what has not come may still be there.
@@ -144,9 +167,13 @@ impl Mirror {
         self.listing = None;
     }
 
-    fn drop_object(&mut self, name: &ObjectName) -> Option<Change> {
+    fn drop_object(&mut self, name: &ObjectName, version: &str) -> Option<Change> {
         self.has_news_of_problems |= self.problems.remove(name).is_some();
         let known = self.known.remove(name)?;
+        if let Some(as_sent) = &mut self.as_sent {
+            let object = ObjectId { kind: self.kind, name: name.clone() };
+            as_sent.push(AsSent { object, version: version.into(), text: None });
+        }
         known.is_in_force.then(|| self.delete_change(name))
     }
 

@@ -88,7 +88,32 @@ impl Resource {
         });
         everywhere.into_iter().chain(on_nodes).collect()
     }
+
+    /// Everything that a controller follows: all pods, and of slices its own. Policies that it may not see are no policies that
+    /// are gone: it does without nothing.
+    pub(super) fn of_controller() -> Vec<Self> {
+        let pods = Self {
+            kind: Kind::Pod,
+            path: "/api/v1/pods",
+            plural: "pods",
+            labels: None,
+            fields: None,
+            need: Need::Vital,
+        };
+        let policies = Self {
+            kind: Kind::LocalRedirectPolicy,
+            path: "/apis/balancing.elf.io/v1beta1/localredirectpolicies",
+            plural: "localredirectpolicies.balancing.elf.io",
+            ..pods.clone()
+        };
+        let others = Self::all(None).into_iter().filter(|it| it.kind != Kind::ServiceCidr);
+        let others = others.map(|it| Self { labels: it.labels.map(|_| OWN_SLICES), need: Need::Vital, ..it });
+        others.chain([pods, policies]).collect()
+    }
 }
+
+/// Those of [`api::SLICE_MANAGER`].
+const OWN_SLICES: &str = "endpointslice.kubernetes.io/managed-by=balancing-controller";
 
 /// A value of a field selector (kubernetes 1.36 staging/src/k8s.io/apimachinery/pkg/fields/selector.go `EscapeValue`).
 fn escaped(value: &str) -> String {
@@ -98,6 +123,15 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_controller_follows_the_slices_that_it_makes() {
+        let all = Resource::of_controller();
+        let labelled: Vec<_> = all.iter().filter_map(|it| Some((it.kind, it.labels?))).collect();
+        assert_eq!((all.len(), labelled), (6, vec![(Kind::EndpointSlice, OWN_SLICES)]));
+        assert!(all.iter().all(|it| it.need == Need::Vital && it.fields.is_none()));
+        assert_eq!(OWN_SLICES, format!("endpointslice.kubernetes.io/managed-by={}", api::SLICE_MANAGER));
+    }
 
     #[test]
     fn the_name_of_a_node_selects_its_pods_whatever_it_is() {

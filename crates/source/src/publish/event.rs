@@ -11,7 +11,9 @@ use super::{
 };
 
 /// Who says so, for all agents.
-const CONTROLLER: &str = "balancing.elf.io/agent";
+pub(super) const AGENT: &str = "balancing.elf.io/agent";
+/// The same for controllers.
+pub(super) const CONTROLLER: &str = "balancing.elf.io/controller";
 /// What was being done.
 const ACTION: &str = "Balance";
 /// Bytes of a note.
@@ -62,7 +64,13 @@ fn namespace(of: &str) -> &str {
 }
 
 /// The Event that is created.
-pub(super) fn event(name: &EventName, notice: &Notice, node: &str, time: Timestamp) -> Value {
+pub(super) fn event(
+    name: &EventName,
+    notice: &Notice,
+    reporter: &str,
+    instance: &str,
+    time: Timestamp,
+) -> Value {
     let object = &notice.regarding.object;
     let mut regarding = json!({"apiVersion": api_version(object.kind), "kind": object.kind.to_string(), "name": object.name.name});
     if !object.name.namespace.is_empty() {
@@ -81,8 +89,8 @@ pub(super) fn event(name: &EventName, notice: &Notice, node: &str, time: Timesta
         "action": ACTION,
         "note": notice.note,
         "regarding": regarding,
-        "reportingController": CONTROLLER,
-        "reportingInstance": cut(node, LONGEST_INSTANCE),
+        "reportingController": reporter,
+        "reportingInstance": cut(instance, LONGEST_INSTANCE),
     })
 }
 
@@ -175,14 +183,14 @@ mod tests {
         let mut notice = notice(Scope::Node);
         notice.note = cut(&"ä".repeat(600), LONGEST_NOTE);
         let name = EventName::of(&notice, "n1");
-        let event = event(&name, &notice, &"n".repeat(200), Timestamp::UNIX_EPOCH);
+        let event = event(&name, &notice, AGENT, &"n".repeat(200), Timestamp::UNIX_EPOCH);
         assert_eq!(event["eventTime"], "1970-01-01T00:00:00.000000Z");
         assert_eq!(event["metadata"]["namespace"], "shop");
         assert_eq!(
             event["regarding"],
             json!({"apiVersion": "v1", "kind": "Service", "namespace": "shop", "name": "web", "uid": "u1"})
         );
-        assert_eq!((&event["reportingController"], &event["type"]), (&json!(CONTROLLER), &json!("Warning")));
+        assert_eq!((&event["reportingController"], &event["type"]), (&json!(AGENT), &json!("Warning")));
         let note = event["note"].as_str().unwrap();
         assert!(note.len() <= LONGEST_NOTE && note.ends_with("ä…"), "{}", note.len());
         assert_eq!(event["reportingInstance"].as_str().unwrap().len(), LONGEST_INSTANCE);

@@ -24,9 +24,10 @@ use crate::kubernetes::{Servers, chance, scattered};
 
 /// See the module.
 pub(super) struct Recorder {
-    node: String,
+    name: String,
     servers: Arc<Servers>,
-    here: watch::Receiver<Option<Here>>,
+    /// Of an agent: whether it is on a node. A controller always writes.
+    here: Option<watch::Receiver<Option<Here>>>,
     taken: Taken,
     ledger: Ledger,
     voice: Voice,
@@ -37,37 +38,41 @@ pub(super) struct Recorder {
 
 impl Recorder {
     pub(super) fn new(
-        node: &str,
+        name: &str,
         servers: Arc<Servers>,
-        here: watch::Receiver<Option<Here>>,
         taken: Taken,
         voice: Voice,
         counted: Duration,
     ) -> Self {
         let now = Instant::now();
         Self {
-            node: node.to_owned(),
+            name: name.to_owned(),
             servers,
-            here,
+            here: None,
             taken,
-            ledger: Ledger::new(node, counted, now.into_std()),
+            ledger: Ledger::new(name, counted, now.into_std()),
             voice,
             pause: BackOff::new(),
             not_before: now,
         }
     }
 
+    /// Of an agent: it writes if it is on a node.
+    pub(super) fn of_node(self, here: watch::Receiver<Option<Here>>) -> Self {
+        Self { here: Some(here), ..self }
+    }
+
     pub(super) async fn run(mut self) {
         loop {
             // Until all nodes are known nobody knows whether this is one.
-            let due = self.ledger.next().filter(|_| self.here.borrow().is_some());
+            let due = self.ledger.next().filter(|_| self.is_anywhere());
             let at = due.map_or(self.not_before, |due| self.not_before.max(due.into()));
             tokio::select! {
                 notice = self.taken.receiver.recv() => match notice {
                     Some(notice) => self.take(notice),
                     None => return,
                 },
-                changed = self.here.changed() => {
+                changed = changed(&mut self.here) => {
                     if changed.is_err() {
                         return;
                     }
@@ -78,16 +83,25 @@ impl Recorder {
         }
     }
 
+    /// It is known whether this is a node.
+    fn is_anywhere(&self) -> bool {
+        self.here.as_ref().is_none_or(|here| here.borrow().is_some())
+    }
+
     /// A host that is no node writes nothing.
     fn is_elsewhere(&self) -> bool {
-        self.here.borrow().as_ref().is_some_and(|here| here.own.is_none())
+        self.look(|here| here.own.is_none()).unwrap_or_default()
+    }
+
+    fn look<T>(&self, at: impl FnOnce(&Here) -> T) -> Option<T> {
+        self.here.as_ref().and_then(|here| here.borrow().as_ref().map(at))
     }
 
     fn take(&mut self, notice: Notice) {
         if self.is_elsewhere() {
             return;
         }
-        let spread = self.here.borrow().as_ref().map_or(Duration::ZERO, Here::spread);
+        let spread = self.look(Here::spread).unwrap_or_default();
         let moment = Moment { now: Instant::now().into_std(), time: Timestamp::now() };
         if !self.ledger.take(notice, moment, spread.mul_f64(chance())) {
             self.taken.counts.add_dropped(1);
@@ -149,7 +163,7 @@ impl Recorder {
             Err(Failure::Missing) => {}
             there => return there.map(|event| event::count(&event)),
         }
-        let event = event::event(name, notice, &self.node, time);
+        let event = event::event(name, notice, self.reporter(), &self.name, time);
         match send(&self.servers, events.create(&PostParams::default(), event.to_string().into())).await {
             Ok(_) => self.taken.counts.add_written(),
             // Somebody was faster by a moment.
@@ -159,6 +173,11 @@ impl Recorder {
         Ok(1)
     }
 
+    /// Who says so.
+    fn reporter(&self) -> &'static str {
+        if self.here.is_some() { event::AGENT } else { event::CONTROLLER }
+    }
+
     /// Writes how often it was told.
     async fn count(&self, name: &EventName, count: u64, time: Timestamp) -> Result<u64, Failure> {
         let patch = Patch::Merge(event::series(count, time));
@@ -166,6 +185,13 @@ impl Recorder {
         send(&self.servers, request).await?;
         self.taken.counts.add_written();
         Ok(count)
+    }
+}
+
+async fn changed(here: &mut Option<watch::Receiver<Option<Here>>>) -> Result<(), watch::error::RecvError> {
+    match here {
+        Some(here) => here.changed().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -1,6 +1,6 @@
 //! One request to the API server that writes, or looks whether it has to, and what came of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::Request;
 use kube::core::request::Error as RequestError;
@@ -16,7 +16,7 @@ const LONGEST: usize = 300;
 
 /// Why something was not done.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
+pub enum Failure {
     /// There is no such thing.
     Missing,
     /// There is one already.
@@ -29,6 +29,26 @@ pub(super) enum Failure {
     Refused(String),
     /// It may be possible later; the server may say when.
     Later(Option<Duration>, String),
+}
+
+/// What writes to the servers that a source follows: to the one in use. Clones write to the same.
+#[derive(Clone, Debug)]
+pub struct Writer {
+    servers: Arc<Servers>,
+}
+
+impl Writer {
+    pub(crate) fn new(servers: Arc<Servers>) -> Self {
+        Self { servers }
+    }
+
+    /// Sends a request; the object that is the answer.
+    ///
+    /// # Errors
+    /// What came of it instead.
+    pub async fn send(&self, request: Result<Request<Vec<u8>>, RequestError>) -> Result<Value, Failure> {
+        send(&self.servers, request).await
+    }
 }
 
 /// Asks the server that is in use.

@@ -1,5 +1,7 @@
 use super::*;
 use crate::{
+    PodBackends,
+    annotation::NodeAnnotation,
     cluster::{Outside, View},
     object::{Change, Object, ObjectId, Pod},
     sample::*,
@@ -273,4 +275,29 @@ fn p3_p9_a_policy_is_touched_by_what_it_depends_on_and_nothing_else() {
     let gone = cluster.apply(Change::Delete(by_host.id()));
     assert_eq!(gone.policies, BTreeSet::from([by_host.id()]));
     assert_eq!(cluster.policies().map(|it| it.name.as_str()).collect::<Vec<_>>(), ["of-web", "some"]);
+}
+
+#[test]
+fn p10_whoever_resolves_for_all_nodes_knows_who_selects_a_pod_and_whom_a_policy_selects() {
+    let other = Pod { labels: map(&[("app", "api")]), ..pod("other", "10.0.0.2") };
+    let all = Policy {
+        backends: PolicyBackends::Local(PodBackends { selector: Selector::default(), ..pods() }),
+        ..policy("all")
+    };
+    let view = View { node: String::new(), ..View::default() };
+    let objects =
+        [on("n1", pod("a", "10.0.0.1")), on("n2", other.clone()), policy("p").into(), all.clone().into()];
+    let cluster = cluster(view, objects);
+    let selecting = |pod: &Pod| -> Vec<String> {
+        cluster.policies_selecting(pod).map(|policy| policy.name.clone()).collect()
+    };
+    assert_eq!(selecting(&pod("x", "10.0.0.9")), ["p", "all"]);
+    assert_eq!(selecting(&other), ["all"]);
+    let selected =
+        |policy: &Policy| cluster.pods_selected(policy).map(|pod| pod.name.name.clone()).collect::<Vec<_>>();
+    assert_eq!(selected(&policy("p")), ["a"]);
+    assert_eq!(selected(&all), ["a", "other"]);
+    let addresses = AddressBackends { addresses: BTreeMap::new(), ports: Vec::new(), probe: None };
+    let none = Policy { backends: PolicyBackends::Addresses(addresses), ..policy("none") };
+    assert_eq!(selected(&none), [""; 0]);
 }

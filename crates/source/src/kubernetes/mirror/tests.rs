@@ -131,3 +131,28 @@ fn what_is_not_understood_is_told_in_the_same_words_whatever_was_known_before() 
     let regarding = other.take_notices().remove(0).regarding;
     assert_eq!((regarding.object.to_string().as_str(), regarding.uid.as_str()), ("Service n/b", "u1"));
 }
+
+#[test]
+fn what_is_passed_on_comes_as_it_was_sent_and_goes_with_a_list_or_a_word() {
+    let mut mirror = Mirror::new(Kind::Service).passing_on();
+    mirror.begin_list();
+    assert_eq!(put(&mut mirror, "a", 1, WRONG), None);
+    assert_eq!(put(&mut mirror, "b", 2, HEADLESS), None);
+    assert_eq!(mirror.end_list("10"), []);
+    let shown = |mirror: &mut Mirror| -> Vec<(String, String, bool)> {
+        let all = mirror.take_as_sent().into_iter();
+        all.map(|it| (it.object.name.name.clone(), it.version.to_string(), it.text.is_some())).collect()
+    };
+    let line = |name: &str, version: &str, is_there| (name.to_owned(), version.to_owned(), is_there);
+    assert_eq!(shown(&mut mirror), [line("a", "1", true), line("b", "2", true)]);
+    assert_eq!(mirror.problems(), []);
+
+    mirror.begin_list();
+    put(&mut mirror, "a", 1, WRONG);
+    put(&mut mirror, "a", 12, HEADLESS);
+    assert_eq!(mirror.end_list("20"), []);
+    assert_eq!(shown(&mut mirror), [line("a", "12", true), line("b", "20", false)]);
+    let gone = r#"{"metadata":{"name":"a","namespace":"n","resourceVersion":"21"}}"#;
+    assert_eq!(mirror.delete(&Sent::read(gone).unwrap()), None);
+    assert_eq!(shown(&mut mirror), [line("a", "21", false)]);
+}

@@ -36,7 +36,7 @@ impl World {
         let (notices, taken) = Notices::new();
         let (sender, news) = mpsc::channel(16);
         let voice = Voice::new(0, sender, "here");
-        let recorder = Recorder::new("n1", servers, here, taken, voice, Duration::from_millis(300));
+        let recorder = Recorder::new("n1", servers, taken, voice, Duration::from_millis(300)).of_node(here);
         tokio::spawn(recorder.run());
         Self { cluster, server, notices, _nodes: nodes, _news: news }
     }
