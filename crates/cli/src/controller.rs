@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context;
 use clap::Args;
-use controller::{Access, Certificate, Clock, Config, Files};
+use controller::{Access, Certificate, Clock, Config, Files, oversight::Times};
 
 use crate::stop::stop;
 
@@ -20,9 +20,10 @@ const EVERY: Duration = Duration::from_secs(60);
 /// Where a pod is told its namespace.
 const NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
 
-/// Run the controller of a cluster: admission of policies, and the certificates that it takes
+/// Run the controller of a cluster: admission of policies, the pods that they select, what is said of them
 ///
-/// Any number may run at once; they share what they make. While none runs, policies stay as they are, and can be deleted.
+/// Any number may run at once: all admit policies, one of them writes slices and statuses. While none runs, policies stay as they
+/// are, and can be deleted.
 #[derive(Args)]
 #[command(after_help = "Examples:\n  balancing controller\n  \
                         balancing controller --kubeconfig ~/.kube/config --namespace balancing\n  \
@@ -45,6 +46,9 @@ pub(crate) struct Options {
     /// The name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration
     #[arg(long, env = "BALANCING_WEBHOOKS", value_name = "NAME", default_value = "balancing")]
     webhooks: String,
+    /// The Lease that says which controller writes slices and statuses
+    #[arg(long, env = "BALANCING_LEASE", value_name = "NAME", default_value = "balancing-controller")]
+    lease: String,
     /// Where API servers ask
     #[arg(long, env = "BALANCING_WEBHOOK_PORT", value_name = "PORT", default_value_t = 5822)]
     webhook_port: u16,
@@ -116,6 +120,8 @@ impl Options {
             namespace: self.namespace.unwrap_or_else(own_namespace),
             service: self.service,
             configuration: self.webhooks,
+            lease: self.lease,
+            times: Times::default(),
             certificate,
             linger: LINGER,
             clock: Clock::default(),

@@ -5,7 +5,7 @@ use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 use jiff::Timestamp;
 use source::kubernetes::Access;
 
-use crate::Files;
+use crate::{Files, oversight::Times};
 
 /// See the flags of `balancing controller`, where the defaults are.
 #[derive(Clone, Debug)]
@@ -22,6 +22,10 @@ pub struct Config {
     pub service: String,
     /// The name of the MutatingWebhookConfiguration and of the ValidatingWebhookConfiguration.
     pub configuration: String,
+    /// The Lease that says which controller writes slices and statuses.
+    pub lease: String,
+    /// How long things take around that.
+    pub times: Times,
     /// By what API servers know it.
     pub certificate: Certificate,
     /// After it was told to stop: for how long it goes on answering, for API servers go on asking until they have heard of it.

@@ -1,6 +1,6 @@
 //! The answers to kubelets, and metrics.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use hyper::StatusCode;
 use observe::metrics::CONTENT_TYPE;
@@ -10,6 +10,9 @@ use crate::{
     Shared,
     server::{Answer, Answers},
 };
+
+/// Whoever oversees slices turns every ten seconds at least. Longer than anything takes it that goes well.
+const SILENCE: Duration = Duration::from_secs(60);
 
 /// Whoever asks is answered on the same thread that does all the work: that there is an answer says that it turns.
 pub(crate) fn answers(shared: &Arc<Shared>, stopping: &watch::Sender<bool>) -> Answers {
@@ -22,7 +25,13 @@ pub(crate) fn answers(shared: &Arc<Shared>, stopping: &watch::Sender<bool>) -> A
 
 fn answer(shared: &Shared, is_stopping: bool, path: &str) -> Answer {
     match path {
-        "/healthz" | "/livez" => Answer::text(StatusCode::OK, "ok\n"),
+        "/healthz" | "/livez" => match shared.metrics.oversight.silence() {
+            silence if silence < SILENCE => Answer::text(StatusCode::OK, "ok\n"),
+            silence => {
+                let text = format!("the overseer has said nothing for {} s\n", silence.as_secs());
+                Answer::text(StatusCode::SERVICE_UNAVAILABLE, text)
+            }
+        },
         "/readyz" => {
             let troubles = troubles(shared, is_stopping);
             match troubles.is_empty() {

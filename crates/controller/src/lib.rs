@@ -4,6 +4,7 @@
 //! config       what it is told
 //! run          its tasks
 //! shared       what they share
+//! oversight    slices of the pods that policies select, statuses, and who of several controllers writes them
 //! policies     what the policies of the cluster claim, followed live
 //! webhook      the answers to API servers
 //! certificate  by which API servers know it
@@ -17,6 +18,7 @@ mod config;
 mod error;
 mod health;
 mod metrics;
+pub mod oversight;
 mod policies;
 mod run;
 mod server;

@@ -2,13 +2,15 @@
 //!
 //! A metric is a field of [`Metrics`] and is registered in [`Metrics::new`]; whoever knows of something calls a method here.
 
+use std::sync::Arc;
+
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
 
-use crate::certificate::Validity;
+use crate::{certificate::Validity, oversight::Figures};
 
 /// All of them.
 #[derive(Debug)]
@@ -17,6 +19,8 @@ pub(crate) struct Metrics {
     requests: Family<Request, Counter>,
     from: Gauge,
     to: Gauge,
+    /// What is overseen.
+    pub(crate) oversight: Arc<Figures>,
 }
 
 /// A request of an API server.
@@ -52,7 +56,9 @@ impl Metrics {
             "When the certificate of the webhooks ends; 0: there is none",
             to.clone(),
         );
-        Self { registry, requests, from, to }
+        let oversight = Arc::new(Figures::default());
+        oversight.register(&mut registry);
+        Self { registry, requests, from, to, oversight }
     }
 
     /// A request was answered.

@@ -6,12 +6,17 @@ use std::{
 };
 
 use rustix::io::Errno;
-use tokio::{net::TcpListener, sync::watch, task::JoinSet, time::sleep};
+use tokio::{
+    net::TcpListener,
+    sync::{oneshot, watch},
+    task::JoinSet,
+    time::sleep,
+};
 
 use crate::{
     Certificate, Config, Error, Shared,
     certificate::{files, secret, trust},
-    health, policies,
+    health, oversight, policies,
     server::{self, serve},
     webhook,
 };
@@ -50,19 +55,33 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), E
         }
         Certificate::Given(files) => drop(tasks.spawn(files::follow(shared.clone(), files))),
     }
+    let (end, ended) = oneshot::channel();
+    let overseen = oversight::Config {
+        access: config.access.clone(),
+        namespace: config.namespace.clone(),
+        lease: config.lease.clone(),
+        times: config.times,
+    };
+    let mut overseer = tokio::spawn(oversight::run(overseen, shared.metrics.oversight.clone(), ended));
     tracing::info!("webhooks are answered at {}", config.webhook);
 
     tokio::select! {
         error = first_end(&mut tasks) => return Err(error),
+        outcome = &mut overseer => {
+            outcome.map_err(|_| Error::Ended("oversight"))??;
+            return Err(Error::Ended("oversight"));
+        }
         () = stop => {}
     }
+    // Another one is to write at once.
+    drop(end);
     // Who asks whether we are ready hears that we are not, and API servers are soon told of it.
     stopping.send_replace(true);
     tokio::select! {
         error = first_end(&mut tasks) => return Err(error),
         () = sleep(config.linger) => {}
     }
-    Ok(())
+    Ok(overseer.await.map_err(|_| Error::Ended("oversight"))??)
 }
 
 /// Tasks without end.

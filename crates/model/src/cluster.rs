@@ -393,6 +393,11 @@ impl Cluster {
         near.filter(move |pod| selector.is_some_and(|selector| selector.matches(&pod.labels)))
     }
 
+    /// The pods of a node.
+    pub fn pods_on(&self, node: &str) -> impl Iterator<Item = &Pod> {
+        self.pods.on_node(node)
+    }
+
     /// A Node.
     pub fn node(&self, name: &str) -> Option<&Node> {
         self.nodes.get(name).map(Arc::as_ref)
@@ -416,6 +421,11 @@ impl Cluster {
     /// All Pods by name.
     pub fn pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.iter()
+    }
+
+    /// How many Pods there are.
+    pub fn pod_count(&self) -> usize {
+        self.pods.len()
     }
 
     /// All ServiceCIDRs by name.

@@ -126,6 +126,8 @@ impl World {
             namespace: "kube-system".into(),
             service: "balancing-controller".into(),
             configuration: "balancing".into(),
+            lease: "balancing-controller".into(),
+            times: Default::default(),
             certificate,
             linger: self.linger,
             clock: Clock::new(move || Timestamp::now() + SignedDuration::from_secs(by.load(Relaxed))),

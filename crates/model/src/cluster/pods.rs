@@ -68,6 +68,10 @@ impl Pods {
         self.all.get(name).map(Arc::as_ref)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.all.len()
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = &Pod> {
         self.all.values().map(Arc::as_ref)
     }

@@ -297,6 +297,7 @@ fn p10_whoever_resolves_for_all_nodes_knows_who_selects_a_pod_and_whom_a_policy_
         |policy: &Policy| cluster.pods_selected(policy).map(|pod| pod.name.name.clone()).collect::<Vec<_>>();
     assert_eq!(selected(&policy("p")), ["a"]);
     assert_eq!(selected(&all), ["a", "other"]);
+    assert_eq!(cluster.pods_on("n2").map(|pod| &*pod.name.name).collect::<Vec<_>>(), ["other"]);
     let addresses = AddressBackends { addresses: BTreeMap::new(), ports: Vec::new(), probe: None };
     let none = Policy { backends: PolicyBackends::Addresses(addresses), ..policy("none") };
     assert_eq!(selected(&none), [""; 0]);
