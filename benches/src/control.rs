@@ -14,6 +14,7 @@
 //! load        K2, K3; seen: when the maps have what was written
 //! idle        K4
 //! report      the table
+//! oversight   O1 to O4: not the agent but the controller
 //! ```
 
 mod api_server;
@@ -24,6 +25,7 @@ pub(crate) mod kube;
 mod load;
 mod manifests;
 mod objects;
+pub(crate) mod oversight;
 mod process;
 mod report;
 mod restart;

@@ -75,6 +75,8 @@ enum Part {
     Control(control::Arguments),
     /// Measure the agent with an API server as its source: the same, and a large cluster that changes all the time, or not at all
     Kube(control::kube::Arguments),
+    /// The controller: what slices of policies cost, in a large cluster
+    Controller(control::oversight::Arguments),
     /// Measure the same on one CPU and on all at once; fails if it costs more there
     Cores(Scale),
     /// Measure beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services
@@ -94,6 +96,7 @@ fn main() -> ExitCode {
         None => connections(&arguments),
         Some(Part::Control(control)) => control::run(control),
         Some(Part::Kube(kube)) => control::kube::run(kube),
+        Some(Part::Controller(controller)) => control::oversight::run(controller),
         Some(Part::Cores(scale)) => all_cores(scale),
         Some(Part::Peers { quick, json }) => {
             peers::run(*quick).and_then(|peers| write_json(json.as_deref(), &peers))

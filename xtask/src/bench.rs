@@ -46,6 +46,8 @@ enum Part {
     /// The same with an API server as the agent's source, and besides: a large cluster that changes all the time, restarts, or
     /// is idle (ten minutes)
     Kube(Kube),
+    /// The controller: 500 policies that select 50,000 pods, and pods that change all the time (four minutes)
+    Controller(Controller),
     /// The same on one CPU and on all at once; fails if it costs more there
     Cores(Scale),
     /// Beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services (eight minutes;
@@ -91,6 +93,20 @@ struct Kube {
     json: Option<PathBuf>,
 }
 
+/// The controller.
+#[derive(clap::Args)]
+struct Controller {
+    /// About a minute, with a tenth of it: to see that it works, not for figures
+    #[arg(long)]
+    quick: bool,
+    /// Changes of pods in a second
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=2_000))]
+    rate: u32,
+    /// Also write everything to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
@@ -130,6 +146,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 bench.args(["--seconds", "5", "--changes", "10", "--starts", "2"]);
             }
             &kube.json
+        }
+        Some(Part::Controller(controller)) => {
+            bench.args(["controller", "--program"]).arg(build("balancing-cli", "balancing", false)?);
+            bench.arg("--rate").arg(controller.rate.to_string());
+            if controller.quick {
+                bench.args(["--policies", "50", "--pods", "5000", "--seconds", "10"]);
+            }
+            &controller.json
         }
         Some(Part::Cores(scale)) => {
             bench.args(["cores", "--services"]).arg(scale.services.to_string());

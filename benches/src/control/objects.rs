@@ -193,6 +193,18 @@ pub(super) fn pod(index: u32) -> Value {
     })
 }
 
+/// One of a cluster's pods, of application `app`.
+pub(super) fn labelled_pod(index: u32, app: u32, ready: bool) -> Value {
+    let mut it = pod(index);
+    let name = format!("web-{app}");
+    it["metadata"]["labels"] = json!({"app.kubernetes.io/name": name, "app.kubernetes.io/part-of": "shop",
+        "helm.sh/chart": "web-1.4.2", "pod-template-hash": format!("6d4cf56d{app:02x}")});
+    it["metadata"]["uid"] = uid(7, index).into();
+    it["spec"]["nodeName"] = format!("node-{}", index % 1000).into();
+    it["status"]["conditions"][0]["status"] = if ready { "True" } else { "False" }.into();
+    it
+}
+
 /// Where cluster IPs come from.
 pub(super) fn service_cidr() -> Value {
     json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": {"name": "kubernetes"},
