@@ -6,7 +6,7 @@ mod world;
 
 use std::time::Duration;
 
-use apidouble::{Fault, Filter, Verb};
+use apidouble::{Ending, Fault, Filter, Verb};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use world::{World, policy, until};
@@ -52,13 +52,14 @@ async fn policies_get_an_id_and_wrong_ones_are_refused() {
 async fn p9_policies_are_changed_in_place_and_what_one_lets_go_another_may_have() {
     let world = World::new().await;
     let controller = world.started().await;
-    let mut first = world.create(&policy("a", "80")).await.unwrap();
+    world.create(&policy("a", "80")).await.unwrap();
     let path = "/apis/balancing.elf.io/v1beta1/balancingpolicies/a";
-    first["spec"]["backend"]["addressEndpoint"]["addresses"] = json!(["192.0.2.2"]);
-    let mut first = world.call("PUT", path, first).await.unwrap();
+    let addresses = json!({"spec": {"backend": {"addressEndpoint": {"addresses": ["192.0.2.2"]}}}});
+    world.call("PATCH", path, addresses).await.unwrap();
     assert!(world.create(&policy("b", "80")).await.is_err());
-    first["spec"]["frontend"]["addressMatcher"]["toPorts"][0]["port"] = "81".into();
-    world.call("PUT", path, first).await.unwrap();
+    let ports = json!([{"port": "81", "protocol": "TCP"}]);
+    let moved = json!({"spec": {"frontend": {"addressMatcher": {"toPorts": ports}}}});
+    world.call("PATCH", path, moved).await.unwrap();
     // The controller hears of it a moment later.
     until("the port to be free", async || world.create(&policy("b", "80")).await.is_ok()).await;
     let refused = world.call("PATCH", path, json!({"spec": {"backend": null}})).await.unwrap_err();
@@ -230,6 +231,40 @@ async fn it_asks_for_what_its_roles_allow_and_for_all_of_that() {
             }
         }
     }
+    oversees(&world).await;
     until("all rights to be used", async || asked() == allowed).await;
     controller.stop().await;
+}
+
+/// Policies come, their pods change while somebody else writes, too, and they go.
+async fn oversees(world: &World) {
+    let cluster = &world.cluster;
+    let slices = || {
+        let all = cluster.list("endpointslices").unwrap().into_iter();
+        all.map(|it| it["endpoints"][0]["conditions"]["ready"].clone()).collect::<Vec<_>>()
+    };
+    let pod = |ready: &str| {
+        json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default", "labels": {"app": "x"}},
+            "status": {"podIPs": [{"ip": "10.0.0.9"}], "conditions": [{"type": "Ready", "status": ready}]}})
+    };
+    let selector = json!({"matchLabels": {"app": "x"}});
+    let ports = json!([{"port": "80", "protocol": "TCP"}]);
+    let mut selecting = policy("selecting", "81");
+    selecting["spec"]["backend"] =
+        json!({"serviceEndpoint": {"endpointSelector": selector, "toPorts": ports}});
+    let mut local = policy("local", "82");
+    local["kind"] = "LocalRedirectPolicy".into();
+    local["spec"]["backend"] = json!({"endpointSelector": selector, "toPorts": ports});
+    cluster.put_all([selecting, local]).unwrap();
+    until("an Event", async || !cluster.list("events.events.k8s.io").unwrap().is_empty()).await;
+    cluster.put(pod("True")).unwrap();
+    until("a slice", async || slices() == [true]).await;
+    let update = Filter::resource("endpointslices").and_verb(Verb::Update);
+    world.theirs.faults().times(1, update, Fault::Conflict);
+    cluster.put(pod("False")).unwrap();
+    until("its change", async || slices() == [false]).await;
+    cluster.remove("balancingpolicies", None, "selecting").unwrap();
+    until("its end", async || slices().is_empty()).await;
+    // After that the server is asked how new it is.
+    world.theirs.end_watches(Ending::Reset);
 }

@@ -187,7 +187,7 @@ fn one_writes_and_the_other_takes_over(fate: Fate) {
         assert!(cut.elapsed() < PATIENCE);
     }
     let took = cut.elapsed();
-    assert!(took < TIMES.lasts + Duration::from_secs(2), "{took:?}");
+    assert!(took < TIMES.lasts + Duration::from_secs(4), "{took:?}");
     until("it to know", || !first.leads());
     more(Duration::from_millis(500));
     // It comes back, and only looks on.

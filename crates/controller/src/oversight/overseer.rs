@@ -1,27 +1,29 @@
 //! The one task that knows the cluster, and what is to be written.
 
-use std::{collections::BTreeSet, sync::Arc, time::{Duration, Instant}};
+mod write;
+
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
-use kube::{
-    api::{DeleteParams, GetParams, PostParams, Preconditions},
-    core::{Request, request::Error as RequestError},
-};
 use model::{
     Change, Cluster, EndpointSlice, Kind, Object, ObjectId, ObjectName, Pod, Policy, PolicyBackends, View,
     resolve_policy,
 };
-use serde_json::Value;
 use source::{
     Update,
     kubernetes::{AsSent, Kubernetes},
-    publish::{Failure, Notice, Notices, Regarding, Scope, Severity, Writer},
+    publish::{Notices, Writer},
 };
 use tokio::{
     sync::{mpsc::Receiver, oneshot, watch},
     task::JoinSet,
 };
 
+use self::write::Done;
 use super::{
     Config, Figures,
     claims::Claims,
@@ -29,14 +31,10 @@ use super::{
     pace::Pace,
     policy, random,
     slice::{Owner, Version},
-    slices::{Action, Moment, Slices, Task},
-    status::Standing,
+    slices::{Moment, Slices},
     statuses::Statuses,
 };
 
-/// Writes that are under way at most: of slices, and of statuses.
-const SLICES: usize = 16;
-const STATUSES: usize = 4;
 /// It turns so often if there is nothing to do: who does not is stuck.
 const PULSE: Duration = Duration::from_secs(10);
 /// Objects that are taken before anything is done about them.
@@ -99,12 +97,6 @@ pub(super) async fn oversee(
     if let Err(error) = leader.await {
         tracing::error!("holding the lease has ended: {error}");
     }
-}
-
-/// What has come of a write.
-enum Done {
-    Slice(Box<Task>, Result<Value, Failure>),
-    Status(ObjectId, Result<Value, Failure>),
 }
 
 /// See the module.
@@ -179,13 +171,9 @@ impl Overseer {
     fn next(&self) -> Option<Instant> {
         let until = self.held_until?;
         let open = self.pace.next(Instant::now());
-        let slices = self.slices.next().filter(|_| self.slices_in_flight < SLICES);
-        let statuses = self.statuses.next().filter(|_| self.statuses_in_flight() < STATUSES);
+        let slices = self.slices.next().filter(|_| self.has_room_for_slices());
+        let statuses = self.statuses.next().filter(|_| self.has_room_for_statuses());
         slices.into_iter().chain(statuses).map(|at| at.max(open)).chain([until]).min()
-    }
-
-    fn statuses_in_flight(&self) -> usize {
-        self.writes.len() - self.slices_in_flight
     }
 
     /// Begins to write.
@@ -381,123 +369,8 @@ impl Overseer {
             self.statuses.touch(id, Instant::now());
         }
     }
-
-    fn write_slices(&mut self) {
-        let now = Instant::now();
-        let room = SLICES.saturating_sub(self.slices_in_flight).min(self.pace.room(now));
-        let tasks = self.slices.take(room, now);
-        self.pace.take(tasks.len(), now);
-        for task in tasks {
-            self.slices_in_flight += 1;
-            let (request, writer) = (request(&self.namespace, &task), self.writer.clone());
-            self.writes.spawn(async move {
-                let outcome = writer.send(request).await;
-                Done::Slice(Box::new(task), outcome)
-            });
-        }
-    }
-
-    fn write_statuses(&mut self) {
-        let now = Instant::now();
-        let room = STATUSES.saturating_sub(self.statuses_in_flight()).min(self.pace.room(now));
-        let mut left = room;
-        // Many are looked at and few are news.
-        while left > 0 {
-            let ids = self.statuses.take(left, now);
-            if ids.is_empty() {
-                return;
-            }
-            left -= ids.into_iter().filter(|id| self.write_status(id, now)).count();
-        }
-    }
-
-    /// Was there something to write?
-    fn write_status(&mut self, id: &ObjectId, now: Instant) -> bool {
-        let Some(known) = self.statuses.known(id) else { return false };
-        let standing = match (&known.problem, self.cluster.policy(id)) {
-            (Some(problem), _) => Standing::invalid(problem),
-            (None, Some(policy)) => Standing::of(policy, &self.cluster, &self.claims),
-            (None, None) => return false,
-        };
-        let status = standing.status(&known.status, known.generation, Timestamp::now());
-        if status == known.status {
-            return false;
-        }
-        for finding in standing.findings.iter().filter(|it| it.is_trouble) {
-            let was_so = known.status.conditions.iter().any(|it| {
-                it.type_ == finding.kind && it.reason == finding.reason && it.message == finding.message
-            });
-            if !was_so {
-                self.notices.tell(Notice {
-                    regarding: Regarding { object: id.clone(), uid: known.uid.clone() },
-                    reason: finding.reason,
-                    note: finding.message.clone(),
-                    severity: Severity::Warning,
-                    scope: Scope::Cluster,
-                });
-            }
-        }
-        let (request, writer) = (policy::write(id, &known.uid, &status), self.writer.clone());
-        self.statuses.begin(id, now);
-        self.pace.take(1, now);
-        let id = id.clone();
-        self.writes.spawn(async move {
-            let outcome = writer.send(request).await;
-            Done::Status(id, outcome)
-        });
-        true
-    }
-
-    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
-        let now = moment();
-        match done {
-            Ok(Done::Slice(task, outcome)) => {
-                self.slices_in_flight -= 1;
-                self.figures.wrote("slice", &outcome);
-                if let Err(Failure::Forbidden(text) | Failure::Refused(text) | Failure::Later(_, text)) =
-                    &outcome
-                {
-                    tracing::warn!(
-                        "EndpointSlice {}/{} is not written yet: {text}",
-                        self.namespace,
-                        task.name
-                    );
-                }
-                if let Some(first) = self.slices.done(&task, outcome, now) {
-                    self.figures.took(now.now.saturating_duration_since(first));
-                }
-            }
-            Ok(Done::Status(id, outcome)) => {
-                self.figures.wrote("status", &outcome);
-                if let Err(Failure::Forbidden(text) | Failure::Refused(text) | Failure::Later(_, text)) =
-                    &outcome
-                {
-                    tracing::warn!("the status of {id} is not written yet: {text}");
-                }
-                self.statuses.done(&id, outcome.map(policy::answered), now.now);
-            }
-            // A panic: what it was about is looked at again by whoever leads next.
-            Err(error) => {
-                tracing::error!("a write has ended: {error}");
-                self.follow();
-            }
-        }
-    }
 }
 
 fn moment() -> Moment {
     Moment { now: Instant::now(), time: Timestamp::now() }
-}
-
-fn request(namespace: &str, task: &Task) -> Result<http::Request<Vec<u8>>, RequestError> {
-    let slices = Request::new(format!("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"));
-    match &task.action {
-        Action::Create(body) => slices.create(&PostParams::default(), body.to_string().into()),
-        Action::Update(body) => slices.replace(&task.name, &PostParams::default(), body.to_string().into()),
-        Action::Delete(version) => {
-            let preconditions = Preconditions { resource_version: Some(version.text.clone()), uid: None };
-            slices.delete(&task.name, &DeleteParams::default().preconditions(preconditions))
-        }
-        Action::Look => slices.get(&task.name, &GetParams::default()),
-    }
 }

@@ -24,8 +24,8 @@ pub const LEASE: &str = "balancing-controller";
 
 /// Shorter than in life.
 pub const TIMES: Times = Times {
-    lasts: Duration::from_secs(2),
-    held: Duration::from_millis(1200),
+    lasts: Duration::from_secs(4),
+    held: Duration::from_secs(2),
     period: Duration::from_millis(200),
 };
 
