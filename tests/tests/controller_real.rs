@@ -63,7 +63,7 @@ impl World {
     /// Creates an object. There is no network of services here: webhooks are at an address.
     fn put(&self, object: &Value) {
         let mut object = object.clone();
-        for webhook in object["webhooks"].as_array_mut().into_iter().flatten() {
+        for webhook in object.get_mut("webhooks").and_then(Value::as_array_mut).into_iter().flatten() {
             let path = webhook["clientConfig"]["service"]["path"].as_str().unwrap();
             let url = format!("https://127.0.0.1:{}{path}", self.port);
             webhook["clientConfig"] = json!({"url": url});
@@ -72,7 +72,8 @@ impl World {
         let root = if version == "v1" { "/api/v1".into() } else { format!("/apis/{version}") };
         let namespace = object["metadata"]["namespace"].as_str();
         let namespace = namespace.map_or(String::new(), |namespace| format!("/namespaces/{namespace}"));
-        let path = format!("{root}{namespace}/{}s", kind.to_lowercase());
+        let plural = format!("{}s", kind.to_lowercase());
+        let path = format!("{root}{namespace}/{plural}?fieldValidation=Strict");
         let created = || match self.call("POST", &path, Some(object.clone())) {
             Err(error) if error.contains("404") => false,
             outcome => {
@@ -152,6 +153,10 @@ fn a_real_api_server_asks_the_webhooks() {
     assert!(error.contains("must be a number from 0 to 4294967295"), "{error}");
     world.delete("a");
     wait::until(PATIENCE, "the port to be free", || world.create("b", "80").is_ok());
+    let mut unnamed = policy("", "81");
+    unnamed["metadata"] = json!({"generateName": "made-"});
+    let made = world.call("POST", POLICIES, Some(unnamed)).unwrap();
+    assert!(made["metadata"]["annotations"]["balancing.elf.io/serviceId"].is_string(), "{made}");
     drop(controller);
 }
 

@@ -42,6 +42,18 @@ async fn policies_get_an_id_and_wrong_ones_are_refused() {
         let refused = world.create(&policy).await.unwrap_err();
         assert!(refused.contains("validate.balancing.elf.io") && refused.contains(words), "{refused}");
     }
+    // The other kind may have the same frontend (P1), and not the same id.
+    let mut local = policy("a", "80");
+    local["kind"] = "LocalRedirectPolicy".into();
+    local["spec"]["backend"] = json!({"endpointSelector": {"matchLabels": {"app": "x"}}, "toPorts": [{"port": "http", "protocol": "TCP"}]});
+    let path = "/apis/balancing.elf.io/v1beta1/localredirectpolicies";
+    let local = world.call("POST", path, local).await.unwrap();
+    let other = local["metadata"]["annotations"]["balancing.elf.io/serviceId"].as_str().unwrap();
+    assert_ne!(other, id);
+    let change = json!({"metadata": {"annotations": {"balancing.elf.io/serviceId": id}}});
+    let refused = world.call("PATCH", &format!("{path}/a"), change).await.unwrap_err();
+    assert!(refused.contains("is that of BalancingPolicy a"), "{refused}");
+
     let (_, metrics) = controller.health("/metrics").await;
     let count = r#"balancing_admission_requests_total{webhook="validate",kind="BalancingPolicy",operation="CREATE",verdict="refused"} 3"#;
     assert!(metrics.contains(count), "{metrics}");

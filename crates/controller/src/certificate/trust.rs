@@ -22,7 +22,7 @@ use tokio::time::sleep;
 use crate::{Error, Shared, shared::FIELD_MANAGER};
 
 /// How long until what could not be written is tried again, unless something changes.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(15);
 
 /// Tells both configurations, for ever.
 pub(crate) async fn tell(shared: Arc<Shared>, name: String) -> Result<(), Error> {
