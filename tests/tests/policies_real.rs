@@ -19,6 +19,12 @@ fn policies() -> Vec<(Value, Option<&'static str>)> {
     let balancing = |frontend: Value, backend: Value| json!({"kind": "BalancingPolicy", "spec": {"frontend": frontend, "backend": backend}});
     let service = json!({"serviceMatcher": {"serviceName": "web", "namespace": "default"}});
     let addresses = |addresses: &[&str]| json!({"addressEndpoint": {"addresses": addresses, "toPorts": [port("80", "a")]}});
+    let asked = |check: Value, weights: [u32; 2]| {
+        let mut backend = addresses(&["192.0.2.1", "192.0.2.2"]);
+        backend["addressEndpoint"]["healthCheck"] = check;
+        backend["addressEndpoint"]["weights"] = json!(weights);
+        backend
+    };
     let mut selecting = local("fd00::1", json!([port("60999", "a")]), json!([port("http", "b")]));
     selecting["spec"]["backend"]["endpointSelector"] =
         json!({"matchExpressions": [{"key": "a", "operator": "Is"}]});
@@ -33,6 +39,13 @@ fn policies() -> Vec<(Value, Option<&'static str>)> {
         ),
         (local("fd00::1", json!([port("60999", "a")]), json!([port("http", "b")])), None),
         (balancing(service.clone(), addresses(&["192.0.2.1", "2001:db8::1"])), None),
+        (balancing(service.clone(), asked(json!({"protocol": "http", "path": "/healthz"}), [1, 100])), None),
+        (
+            balancing(service.clone(), asked(json!({"protocol": "tcp", "timeoutSeconds": 11}), [1, 1])),
+            Some("not be more than intervalSeconds"),
+        ),
+        (balancing(service.clone(), asked(json!({"protocol": "tcp", "port": 0}), [1, 1])), Some("port")),
+        (balancing(service.clone(), asked(json!({"protocol": "tcp"}), [1, 101])), Some("weights")),
         (local("10.0.0.256", json!([port("80", "a")]), json!([port("80", "a")])), Some("IPv4 or IPv6")),
         (local("10.0.0.1", json!([port("0", "a")]), json!([port("80", "a")])), Some("from 1 to 65535")),
         (

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! frontend   what is asked for: a service, or an address
+//! health     whether an address of a backend answers
 //! port       ports of both sides
 //! selector   which pods, which nodes
 //! status     what the controller says of a policy
@@ -14,6 +15,7 @@
 
 mod conversion;
 mod frontend;
+mod health;
 mod port;
 mod selector;
 mod status;
@@ -28,6 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use conversion::{from_balancing_policy, from_local_redirect_policy};
 pub use frontend::{AddressMatcher, Frontend, ServiceMatcher};
+pub use health::{AllUnhealthy, HealthCheck, HealthCheckProtocol};
 pub use port::{Port, PortProtocol, TargetPort};
 pub use status::PolicyStatus;
 
@@ -191,6 +194,12 @@ pub enum RedirectMode {
 /// Addresses, of one family or both.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.weights) || size(self.weights) == size(self.addresses)")
+        .message("weights needs as many items as addresses: the first weight is that of the first address"),
+    validation = Rule::new("!has(self.healthCheck) || has(self.healthCheck.port) || self.toPorts.exists(p, p.protocol == 'TCP')")
+        .message("healthCheck needs a port, for no port of toPorts is of TCP, and nothing can be asked over UDP"),
+)]
 pub struct AddressEndpoint {
     /// The addresses: each frontend uses those of its own family.
     #[schemars(length(min = 1, max = ADDRESSES), inner(length(min = 2, max = 45)))]
@@ -199,10 +208,17 @@ pub struct AddressEndpoint {
         validation = Rule::new("self.all(a, self.exists_one(b, b == a))").message("each address once"),
     )]
     pub addresses: Vec<String>,
+    /// How much each address gets compared with the others, in the order of `addresses`: 1 to 100. All the same, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = ADDRESSES), inner(range(min = 1, max = 100)))]
+    pub weights: Option<Vec<u32>>,
     /// Where they listen.
     #[schemars(length(min = 1, max = 64))]
     #[x_kube(validation = port::found_by_name())]
     pub to_ports: Vec<Port>,
+    /// Each agent asks the addresses whether they are well, and sends nobody to those that are not. Nobody is asked, if not given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<HealthCheck>,
 }
 
 /// Where a policy applies, and how much of it.

@@ -212,6 +212,71 @@ fn what_is_wrong_is_named_with_its_field_and_what_would_be_right() {
     }
 }
 
+/// A policy whose addresses, two of them, have these fields as well.
+fn with_addresses(more: &Value, targets: &[&str]) -> Value {
+    let mut backend = addresses(&["192.0.2.1", "192.0.2.2"], &ports(targets));
+    let fields = backend["addressEndpoint"].as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    balancing(&address(&ports(&[if targets[0].starts_with('u') { "u80" } else { "n80" }])), &backend)
+}
+
+#[test]
+fn addresses_may_have_weights_and_be_asked() {
+    for more in [
+        json!({"weights": [1, 100]}),
+        json!({"healthCheck": {"protocol": "tcp"}}),
+        json!({"healthCheck": {"protocol": "http", "port": 8080, "path": "/healthz?full=1", "intervalSeconds": 300,
+            "timeoutSeconds": 300, "healthyThreshold": 2, "unhealthyThreshold": 10, "whenAllUnhealthy": "Refuse"}}),
+    ] {
+        assert_eq!(said(&with_addresses(&more, &["n80"])), Vec::<String>::new(), "{more}");
+    }
+    let asked = json!({"healthCheck": {"protocol": "tcp", "port": 53}});
+    assert_eq!(said(&with_addresses(&asked, &["u53"])), Vec::<String>::new());
+    let backend = "spec.backend.addressEndpoint";
+    for (more, field, words) in [
+        (json!({"weights": [1]}), "", "as many items as addresses"),
+        (
+            json!({"healthCheck": {"protocol": "tcp", "timeoutSeconds": 11}}),
+            ".healthCheck",
+            "not be more than intervalSeconds",
+        ),
+        (
+            json!({"healthCheck": {"protocol": "tcp", "intervalSeconds": 1, "timeoutSeconds": 2}}),
+            ".healthCheck",
+            "not be more than intervalSeconds",
+        ),
+        (json!({"healthCheck": {"protocol": "tcp", "path": "/"}}), ".healthCheck", "http only"),
+        (json!({"healthCheck": {"protocol": "http", "path": "x"}}), ".healthCheck.path", "begin with /"),
+        (json!({"healthCheck": {"protocol": "http", "path": "/a b"}}), ".healthCheck.path", "no spaces"),
+        (json!({"healthCheck": {"protocol": "icmp"}}), ".healthCheck.protocol", "tcp"),
+    ] {
+        let said = said(&with_addresses(&more, &["n80"]));
+        let begin = format!("BalancingPolicy p: {backend}{field}: ");
+        assert!(
+            said.iter().any(|it| it.starts_with(&begin) && it.contains(words)),
+            "{begin}{words}: {said:#?}"
+        );
+    }
+    let said = said(&with_addresses(&json!({"healthCheck": {"protocol": "tcp"}}), &["u53"]));
+    assert!(said[0].contains("needs a port"), "{said:?}");
+}
+
+#[test]
+fn a_health_check_says_the_least_there_is_to_say() {
+    let check: HealthCheck = serde_json::from_value(json!({"protocol": "http"})).unwrap();
+    let expected = HealthCheck {
+        protocol: HealthCheckProtocol::Http,
+        port: None,
+        path: None,
+        interval_seconds: 10,
+        timeout_seconds: 1,
+        healthy_threshold: 1,
+        unhealthy_threshold: 3,
+        when_all_unhealthy: AllUnhealthy::UseAll,
+    };
+    assert_eq!(check, expected);
+}
+
 #[test]
 fn selectors_must_mean_something() {
     let mut policy = local(&address(&ports(&["n80"])), &ports(&["n80"]));
