@@ -16,6 +16,7 @@ mod growth;
 mod health;
 pub mod local;
 mod lock;
+mod probing;
 pub mod reconcile;
 mod run;
 mod sockets;

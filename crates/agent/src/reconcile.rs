@@ -11,7 +11,7 @@ use std::{
 use abi::{frontend::backend_flag, policy::LimitKey};
 use kernel::{Contents, TableStore};
 use model::{
-    Change, Cluster, Dirty, HealthCheck, Kind, NodePortAddresses, ObjectId, ObjectName, Policy, View,
+    Change, Cluster, Dirty, HealthCheck, Kind, NodePortAddresses, ObjectId, ObjectName, Policy, Probed, View,
 };
 use plan::{
     Capacity, Deletes, Desired, Difference, Grace, Image, Inconsistency, Phase, Plan, Refusal, ServiceTables,
@@ -63,6 +63,8 @@ pub struct Reconciler<S> {
     uncounted: usize,
     /// R24: services that load balancers ask this node about.
     health_checks: BTreeMap<ObjectName, HealthCheck>,
+    /// Addresses of policies that this machine is to ask whether they are well.
+    probed: BTreeMap<ObjectId, Probed>,
     /// R14: which addresses of this node serve node ports.
     node_ports: Vec<NodePortAddresses>,
     /// Addresses of this node's interfaces.
@@ -104,6 +106,7 @@ impl<S: TableStore> Reconciler<S> {
             counted: None,
             uncounted: 0,
             health_checks: BTreeMap::new(),
+            probed: BTreeMap::new(),
             node_ports: vec![NodePortAddresses::Primary],
             interfaces: Vec::new(),
             doubtful: false,
@@ -121,6 +124,14 @@ impl<S: TableStore> Reconciler<S> {
     pub fn take_touched_policies(&mut self) -> BTreeSet<ObjectId> {
         self.settle();
         std::mem::take(&mut self.policies)
+    }
+
+    /// Takes in which addresses of policies are not well, all of them; is any of it new? It reaches the store with the next round.
+    pub fn set_unhealthy(&mut self, unhealthy: BTreeMap<ObjectId, BTreeSet<IpAddr>>) -> bool {
+        let dirty = self.cluster.set_unhealthy(unhealthy);
+        let is_new = !dirty.is_empty();
+        self.dirty.merge(dirty);
+        is_new
     }
 
     /// What is desired since the last changes. Not with each of them: an API server tells of services first and then of their
@@ -201,10 +212,20 @@ impl<S: TableStore> Reconciler<S> {
         &self.health_checks
     }
 
+    /// Whom policies have this machine ask, as of the last round.
+    pub fn probed(&self) -> &BTreeMap<ObjectId, Probed> {
+        &self.probed
+    }
+
     fn desire(&mut self, owner: ObjectId) {
         let (mut tables, created) = match owner.kind {
             Kind::LocalRedirectPolicy | Kind::BalancingPolicy => {
-                let created = self.cluster.policy(&owner).and_then(|policy| policy.created);
+                let policy = self.cluster.policy(&owner);
+                match policy.and_then(|policy| self.cluster.probed(policy)) {
+                    Some(probed) => drop(self.probed.insert(owner.clone(), probed)),
+                    None => drop(self.probed.remove(&owner)),
+                }
+                let created = policy.and_then(|policy| policy.created);
                 (compile_policy(&self.cluster, &owner), created)
             }
             _ => {

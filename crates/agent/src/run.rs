@@ -12,6 +12,7 @@ mod growth;
 mod look;
 mod pace;
 mod policies;
+mod probing;
 mod report;
 mod round;
 mod search;
@@ -30,7 +31,7 @@ use observe::log::Memory;
 use plan::{Capacity, Deletes, Refusal};
 use source::{Choice, Feed, Problem, Severity, Update};
 use tokio::{
-    sync::mpsc,
+    sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
 };
 
@@ -43,6 +44,7 @@ use crate::{
     event_log::EventLog,
     growth::{capacity, sizes},
     lock::Lock,
+    probing::{Found, Probing},
     sockets::{self, Sockets},
 };
 
@@ -110,6 +112,10 @@ pub async fn run(
             Some(question) = inputs.questions.recv() => agent.answer(question),
             Some(()) = inputs.graces.recv() => agent.grace_passed(),
             Some(found) = inputs.clients.recv() => agent.clients_found(found),
+            Ok(()) = inputs.probing.changed() => {
+                let found = inputs.probing.borrow_and_update().clone();
+                agent.probed(found);
+            }
             Some(done) = inputs.sockets.recv() => agent.searched(done),
             () = sleep_until(sockets), if sockets.is_some() => agent.search(),
             _ = audit_due.tick() => {
@@ -139,6 +145,7 @@ struct Inputs {
     questions: mpsc::Receiver<Question>,
     graces: mpsc::Receiver<()>,
     clients: mpsc::Receiver<clients::Seen>,
+    probing: watch::Receiver<Found>,
     sockets: mpsc::Receiver<sockets::Done>,
     events: Events,
 }
@@ -172,6 +179,7 @@ struct Agent {
     excluded: BTreeSet<u64>,
     sockets: Sockets,
     contract: Contract,
+    probing: Probing,
     /// Whose cluster IP it is that has no such port.
     cluster_ips: ClusterIps,
     /// The kernel can't leave cgroups alone, and should.
@@ -249,6 +257,7 @@ impl Agent {
             && kernel::probe::optional_features() & abi::feature::ANCESTOR == 0;
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         let contract = Contract::start(&config)?;
+        let (probing, probed) = Probing::new(contract.health());
         tracing::info!(
             node = config.node_name,
             source = feed.name,
@@ -278,6 +287,7 @@ impl Agent {
             excluded: BTreeSet::from([0]),
             sockets,
             contract,
+            probing,
             cluster_ips: ClusterIps::default(),
             can_not_exclude,
             log,
@@ -298,7 +308,9 @@ impl Agent {
         agent.look_at_contract(&kernel::attached(&agent.config.bpffs)?);
         let graces = passed;
         let updates = feed.updates;
-        Ok((agent, Inputs { updates, questions, graces, clients: found, sockets: searches, events }))
+        let inputs =
+            Inputs { updates, questions, graces, clients: found, probing: probed, sockets: searches, events };
+        Ok((agent, inputs))
     }
 
     fn take(&mut self, update: Update) {

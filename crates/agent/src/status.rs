@@ -43,6 +43,9 @@ pub struct Status {
     pub paused: bool,
     /// Level of events.
     pub events: String,
+    /// Addresses of policies that are asked whether they are well. (The agent that is asked may be an older one.)
+    #[serde(default)]
+    pub health_checks: HealthChecks,
     /// What has been written to the cluster; null where nothing is published.
     #[serde(default)]
     pub published: Option<Published>,
@@ -66,6 +69,15 @@ pub struct Status {
     pub problems: Vec<String>,
     /// What has no effect here, though it is valid.
     pub notices: Vec<String>,
+}
+
+/// Addresses of policies that this agent asks whether they are well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HealthChecks {
+    /// All of them.
+    pub addresses: usize,
+    /// Those that are not.
+    pub unhealthy: usize,
 }
 
 /// What an agent has written to the cluster since it started.

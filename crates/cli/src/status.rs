@@ -87,6 +87,13 @@ fn screen(status: &Status, format: Format) -> String {
             ),
         ),
     ];
+    if status.health_checks.addresses > 0 {
+        let agent::status::HealthChecks { addresses, unhealthy } = status.health_checks;
+        rows.push((
+            "health checks",
+            format!("{addresses} addresses of policies are asked, {unhealthy} are unhealthy"),
+        ));
+    }
     if let Some(published) = status.published {
         let text = format!("{} Kubernetes Events, {} dropped", published.events, published.dropped);
         rows.push(("published", text));

@@ -8,14 +8,14 @@ mod policy;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    net::SocketAddr,
+    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
 pub use dirty::Dirty;
 use pods::{Pods, Selectors};
 use policies::Policies;
-pub use policy::{Absence, PolicyBackend, PolicySelection, WhyNot};
+pub use policy::{Absence, PolicyBackend, PolicySelection, Probed, WhyNot};
 
 use crate::{
     endpoints::{Candidate, candidates},
@@ -81,8 +81,8 @@ pub struct Cluster {
     selectors: Selectors,
     cidrs: BTreeMap<String, Arc<ServiceCidr>>,
     policies: Policies,
-    /// Backends of policies that do not answer as they should.
-    unhealthy: BTreeMap<ObjectId, BTreeSet<SocketAddr>>,
+    /// Addresses of policies that do not answer as they should, as they were last given.
+    unhealthy: BTreeMap<ObjectId, BTreeSet<IpAddr>>,
 }
 
 #[derive(Clone, Debug)]
@@ -239,22 +239,17 @@ impl Cluster {
         if self.policies.get(&id) == new.as_deref() {
             return Dirty::default();
         }
-        if new.is_none() {
-            self.unhealthy.remove(&id);
-        }
         self.policies.set(&id, new);
         Dirty { policies: [id].into(), ..Dirty::default() }
     }
 
-    /// What this node has found of a policy's backends: those that do not answer as they should.
-    pub fn set_unhealthy(&mut self, policy: &ObjectId, unhealthy: BTreeSet<SocketAddr>) -> Dirty {
-        let old = if unhealthy.is_empty() {
-            self.unhealthy.remove(policy)
-        } else {
-            self.unhealthy.insert(policy.clone(), unhealthy.clone())
-        };
-        let changed = old.unwrap_or_default() != unhealthy;
-        Dirty { policies: changed.then(|| policy.clone()).into_iter().collect(), ..Dirty::default() }
+    /// What this machine has found of policies' addresses: all those that do not answer as they should. It may say more than there
+    /// is, or less: whoever asks them learns a little later than the cluster which there are.
+    pub fn set_unhealthy(&mut self, unhealthy: BTreeMap<ObjectId, BTreeSet<IpAddr>>) -> Dirty {
+        let old = std::mem::replace(&mut self.unhealthy, unhealthy);
+        let both = old.keys().chain(self.unhealthy.keys());
+        let policies = both.filter(|id| old.get(id) != self.unhealthy.get(id)).cloned().collect();
+        Dirty { policies, ..Dirty::default() }
     }
 
     /// Touches the services and policies whose endpoints a pod takes part in.

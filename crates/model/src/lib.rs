@@ -19,7 +19,7 @@ mod service;
 mod texts;
 
 pub use annotation::{Annotation, NodeAnnotation};
-pub use cluster::{Absence, Cluster, Dirty, Outside, PolicyBackend, PolicySelection, View, WhyNot};
+pub use cluster::{Absence, Cluster, Dirty, Outside, PolicyBackend, PolicySelection, Probed, View, WhyNot};
 pub use endpoints::{Candidate, candidates};
 pub use health_check::HealthCheck;
 pub use node_ports::NodePortAddresses;

@@ -140,15 +140,15 @@ pub struct AddressBackends {
 pub struct Probe {
     /// What is asked.
     pub action: ProbeAction,
-    /// The port that is asked instead of the one that connections go to.
-    pub port: Option<u16>,
+    /// The port that is asked, whichever connections go to: an address is well or not as a whole.
+    pub port: u16,
     /// From one question to the next.
     pub interval: Duration,
-    /// How long an answer may take.
+    /// How long an answer may take, at most the interval.
     pub timeout: Duration,
-    /// Good answers in a row that make it healthy.
+    /// Good answers in a row that make it healthy, at least 1.
     pub healthy: u32,
-    /// Failures in a row that make it unhealthy.
+    /// Failures in a row that make it unhealthy, at least 1.
     pub unhealthy: u32,
     /// With all of them unhealthy, all are used; else none.
     pub use_all: bool,

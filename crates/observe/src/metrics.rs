@@ -8,6 +8,7 @@ use model::Family;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
     metrics::{
+        counter::Counter,
         family::{Family as Labelled, MetricConstructor},
         gauge::Gauge,
         histogram::Histogram,
@@ -21,6 +22,8 @@ pub struct Metrics {
     registry: Registry,
     programming: Labelled<OfFamily, Histogram, Programming>,
     problems: Gauge,
+    probe_targets: Labelled<InState, Gauge>,
+    probes: Labelled<WithOutcome, Counter>,
 }
 
 /// The label that kube-proxy's metrics have.
@@ -37,6 +40,16 @@ impl From<Family> for OfFamily {
         };
         Self { ip_family }
     }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct WithOutcome {
+    outcome: &'static str,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,12 +99,39 @@ impl Metrics {
             "Objects and servers of the source that are not understood or do not answer, now: `balancing status` names them",
             problems.clone(),
         );
-        Self { registry, programming, problems }
+        let probe_targets = Labelled::default();
+        registry.register(
+            "balancing_probe_targets",
+            "Addresses of policies with a healthCheck that this node asks, now",
+            probe_targets.clone(),
+        );
+        let probes = Labelled::default();
+        registry.register(
+            "balancing_probes",
+            "Questions that such addresses were asked, by what came of them",
+            probes.clone(),
+        );
+        let metrics = Self { registry, programming, problems, probe_targets, probes };
+        metrics.probe_targets(0, 0);
+        metrics
     }
 
     /// So many objects, files and servers of the source have something wrong with them now.
     pub fn source_problems(&self, count: usize) {
         self.problems.set(i64::try_from(count).unwrap_or(i64::MAX));
+    }
+
+    /// So many addresses are asked whether they are well, and are or are not.
+    pub fn probe_targets(&self, healthy: usize, unhealthy: usize) {
+        for (state, count) in [("healthy", healthy), ("unhealthy", unhealthy)] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.probe_targets.get_or_create(&InState { state }).set(count);
+        }
+    }
+
+    /// An address was asked.
+    pub fn probed(&self, outcome: &'static str) {
+        self.probes.get_or_create(&WithOutcome { outcome }).inc();
     }
 
     /// A change of endpoints is in force, `took` after it happened (R25).
@@ -123,6 +163,26 @@ mod tests {
             metrics.source_problems(count);
             let line = format!("balancing_source_problems {count}");
             assert!(lines(&metrics).contains(&line), "{}", metrics.text());
+        }
+    }
+
+    #[test]
+    fn probes_are_counted_by_what_came_of_them_and_their_targets_as_they_are() {
+        let metrics = Metrics::new();
+        assert!(lines(&metrics).contains(&"balancing_probe_targets{state=\"healthy\"} 0".into()));
+        metrics.probe_targets(3, 2);
+        metrics.probe_targets(4, 1);
+        for outcome in ["good", "timeout", "good"] {
+            metrics.probed(outcome);
+        }
+        let lines = lines(&metrics);
+        for line in [
+            "balancing_probe_targets{state=\"healthy\"} 4",
+            "balancing_probe_targets{state=\"unhealthy\"} 1",
+            "balancing_probes_total{outcome=\"good\"} 2",
+            "balancing_probes_total{outcome=\"timeout\"} 1",
+        ] {
+            assert!(lines.contains(&line.to_owned()), "{line} is missing: {lines:#?}");
         }
     }
 

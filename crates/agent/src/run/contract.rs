@@ -87,6 +87,11 @@ impl Contract {
         })
     }
 
+    /// What HTTP reads.
+    pub(super) fn health(&self) -> Arc<Health> {
+        self.health.clone()
+    }
+
     /// The task that owns the tables turns.
     pub(super) fn turned(&self) {
         self.health.turned();

@@ -13,7 +13,7 @@ use crate::{
     answer,
     config::EventLevel,
     doctor,
-    status::{MapUse, Source, Status},
+    status::{HealthChecks, MapUse, Source, Status},
 };
 
 impl Agent {
@@ -76,6 +76,9 @@ impl Agent {
         notices.extend(unlike.into_iter().map(|stranger| self.about(stranger)));
         notices.extend(answer::crowded(cluster));
         notices.extend(self.contract.notices());
+        let probed = self.probing.found();
+        notices.extend(probed.notice());
+        notices.extend(self.probed_frontends());
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),
@@ -94,6 +97,7 @@ impl Agent {
             decisions: decisions(store),
             paused: settings.paused != 0,
             events: EventLevel::from_settings(&settings).to_string(),
+            health_checks: HealthChecks { addresses: probed.targets, unhealthy: probed.unhealthy() },
             published: self.telling.told(),
             events_lost: store.events_lost().unwrap_or_default(),
             rounds: self.rounds,

@@ -38,6 +38,7 @@ impl Agent {
                 self.retry_at = None;
                 self.retry_pause = RETRY.0;
                 self.contract_is_kept();
+                self.probe();
             }
             Err(error) => {
                 tracing::error!("{error}; trying again in {:?}", self.retry_pause);

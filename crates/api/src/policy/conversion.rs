@@ -1,16 +1,17 @@
 //! Policies as the model has them.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+mod addresses;
+
+use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use model::{Expression, Kind, ObjectId, ObjectName, Operator, Policy, PolicyBackends, Selector};
 
+use addresses::addresses;
+
 use super::{
-    BalancingPolicy, Config, Frontend, LocalRedirectPolicy, Port, PortProtocol, RedirectMode,
-    ServiceEndpoint, TargetPort,
+    AddressEndpoint, BalancingPolicy, Config, Frontend, LocalRedirectPolicy, Port, PortProtocol,
+    RedirectMode, ServiceEndpoint, TargetPort,
 };
 use crate::{Invalid, field::Field, identity::identify};
 
@@ -42,24 +43,7 @@ pub fn from_balancing_policy(it: &BalancingPolicy) -> Result<Policy, Invalid> {
             PolicyBackends::Pods(pods(&at, endpoint_selector, to_ports)?, mode(*redirect_mode))
         }
         (None, Some(endpoint)) => {
-            let at = at.field("addressEndpoint");
-            let (to, ports) = (at.field("addresses"), at.field("toPorts"));
-            let addresses = to.items(&endpoint.addresses).map(|(at, text)| Ok((at.ip(text)?, 1)));
-            PolicyBackends::Addresses(model::AddressBackends {
-                addresses: addresses.collect::<Result<BTreeMap<IpAddr, u32>, Invalid>>()?,
-                ports: ports
-                    .items(&endpoint.to_ports)
-                    .map(|(at, port)| {
-                        let target = model::TargetPort::Number(number(&at, &port.port)?);
-                        Ok(model::BackendPort {
-                            name: name(&port.name),
-                            protocol: port.protocol.into(),
-                            target,
-                        })
-                    })
-                    .collect::<Result<_, Invalid>>()?,
-                probe: None,
-            })
+            PolicyBackends::Addresses(addresses(&at.field("addressEndpoint"), endpoint)?)
         }
         _ => return Err(at.invalid("give exactly one of serviceEndpoint and addressEndpoint")),
     };

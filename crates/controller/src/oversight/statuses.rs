@@ -190,7 +190,7 @@ mod tests {
     fn what_comes_back_is_no_news_and_what_fails_is_tried_again() {
         let (mut statuses, id, now) = (Statuses::default(), policy("p").id(), Instant::now());
         statuses.saw(&id, known("1", 0), now);
-        assert_eq!(statuses.take(1, now + DELAY), [id.clone()]);
+        assert_eq!(statuses.take(1, now + DELAY), std::slice::from_ref(&id));
         statuses.begin(&id, now);
         assert_eq!(statuses.next(), None);
         statuses.done(&id, Err(Failure::Later(Some(Duration::from_secs(5)), String::new())), now);

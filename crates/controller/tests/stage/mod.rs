@@ -23,11 +23,8 @@ pub const NAMESPACE: &str = "kube-system";
 pub const LEASE: &str = "balancing-controller";
 
 /// Shorter than in life.
-pub const TIMES: Times = Times {
-    lasts: Duration::from_secs(4),
-    held: Duration::from_secs(2),
-    period: Duration::from_millis(200),
-};
+pub const TIMES: Times =
+    Times { lasts: Duration::from_secs(4), held: Duration::from_secs(2), period: Duration::from_millis(200) };
 
 /// Waits until `is_so`.
 #[track_caller]

@@ -10,7 +10,7 @@ use std::{
 use super::Cluster;
 use crate::{
     object::{Family, Kind, Node, ObjectName, TargetPort},
-    policy::{AddressBackends, BackendPort, Policy, PolicyBackends, Redirect, RedirectMode},
+    policy::{AddressBackends, BackendPort, Policy, PolicyBackends, Probe, Redirect, RedirectMode},
 };
 
 /// Why a policy does nothing on this machine.
@@ -78,7 +78,27 @@ pub struct PolicySelection {
     pub skipped: BTreeSet<Arc<str>>,
 }
 
+/// Addresses that this machine is to ask whether they are well, for one policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probed {
+    /// How.
+    pub probe: Probe,
+    /// Which.
+    pub addresses: BTreeSet<IpAddr>,
+}
+
 impl Cluster {
+    /// Whom `policy` has this machine ask: nobody where it does nothing, and of the families that it redirects here only.
+    pub fn probed(&self, policy: &Policy) -> Option<Probed> {
+        let PolicyBackends::Addresses(backends) = &policy.backends else { return None };
+        let probe = backends.probe.as_ref().filter(|_| self.absence(policy).is_none())?;
+        let families: BTreeSet<Family> =
+            self.redirects(policy).into_iter().map(|redirect| Family::of(redirect.ip)).collect();
+        let addresses = backends.addresses.keys().filter(|ip| families.contains(&Family::of(**ip)));
+        let addresses: BTreeSet<IpAddr> = addresses.copied().collect();
+        (!addresses.is_empty()).then(|| Probed { probe: probe.clone(), addresses })
+    }
+
     /// Why `policy` does nothing on this machine; `None`: it applies.
     pub fn absence(&self, policy: &Policy) -> Option<Absence> {
         let labels = match &self.view.outside {
@@ -187,7 +207,7 @@ impl Cluster {
         let mut backends: Vec<PolicyBackend> = backends
             .map(|(ip, weight)| {
                 let address = SocketAddr::new(*ip, number);
-                let healthy = !unhealthy.contains(&address);
+                let healthy = !unhealthy.contains(ip);
                 PolicyBackend {
                     address,
                     weight: if healthy { *weight } else { 0 },

@@ -1,4 +1,9 @@
-use model::{AddressBackends, BackendPort, FrontendPort, PodBackends, PolicyFrontend, Protocol, TargetPort};
+use std::time::Duration;
+
+use model::{
+    AddressBackends, BackendPort, FrontendPort, PodBackends, PolicyFrontend, ProbeAction, Protocol,
+    TargetPort,
+};
 use serde_json::{Value, json};
 
 use super::*;
@@ -135,4 +140,67 @@ fn what_may_be_left_out_has_its_default_and_what_is_given_counts() {
     ];
     let expected = expected.map(|(key, operator)| Expression { key: key.into(), operator });
     assert_eq!(full.pods().unwrap().selector.expressions, expected);
+}
+
+fn addressed(endpoint: Value) -> Result<AddressBackends, Invalid> {
+    let policy = read(json!({
+        "apiVersion": "balancing.elf.io/v1beta1", "kind": "BalancingPolicy", "metadata": {"name": "p"},
+        "spec": {
+            "frontend": {"addressMatcher": {"ip": "169.254.169.254", "toPorts": [{"port": "80", "protocol": "TCP"}]}},
+            "backend": {"addressEndpoint": endpoint}},
+    }))?;
+    let PolicyBackends::Addresses(addresses) = policy.backends else { panic!("no addresses") };
+    Ok(addresses)
+}
+
+fn probe(action: model::ProbeAction, port: u16) -> model::Probe {
+    let (interval, timeout) = (Duration::from_secs(10), Duration::from_secs(1));
+    model::Probe { action, port, interval, timeout, healthy: 1, unhealthy: 3, use_all: true }
+}
+
+#[test]
+fn weights_are_in_the_order_of_the_addresses() {
+    let ports = json!([{"port": "80", "protocol": "TCP"}]);
+    let endpoint = json!({"addresses": ["192.0.2.12", "2001:db8::1", "192.0.2.11"], "weights": [3, 2, 1], "toPorts": ports});
+    let weights =
+        addressed(endpoint).unwrap().addresses.into_iter().map(|(ip, weight)| format!("{ip} {weight}"));
+    assert_eq!(weights.collect::<Vec<_>>(), ["192.0.2.11 1", "192.0.2.12 3", "2001:db8::1 2"]);
+}
+
+#[test]
+fn a_health_check_has_its_defaults_and_asks_the_first_port_of_tcp() {
+    let ports = json!([{"port": "53", "protocol": "UDP", "name": "u"}, {"port": "54", "protocol": "TCP", "name": "t"},
+        {"port": "55", "protocol": "TCP", "name": "v"}]);
+    let asked = |check: Value| {
+        let addresses = json!(["192.0.2.11", "192.0.2.12"]);
+        addressed(json!({"addresses": addresses, "toPorts": ports, "healthCheck": check}))
+            .unwrap()
+            .probe
+            .unwrap()
+    };
+    assert_eq!(asked(json!({"protocol": "tcp"})), probe(ProbeAction::Tcp, 54));
+    assert_eq!(asked(json!({"protocol": "http"})), probe(ProbeAction::Http("/".into()), 54));
+    let full = json!({"protocol": "http", "port": 8080, "path": "/healthz?full=1", "intervalSeconds": 30, "timeoutSeconds": 7,
+        "healthyThreshold": 2, "unhealthyThreshold": 5, "whenAllUnhealthy": "Refuse"});
+    let expected = model::Probe {
+        interval: Duration::from_secs(30),
+        timeout: Duration::from_secs(7),
+        healthy: 2,
+        unhealthy: 5,
+        use_all: false,
+        ..probe(ProbeAction::Http("/healthz?full=1".into()), 8080)
+    };
+    assert_eq!(asked(full), expected);
+}
+
+#[test]
+fn a_health_check_without_a_port_to_ask_is_none() {
+    let ports = json!([{"port": "53", "protocol": "UDP"}]);
+    let endpoint =
+        |check: Value| json!({"addresses": ["192.0.2.11"], "toPorts": ports, "healthCheck": check});
+    let invalid = addressed(endpoint(json!({"protocol": "tcp"}))).unwrap_err();
+    assert_eq!(invalid.field, "spec.backend.addressEndpoint.healthCheck");
+    assert!(invalid.problem.contains("give a port"), "{invalid}");
+    let probe = addressed(endpoint(json!({"protocol": "tcp", "port": 8080}))).unwrap().probe.unwrap();
+    assert_eq!(probe.port, 8080);
 }

@@ -136,7 +136,7 @@ fn p8_a_balancing_policy_has_pods_of_all_nodes_or_the_nodes_once_with_as_many_sh
 fn addresses(weights: &[(&str, u32)], use_all: Option<bool>) -> Policy {
     let probe = |use_all| crate::Probe {
         action: crate::ProbeAction::Tcp,
-        port: None,
+        port: 80,
         interval: std::time::Duration::from_secs(1),
         timeout: std::time::Duration::from_secs(1),
         healthy: 1,
@@ -161,29 +161,56 @@ fn p8_addresses_are_those_of_the_frontends_family_with_their_weights() {
 
 #[test]
 fn an_unhealthy_address_gets_nothing_unless_all_are_and_all_are_to_be_used() {
-    let at = |texts: &[&str]| texts.iter().map(|it| it.parse().unwrap()).collect::<BTreeSet<SocketAddr>>();
     for use_all in [false, true] {
         let policy = addresses(&[("192.0.2.1", 3), ("192.0.2.2", 1)], Some(use_all));
+        let at = |texts: &[&str]| [(policy.id(), texts.iter().map(|it| ip(it)).collect())].into();
         let mut cluster = cluster(view(), [policy.clone().into()]);
-        let touched = cluster.set_unhealthy(&policy.id(), at(&["192.0.2.1:80"]));
+        let touched = cluster.set_unhealthy(at(&["192.0.2.1"]));
         assert_eq!(touched.policies, BTreeSet::from([policy.id()]));
-        assert!(cluster.set_unhealthy(&policy.id(), at(&["192.0.2.1:80"])).is_empty());
+        assert!(cluster.set_unhealthy(at(&["192.0.2.1"])).is_empty());
         assert_eq!(backends(&cluster, &policy, Family::V4), ["192.0.2.1:80 x0!", "192.0.2.2:80 x1"]);
-        cluster.set_unhealthy(&policy.id(), at(&["192.0.2.1:80", "192.0.2.2:80"]));
+        cluster.set_unhealthy(at(&["192.0.2.1", "192.0.2.2"]));
         let expected = if use_all {
             ["192.0.2.1:80 x3", "192.0.2.2:80 x1"]
         } else {
             ["192.0.2.1:80 x0!", "192.0.2.2:80 x0!"]
         };
         assert_eq!(backends(&cluster, &policy, Family::V4), expected);
-        assert!(!cluster.set_unhealthy(&policy.id(), BTreeSet::new()).is_empty());
+        assert!(!cluster.set_unhealthy(BTreeMap::new()).is_empty());
         assert_eq!(backends(&cluster, &policy, Family::V4), ["192.0.2.1:80 x3", "192.0.2.2:80 x1"]);
     }
     // One without checks is well, whatever was found of it while it had some.
     let policy = addresses(&[("192.0.2.1", 1)], None);
     let mut cluster = cluster(view(), [policy.clone().into()]);
-    cluster.set_unhealthy(&policy.id(), at(&["192.0.2.1:80"]));
+    cluster.set_unhealthy([(policy.id(), [ip("192.0.2.1")].into())].into());
     assert_eq!(backends(&cluster, &policy, Family::V4), ["192.0.2.1:80 x1"]);
+}
+
+#[test]
+fn addresses_are_asked_where_their_policy_applies_and_of_families_that_it_redirects() {
+    let both = &[("192.0.2.1", 3), ("192.0.2.2", 1), ("2001:db8::1", 1)];
+    let asked = |policy: &Policy, cluster: &Cluster| {
+        let probed = cluster.probed(policy)?;
+        Some(probed.addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+    };
+    let inside = cluster(view(), [node("n1", "z1").into()]);
+    let policy = addresses(both, Some(true));
+    assert_eq!(asked(&policy, &inside).as_deref(), Some("192.0.2.1 192.0.2.2"), "its frontend is of IPv4");
+    assert_eq!(asked(&addresses(both, None), &inside), None);
+    assert_eq!(asked(&addresses(&[("2001:db8::1", 1)], Some(true)), &inside), None);
+    assert_eq!(asked(&balancing(RedirectMode::PodEndpoint), &inside), None);
+
+    let zone = |zone: &str| {
+        let labels = map(&[("topology.kubernetes.io/zone", zone)]);
+        Policy { nodes: Some(Selector { labels, ..Selector::default() }), ..policy.clone() }
+    };
+    assert!(asked(&zone("z1"), &inside).is_some());
+    assert_eq!(asked(&zone("z2"), &inside), None);
+
+    // Of a service, as long as there is one.
+    let service = ObjectName::new("default", "web");
+    let frontend = crate::PolicyFrontend::Service { service, ports: vec![] };
+    assert_eq!(asked(&Policy { frontend, ..policy }, &inside), None);
 }
 
 #[test]
