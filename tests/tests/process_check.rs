@@ -89,3 +89,27 @@ fn standard_input_is_a_file_too() {
         "{out}"
     );
 }
+
+/// What the pages show is right.
+#[test]
+fn the_policies_of_the_documentation_are_right() {
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let directory = tempfile::tempdir().unwrap();
+    let mut pages = 0;
+    for page in
+        fs::read_dir(docs).unwrap().flatten().filter(|it| it.path().extension() == Some("md".as_ref()))
+    {
+        let text = fs::read_to_string(page.path()).unwrap();
+        let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let policies: Vec<&str> = blocks.filter(|it| it.contains("apiVersion: balancing.elf.io/")).collect();
+        if policies.is_empty() {
+            continue;
+        }
+        pages += 1;
+        let file = directory.path().join(page.file_name()).with_extension("yaml");
+        fs::write(&file, policies.join("\n---\n")).unwrap();
+        let answer = check(&[file.to_str().unwrap()]);
+        assert!(answer.succeeds().contains(" 0 problems"), "{answer:?}");
+    }
+    assert!(pages > 0);
+}
