@@ -83,7 +83,7 @@ fn p9_whatever_a_server_does_wrong_policies_stay_as_they_are() {
     let mut agent = world.agent().unwrap();
     wait::until(PATIENCE, "a policy", || world.answers(10, 3));
     // Nobody else may answer, not once.
-    let traffic = Traffic::start(&world.host, &[(10, &[3]), (11, &[2])]).unwrap();
+    let traffic = Traffic::with(&world.host, &[(10, &[3])], &[(11, &[1, 2])]).unwrap();
     // The last one is not asked again soon.
     for fault in [Fault::NotFound, Fault::InternalError, Fault::Gone, Fault::Garbage, Fault::Forbidden] {
         let what = format!("{fault:?}");
@@ -103,6 +103,11 @@ fn p9_whatever_a_server_does_wrong_policies_stay_as_they_are() {
         if fault.is_some() {
             let is_told = |problem: &String| problem.contains("500") && problem.contains("stays in force");
             agent.wait_status("what is wrong", |status| status.problems.iter().any(is_told)).unwrap();
+            // It waits for 10 s. Then everything else is in force, and what policies were is left alone.
+            agent.wait_status("all else", |status| status.sources[0].synced).unwrap();
+            world.set("b", 11, &[2, 1]).unwrap();
+            wait::until(PATIENCE, "another endpoint", || world.answers(11, 1));
+            world.set("b", 11, &[2]).unwrap();
             traffic.goes_on();
             world.server.faults().clear();
         }

@@ -92,9 +92,15 @@ impl<S: TableStore> Reconciler<S> {
             let (object, problem) = (FRONTENDS.into(), format!("{swept} {NOT_THEIRS}"));
             inconsistencies.push(Inconsistency { object, problem });
         }
+        // What they are above of may be known before they are: better as it was than without them.
+        let held = table.policies();
+        let mut desired = Desired::new();
+        for policy in &held {
+            drop(desired.set(policy, table.recall(policy), None));
+        }
         Ok(Self {
             cluster: Cluster::new(view),
-            desired: Desired::new(),
+            desired,
             table,
             store,
             capacity,
@@ -102,7 +108,7 @@ impl<S: TableStore> Reconciler<S> {
             touched: Touched::default(),
             policies: BTreeSet::new(),
             complete: false,
-            held: BTreeSet::new(),
+            held,
             counted: None,
             uncounted: 0,
             health_checks: BTreeMap::new(),

@@ -1,7 +1,7 @@
 //! What the table holds of one service or policy, as if it were desired.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
 };
 
@@ -12,7 +12,7 @@ use abi::{
     space::address_use,
 };
 use ipnet::IpNet;
-use model::{ObjectId, ServicePortName};
+use model::{Kind, ObjectId, ServicePortName};
 
 use super::Table;
 use crate::compile::{FrontendSpec, PortTable, ServiceTables};
@@ -24,6 +24,11 @@ impl Table {
         let mut records = levels.iter().filter_map(|level| self.record(&key.at(*level)));
         let ids = self.ids.get(port);
         records.any(|record| record.local.len > 0 && ids.is_some_and(|ids| ids.contains(&record.service)))
+    }
+
+    /// The policies that something is in force for.
+    pub fn policies(&self) -> BTreeSet<ObjectId> {
+        self.ids.keys().map(ServicePortName::owner).filter(|owner| owner.kind != Kind::Service).collect()
     }
 
     /// What is in force for a service or policy. To desire this is to leave it as it is.
