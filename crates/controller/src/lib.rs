@@ -10,10 +10,12 @@
 //! certificate  by which API servers know it
 //! server       connections, with TLS or without
 //! health       the answers to kubelets, and metrics
+//! complaint    what goes wrong again and again, said once
 //! ```
 #![forbid(unsafe_code)]
 
 mod certificate;
+mod complaint;
 mod config;
 mod error;
 mod health;

@@ -22,7 +22,7 @@ use kube::{
 use source::kubernetes::chain;
 use tokio::{sync::watch, time::timeout};
 
-use crate::{Error, Shared};
+use crate::{Error, Shared, complaint::Complaint};
 
 /// A kind of policy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,8 +92,13 @@ pub(crate) async fn follow(shared: Arc<Shared>, kind: Kind) -> Result<(), Error>
     let mut events = pin!(watcher(api, Config::default()).default_backoff());
     let policies = &shared.policies;
     let mut listed = Claims::new();
+    let mut complaint = Complaint::about(format!("following policies of kind {}", kind.name()));
     loop {
-        match events.next().await {
+        let event = events.next().await;
+        if let Some(Ok(Event::InitDone | Event::Apply(_) | Event::Delete(_))) = event {
+            complaint.right();
+        }
+        match event {
             Some(Ok(Event::Init)) => listed.clear(),
             Some(Ok(Event::InitApply(object))) => put(&mut listed, kind, object),
             Some(Ok(Event::InitDone)) => {
@@ -105,9 +110,7 @@ pub(crate) async fn follow(shared: Arc<Shared>, kind: Kind) -> Result<(), Error>
                 let name = object.metadata.name.unwrap_or_default();
                 policies.change(kind, |claims| drop(claims.remove(&name)));
             }
-            Some(Err(error)) => {
-                tracing::warn!("following policies of kind {}: {}", kind.name(), chain(&error));
-            }
+            Some(Err(error)) => complaint.wrong(chain(&error)),
             None => return Err(Error::Ended("following policies")),
         }
     }

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 use tokio::time::sleep;
 
 use super::pair::{Authority, Pair};
-use crate::{Error, Shared};
+use crate::{Error, Shared, complaint::Complaint};
 
 /// How often the files are read: they are small, and whoever replaces them does so weeks before they end.
 const EVERY: Duration = Duration::from_secs(2);
@@ -23,25 +23,22 @@ pub struct Files {
 
 /// Follows the files, for ever. What makes no sense is told of, and what was before stays in force.
 pub(crate) async fn follow(shared: Arc<Shared>, files: Files) -> Result<(), Error> {
-    let (mut before, mut complaint) = (None, None);
+    let mut before = None;
+    let about = format!("the certificate {}; what was in force before stays", files.certificate.display());
+    let mut complaint = Complaint::about(about);
     loop {
         match files.read() {
-            Ok(texts) if before.as_ref() == Some(&texts) => complaint = None,
+            Ok(texts) if before.as_ref() == Some(&texts) => complaint.right(),
             Ok(texts) => match texts.take(&shared) {
-                Ok(()) => (before, complaint) = (Some(texts), None),
-                Err(error) => complain(&mut complaint, format!("{}: {error}", files.certificate.display())),
+                Ok(()) => {
+                    before = Some(texts);
+                    complaint.right();
+                }
+                Err(error) => complaint.wrong(error),
             },
-            Err(error) => complain(&mut complaint, error),
+            Err(error) => complaint.wrong(error),
         }
         sleep(EVERY).await;
-    }
-}
-
-/// Once for each thing that is wrong.
-fn complain(before: &mut Option<String>, error: String) {
-    if before.as_ref() != Some(&error) {
-        tracing::error!("the certificate can't be used, and what was in force before stays: {error}");
-        *before = Some(error);
     }
 }
 

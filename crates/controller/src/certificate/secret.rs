@@ -21,7 +21,7 @@ use source::kubernetes::chain;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::stock::{Data, Step, Stock};
-use crate::{Error, Shared, shared::FIELD_MANAGER};
+use crate::{Error, Shared, complaint::Complaint, shared::FIELD_MANAGER};
 
 /// The Secret, and what is in it.
 #[derive(Clone, Debug)]
@@ -42,13 +42,17 @@ pub(crate) async fn keep(shared: Arc<Shared>, place: Place) -> Result<(), Error>
     let mut told = shared.told.subscribe();
     let mut ticks = interval(place.every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut complaint = Complaint::about(format!("following {place}"));
     let mut keeper = Keeper { shared, api, place, seen: None, begun: None };
     loop {
         tokio::select! {
             change = changes.next() => match change {
-                Some(Ok(secret)) => keeper.seen = Some(secret),
+                Some(Ok(secret)) => {
+                    complaint.right();
+                    keeper.seen = Some(secret);
+                }
                 Some(Err(error)) => {
-                    tracing::warn!("following {}: {}", keeper.place, chain(&error));
+                    complaint.wrong(chain(&error));
                     continue;
                 }
                 None => return Err(Error::Ended("following the certificate's Secret")),

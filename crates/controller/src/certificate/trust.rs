@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use source::kubernetes::chain;
 use tokio::time::sleep;
 
-use crate::{Error, Shared, shared::FIELD_MANAGER};
+use crate::{Error, Shared, complaint::Complaint, shared::FIELD_MANAGER};
 
 /// How long until what could not be written is tried again, unless something changes.
 const RETRY: Duration = Duration::from_secs(15);
@@ -40,6 +40,8 @@ pub(crate) async fn tell(shared: Arc<Shared>, name: String) -> Result<(), Error>
     let mut wanted = shared.trusted.subscribe();
     // None: not known yet.
     let mut seen: [Option<Option<Value>>; 2] = [None, None];
+    let mut complaints = ["Mutating", "Validating"]
+        .map(|kind| Complaint::about(format!("following {kind}WebhookConfiguration {name}")));
     let mut retry = pin!(sleep(RETRY));
     let mut is_pending = false;
     loop {
@@ -53,9 +55,12 @@ pub(crate) async fn tell(shared: Arc<Shared>, name: String) -> Result<(), Error>
             () = &mut retry, if is_pending => (2, None),
         };
         match change {
-            Some(Ok(it)) => seen[index] = Some(it.and_then(|it| serde_json::to_value(it).ok())),
+            Some(Ok(it)) => {
+                complaints[index].right();
+                seen[index] = Some(it.and_then(|it| serde_json::to_value(it).ok()));
+            }
             Some(Err(error)) => {
-                tracing::warn!("following webhook configurations {name:?}: {}", chain(&error));
+                complaints[index].wrong(chain(&error));
                 continue;
             }
             None if index < 2 => return Err(Error::Ended("following webhook configurations")),
