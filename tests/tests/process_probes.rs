@@ -5,8 +5,10 @@
 
 use std::{
     collections::BTreeSet,
+    fs,
     io::{self, Read, Write},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
+    path::Path,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::SeqCst},
@@ -292,4 +294,31 @@ fn an_edit_keeps_what_is_known_and_nobody_is_asked_for_a_policy_that_is_gone() {
     let asked = server.asked.load(SeqCst);
     thread::sleep(Duration::from_millis(2500));
     assert_eq!(server.asked.load(SeqCst), asked, "nobody asks it any more");
+}
+
+#[test]
+fn the_page_on_external_services_is_right() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/external-services.md");
+    let page = fs::read_to_string(page).unwrap();
+    let (example, _) = page.split_once("```yaml\n").unwrap().1.split_once("```").unwrap();
+    let host = Host::new("probes-page").unwrap();
+    host.write("directory.yaml", example).unwrap();
+    let agent = host.agent_inside(&[]).unwrap();
+    wait::until_equal(PATIENCE, &(3, 0), || unhealthy(&agent));
+    let status = agent.status().unwrap();
+    assert_eq!((status.problems, status.notices, status.frontends), (vec![], vec![], 2));
+    // It shows these words.
+    let shown = host.balancing(&["status"]).unwrap();
+    let words = shown
+        .succeeds()
+        .lines()
+        .find_map(|line| line.strip_prefix("health checks"))
+        .unwrap()
+        .trim()
+        .to_owned();
+    let (_, as_words) = page.split_once("health checks  ").unwrap();
+    assert_eq!(as_words.lines().next().unwrap().replace("asked, 1 ", "asked, 0 "), words);
+    let directory = host.manifests().display().to_string();
+    let plan = host.balancing(&["plan", "--node-name", "n1", "--manifests", &directory]).unwrap();
+    assert_eq!(plan.code, Some(0), "what is in force is what the page says: {plan:?}");
 }
