@@ -24,9 +24,10 @@ const PORT: u16 = 8080;
 /// Seconds from one question to the next, and the answers that count.
 const INTERVAL: u32 = 1;
 const UNHEALTHY: u32 = 3;
-/// Within this an address leaves, and, with one answer less each, comes back.
-const LEAVES: Duration = Duration::from_secs((INTERVAL * UNHEALTHY + 1) as u64);
-const COMES: Duration = Duration::from_secs((INTERVAL + 1) as u64);
+/// Within this an address leaves, and comes back, where a machine has time for it: this one runs other tests too.
+const LEAVES: Duration = Duration::from_millis((INTERVAL * UNHEALTHY + 1) as u64 * 1000 + BUSY);
+const COMES: Duration = Duration::from_millis((INTERVAL + 1) as u64 * 1000 + BUSY);
+const BUSY: u64 = 500;
 
 /// A policy `name` from `vip`:80 to the port [`PORT`] of addresses, with further fields of its backend.
 fn policy(name: &str, vip: &str, addresses: &[&str], more: &str) -> String {
