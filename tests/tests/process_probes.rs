@@ -304,6 +304,8 @@ fn the_page_on_external_services_is_right() {
     let (example, _) = page.split_once("```yaml\n").unwrap().1.split_once("```").unwrap();
     let host = Host::new("probes-page").unwrap();
     host.write("directory.yaml", example).unwrap();
+    let file = host.manifests().join("directory.yaml").display().to_string();
+    host.balancing(&["check", &file]).unwrap().succeeds();
     let agent = host.agent_inside(&[]).unwrap();
     wait::until_equal(PATIENCE, &(3, 0), || unhealthy(&agent));
     let status = agent.status().unwrap();
