@@ -34,8 +34,8 @@ use crate::health::Health;
 use question::{Answer, Failure, ask};
 use schedule::{Change, Question, Schedule};
 
-/// Questions without an answer yet, at once: each is an open file.
-const AT_ONCE: usize = 256;
+/// Questions without an answer yet, at once, at most: each is an open file.
+const AT_ONCE: u64 = 256;
 
 /// Whom to ask, by policy.
 pub(crate) type Wanted = BTreeMap<ObjectId, Probed>;
@@ -74,17 +74,19 @@ pub(crate) struct Probing {
     wanted: watch::Sender<Wanted>,
     found: Arc<watch::Sender<Found>>,
     health: Arc<Health>,
+    /// Questions at once.
+    at_once: usize,
     /// It begins with the first who is to be asked.
     runs: bool,
 }
 
 impl Probing {
-    /// And where to hear of what has been found.
-    pub(crate) fn new(health: Arc<Health>) -> (Self, watch::Receiver<Found>) {
+    /// And where to hear of what has been found. It may have so many `files` open.
+    pub(crate) fn new(health: Arc<Health>, files: u64) -> (Self, watch::Receiver<Found>) {
         let (found, hearing) = watch::channel(Found::default());
-        let probing =
-            Self { wanted: watch::channel(Wanted::new()).0, found: Arc::new(found), health, runs: false };
-        (probing, hearing)
+        let at_once = files.clamp(1, AT_ONCE) as usize;
+        let (wanted, found) = (watch::channel(Wanted::new()).0, Arc::new(found));
+        (Self { wanted, found, health, at_once, runs: false }, hearing)
     }
 
     /// These are to be asked from now on.
@@ -106,9 +108,9 @@ impl Probing {
         // What is wanted already is new to it.
         let mut wanted = self.wanted.subscribe();
         wanted.mark_changed();
-        let (found, health) = (self.found.clone(), self.health.clone());
+        let (found, health, at_once) = (self.found.clone(), self.health.clone(), self.at_once);
         thread::Builder::new().name("probing".into()).spawn(move || {
-            runtime.block_on(run(wanted, &found, &health.metrics));
+            runtime.block_on(run(wanted, &found, &health.metrics, at_once));
         })?;
         self.runs = true;
         Ok(())
@@ -121,11 +123,17 @@ impl Probing {
 }
 
 /// Asks, until nobody wants anything any more.
-async fn run(mut wanted: watch::Receiver<Wanted>, found: &watch::Sender<Found>, metrics: &Metrics) {
+async fn run(
+    mut wanted: watch::Receiver<Wanted>,
+    found: &watch::Sender<Found>,
+    metrics: &Metrics,
+    at_once: usize,
+) {
+    let mut has_room = true;
     let mut schedule = Schedule::new(chance);
     let mut asking: JoinSet<(Question, Answer)> = JoinSet::new();
     loop {
-        let next = schedule.next().filter(|_| asking.len() < AT_ONCE);
+        let next = schedule.next().filter(|_| asking.len() < at_once);
         let changed = tokio::select! {
             changed = wanted.changed() => {
                 if changed.is_err() {
@@ -138,8 +146,12 @@ async fn run(mut wanted: watch::Receiver<Wanted>, found: &watch::Sender<Found>, 
                 // A question that panicked has been printed, and is no answer.
                 let Ok((question, answer)) = answer else { continue };
                 metrics.probed(question::outcome(&answer));
+                let had_room = std::mem::replace(&mut has_room, true);
                 if let Err(Failure::Unasked(error)) = &answer {
-                    tracing::warn!("asking {}: {error}", question.address);
+                    has_room = false;
+                    if had_room {
+                        tracing::warn!("health check of {}: {error}", question.address);
+                    }
                 }
                 let change = schedule.answered(&question, &answer);
                 change.as_ref().inspect(|change| tell(change)).is_some()

@@ -201,7 +201,7 @@ struct Agent {
 
 impl Agent {
     fn start(config: Config, feed: Feed, still: Still) -> Result<(Self, Inputs), Error> {
-        limit::raise_open_files(OPEN_FILES)?;
+        let files = limit::raise_open_files(OPEN_FILES)? - OPEN_FILES;
         let missing = Capabilities::effective()?.missing(&Capability::NEEDED);
         if !missing.is_empty() {
             return Err(Error::Rights(
@@ -257,7 +257,7 @@ impl Agent {
             && kernel::probe::optional_features() & abi::feature::ANCESTOR == 0;
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         let contract = Contract::start(&config)?;
-        let (probing, probed) = Probing::new(contract.health());
+        let (probing, probed) = Probing::new(contract.health(), files);
         tracing::info!(
             node = config.node_name,
             source = feed.name,

@@ -17,6 +17,8 @@ use super::{
 
 /// Questions a second that an agent asks at most, of all policies.
 pub(super) const A_SECOND: u32 = 250;
+/// Timers are late by a little: as much of it is made up for.
+const LATE: Duration = Duration::from_millis(20);
 
 /// An address of a policy.
 type Target = (ObjectId, IpAddr);
@@ -56,8 +58,8 @@ pub(super) struct Schedule {
     targets: BTreeMap<Arc<Target>, (Standing, Instant)>,
     /// The same by when they are due.
     due: BTreeSet<(Instant, Arc<Target>)>,
-    /// When the last question was asked.
-    asked: Option<Instant>,
+    /// When the next question may be asked at the soonest.
+    free: Option<Instant>,
     /// Number of the next question.
     next: u64,
     /// 0 to 1, at random.
@@ -66,7 +68,7 @@ pub(super) struct Schedule {
 
 impl Schedule {
     pub(super) fn new(chance: fn() -> f64) -> Self {
-        Self { targets: BTreeMap::new(), due: BTreeSet::new(), asked: None, next: 0, chance }
+        Self { targets: BTreeMap::new(), due: BTreeSet::new(), free: None, next: 0, chance }
     }
 
     /// These are to be asked from now on. What is known of those that stay, stays.
@@ -113,8 +115,7 @@ impl Schedule {
     /// When somebody is to be asked next.
     pub(super) fn next(&self) -> Option<Instant> {
         let (due, _) = self.due.first()?;
-        let free = self.asked.map(|asked| asked + Duration::from_secs(1) / A_SECOND);
-        Some(free.map_or(*due, |free| free.max(*due)))
+        Some(self.free.map_or(*due, |free| free.max(*due)))
     }
 
     /// The question that is due, if one is.
@@ -124,7 +125,8 @@ impl Schedule {
         let (standing, at) = self.targets.get_mut(&target)?;
         *at = now + spaced(&standing.probe, (self.chance)());
         self.due.insert((*at, target.clone()));
-        self.asked = Some(now);
+        let free = self.free.map_or(now, |free| free.max(now - LATE));
+        self.free = Some(free + Duration::from_secs(1) / A_SECOND);
         let (number, probe) = (self.next, standing.probe.clone());
         self.next += 1;
         Some(Question { address: SocketAddr::new(target.1, probe.port), target, number, probe })

@@ -340,6 +340,28 @@ fn an_agent_asks_no_more_often_than_it_may_and_nobody_is_left_out() {
 }
 
 #[test]
+fn timers_that_are_a_little_late_make_it_no_slower() {
+    let lows: Vec<u8> = (1..=255).collect();
+    let mut schedule = Schedule::new(chance);
+    let start = Instant::now();
+    schedule.want(&wanted("p", &probe(1, 1, 1, 1), &lows), start);
+    let mut now = start + Duration::from_secs(10);
+    let mut asked = 0;
+    for _ in 0..100 {
+        // Each time 10 ms have passed.
+        now += Duration::from_millis(10);
+        while schedule.take(now).is_some() {
+            asked += 1;
+        }
+    }
+    assert!((245..=256).contains(&asked), "{asked} in a second");
+    // But nothing of a long pause.
+    now += Duration::from_secs(10);
+    let at_once = std::iter::from_fn(|| schedule.take(now)).count();
+    assert!(at_once <= 6, "{at_once}");
+}
+
+#[test]
 fn addresses_are_not_asked_in_step() {
     let lows: Vec<u8> = (1..=100).collect();
     let mut world = World::new(&wanted("p", &probe(10, 1, 1, 3), &lows));
