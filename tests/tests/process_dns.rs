@@ -372,7 +372,7 @@ fn p5_node_local_dns_is_killed_and_every_query_is_answered_at_the_second_attempt
 
 /// The commands of the page show who answers.
 #[test]
-fn p5_get_services_and_why_show_who_answers() {
+fn p5_get_policies_and_why_show_who_answers() {
     let node = Node::new("dnsshow");
     let host = &node.host;
     host.write("cache.yaml", cache("cache", OLD)).unwrap();
@@ -387,21 +387,11 @@ fn p5_get_services_and_why_show_who_answers() {
         let cache = cache("cache", OLD);
         host.write("cache.yaml", if ready { cache } else { cache.not_ready() }).unwrap();
         node.until_served_by(server);
-        let services = show(&["get", "services"]);
-        println!("{services}");
-        let words: Vec<Vec<&str>> = services.lines().map(|line| line.split_whitespace().collect()).collect();
-        let local = if ready { "1" } else { "0" };
-        for protocol in [("dns", "UDP"), ("dns-tcp", "TCP")] {
-            let (port, protocol) = protocol;
-            let redirect = ["node-local-dns", port, "10.96.0.10:53", protocol, "LocalRedirect", local];
-            let below = ["kube-system", "kube-dns", port, "10.96.0.10:53", protocol, "ClusterIP", "1"];
-            assert!(words.iter().any(|line| line[..] == redirect), "{services}");
-            assert!(words.iter().any(|line| line[..] == below), "{services}");
-        }
-        let answer = show(&["why", &pid, &to]);
-        println!("{answer}\n");
+        let policies = show(&["get", "policies"]);
+        let state = if ready { "redirecting" } else { "falling back" };
+        let shown = policies.lines().filter(|it| it.contains(" node-local-dns ") && it.contains(state));
+        assert_eq!(shown.count(), 2, "of both protocols: {policies}");
         let json = show(&["why", &pid, &to, "-o", "json"]);
-        println!("{json}\n");
         assert!(json.contains(&format!("{why:?}")) && json.contains(&format!("{server}:53")), "{json}");
     }
     client.kill().unwrap();
