@@ -8,6 +8,7 @@
 //! random     numbers that a seed repeats
 //! socket     sockets of all kinds, used as applications use them
 //! chart      the Helm chart, rendered by Helm
+//! dns        name servers, and clients that ask them
 //! control    from objects to tables, as the agent does it
 //! process    the built program, run as operators run it
 //! soak       everything at once for a long time, and whether anything is left of it
@@ -15,6 +16,7 @@
 
 pub mod chart;
 pub mod control;
+pub mod dns;
 pub mod feed;
 pub mod machine;
 pub mod process;

@@ -149,7 +149,7 @@ pub fn key(protocol: Protocol, address: SocketAddr) -> Key {
 
 /// Walks the list of a frontend.
 fn candidates<E: Env>(env: &E, asker: &Asker, key: &Key) -> Candidates {
-    let (record, found) = resolve(env, asker, key, |_| 0);
+    let (record, found) = resolve(env, asker, key, |_| datapath::policy::NOTHING_HELD);
     let record = record.filter(|_| found.reason == Reason::Balanced).ok_or(found.reason)?;
     let first = choose(env, &record, 1, |_| false);
     if !first.is_some() {

@@ -13,7 +13,7 @@ use abi::{
     reason::fallen,
     space::{Prefix, address_use, prefix_flag},
 };
-use datapath::{Caller, Env, affinity, decision, resolve};
+use datapath::{Caller, Env, affinity, decision, policy, resolve};
 use kernel::{Contents, LiveTables, Maps};
 use serde::Serialize;
 
@@ -232,7 +232,7 @@ pub fn explain<E: Env>(
 ) -> Explanation {
     let key = Key { endpoint: Endpoint::from(destination), protocol };
     let mut explanation = Explanation::new(destination, observe::event::protocol(protocol));
-    let (record, found) = resolve(tables, asker, &key, |_| 0);
+    let (record, found) = resolve(tables, asker, &key, |_| policy::NOTHING_HELD);
     let mut reason = found.reason;
     if let Some(record) = record {
         let name = names(record.service).filter(|name| name.kind == owner_kind::SERVICE);

@@ -3,7 +3,7 @@
 use crate::{
     Decision, Env, Socket, affinity, choose,
     decision::Choice,
-    resolve,
+    policy, resolve,
     sockets::{self, Kept},
 };
 use abi::{
@@ -15,7 +15,7 @@ use abi::{
 /// R10 to R12 (what fails, fails at once and leaves nothing behind), R23.
 #[inline(always)]
 pub fn connect<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
-    let (record, found) = resolve(env, socket, key, |_| 0);
+    let (record, found) = resolve(env, socket, key, |_| policy::NOTHING_HELD);
     let (mut backend, mut reason) = (None, found.reason);
     let mut index = 0;
     if let Some(record) = &record

@@ -68,7 +68,7 @@ impl Found {
 }
 
 /// Finds the record that decides about a connection of `caller` to `key`. Of a policy's frontend `held` says of which service
-/// port the socket has a backend there already, given the record of the first who has it; 0 = of none.
+/// port the socket has a backend there already, given the record of the first who has it, or [`policy::NOTHING_HELD`].
 #[inline(always)]
 pub fn resolve<'a, E: Env, C: Caller>(
     env: &'a E,

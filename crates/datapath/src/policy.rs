@@ -11,6 +11,9 @@ use abi::{
 /// Rounds in which what has been found must not change meanwhile.
 const ROUNDS: u32 = 2;
 
+/// No service port, of which a socket could have a backend: ids begin with 0.
+pub const NOTHING_HELD: u32 = u32::MAX;
+
 /// Levels, from the first that decides.
 const LEVELS: [u8; 3] = [level::FIRST, level::BALANCING, level::SERVICE];
 
@@ -33,10 +36,10 @@ impl Found {
 }
 
 /// Finds the record that decides about a connection of `caller` to a frontend of a policy; of a socket that has a backend of
-/// the service port `held` there already (0 = none), the one that it stays with.
+/// the service port `held` there already, the one that it stays with.
 #[inline(always)]
 pub(crate) fn resolve<E: Env, C: Caller>(env: &E, caller: &C, key: &Key, held: u32) -> Found {
-    if held != 0 {
+    if held != NOTHING_HELD {
         let found = env.stay(key, held);
         if !matches!(found.reason, Reason::NotAService) {
             return found;

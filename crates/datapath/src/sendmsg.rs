@@ -3,7 +3,7 @@
 use crate::{
     Decision, Env, Socket, affinity, choose,
     decision::Choice,
-    resolve,
+    policy, resolve,
     sockets::{self, Kept, Known, PairRef, Seen, may_be},
 };
 use abi::{
@@ -62,10 +62,10 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
 }
 
 /// The service port whose backend this socket has for a policy's frontend, if it is the policy's, or one below it that the
-/// socket has fallen back to; 0 = none.
+/// socket has fallen back to.
 #[inline(always)]
 fn held<E: Env, S: Socket>(env: &E, socket: &S, known: &Known<'_>, record: &Record, key: &Key) -> u32 {
-    let service = Cell::new(0);
+    let service = Cell::new(policy::NOTHING_HELD);
     let may = |pair: &Pair| may_be(&pair.vip, &key.endpoint.address);
     known.find(may, |pair| {
         let is_right = pair.service == record.service || pair.meta.flags & pair_flag::FALLEN != 0;

@@ -59,7 +59,7 @@ impl MemoryWorld {
     /// May a socket that has this backend keep it (R4)?
     pub fn is_usable(&self, key: &Key, backend: SocketAddr) -> bool {
         let tables = self.tables();
-        let (record, _) = datapath::resolve(tables, &self.asker, key, |_| 0);
+        let (record, _) = datapath::resolve(tables, &self.asker, key, |_| datapath::policy::NOTHING_HELD);
         record.is_some_and(|record| {
             let usable = backend_flag::LIVE | backend_flag::USABLE;
             let same =

@@ -21,7 +21,7 @@ use abi::{
 use datapath::{
     connect,
     memory::{MemorySocket, Slots, Tables},
-    resolve, sendmsg,
+    policy, resolve, sendmsg,
 };
 
 const HOST: u64 = 1;
@@ -153,7 +153,7 @@ fn r12_other_ports_of_a_cluster_ip_are_refused() {
 
 fn resolve_from(tables: &Tables, netns: u64, key: &Key) -> Reason {
     let slots = Slots::new(1);
-    resolve(tables, &socket_in(netns, 1, &slots), key, |_| 0).1.reason
+    resolve(tables, &socket_in(netns, 1, &slots), key, |_| policy::NOTHING_HELD).1.reason
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn r12_what_is_in_no_prefix_and_no_node_port_is_looked_up_once() {
     // (frontends, addresses, clients)
     let looked = |to: &str| {
         let spy = Spy::on(&tables);
-        resolve(&spy, &socket, &tcp(to), |_| 0);
+        resolve(&spy, &socket, &tcp(to), |_| policy::NOTHING_HELD);
         (spy.frontends.get(), spy.uses.get(), spy.clients.get())
     };
     for to in ["198.51.100.1:443", "172.18.0.1:22", "[2001:db8:1::1]:22", "192.0.2.2:81", "0.0.0.0:80"] {
@@ -469,7 +469,7 @@ fn an_excluded_caller_is_left_alone() {
         assert_eq!(socket(true).send(&tables, to).reason, Reason::Excluded, "{to}");
     }
     let spy = Spy::on(&tables);
-    resolve(&spy, &socket(true), &tcp("10.96.0.10:80"), |_| 0);
+    resolve(&spy, &socket(true), &tcp("10.96.0.10:80"), |_| policy::NOTHING_HELD);
     assert_eq!(spy.frontends.get(), 0);
 }
 
@@ -491,7 +491,10 @@ fn pause_comes_before_everything() {
     let (spy, slots) = (Spy::on(&tables), Slots::new(1));
     let mut socket = socket_in(POD, 1, &slots);
     socket.excluded = true;
-    assert_eq!(resolve(&spy, &socket, &tcp("10.96.0.10:80"), |_| 0).1.reason, Reason::Paused);
+    assert_eq!(
+        resolve(&spy, &socket, &tcp("10.96.0.10:80"), |_| policy::NOTHING_HELD).1.reason,
+        Reason::Paused
+    );
     assert_eq!(spy.frontends.get(), 0);
 }
 

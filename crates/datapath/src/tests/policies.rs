@@ -217,6 +217,38 @@ fn p5_p9_what_a_socket_remembers_follows_the_policies() {
     assert_eq!(send(&all).0, SERVICE);
 }
 
+/// R4: a drained backend is given to nobody, and whoever has it keeps it while it serves. Also that of the first service port of
+/// all, whose id is 0.
+#[test]
+fn p5_a_socket_stays_with_a_drained_backend_that_still_serves() {
+    const FIRST: u32 = 0;
+    let tables = |owners| {
+        let mut tables = tables(owners);
+        tables.records.values_mut().filter(|it| it.service == REDIRECT).for_each(|it| it.service = FIRST);
+        tables.backends.values_mut().filter(|it| it.service == REDIRECT).for_each(|it| it.service = FIRST);
+        tables
+    };
+    let slots = Slots::new(16);
+    let socket = MemorySocket::new(1, &slots);
+    let send = |tables: &Tables| told(&sendmsg(tables, &socket, &udp(VIP)));
+    let mut all = tables("RS");
+    assert_eq!(send(&all), (REDIRECT, Reason::Balanced, fallen::NO));
+    let drained = tables("rS");
+    (all.frontends, all.records, all.lists) = (drained.frontends, drained.records, drained.lists);
+    assert_eq!(send(&all), (REDIRECT, Reason::Sticky, fallen::NO));
+    assert_eq!(fresh(&all), (SERVICE, Reason::Fallback, fallen::NO_BACKEND));
+    // Its successor is ready, and it still serves.
+    let next = add_backend(&mut all, FIRST, at("10.0.0.9:53"));
+    for key in [tcp(VIP), udp(VIP)] {
+        let front = Front::new(key, mode::LOCAL_REDIRECT, FIRST);
+        put(&mut all, Front { flags: record_flag::POLICY, policy: REDIRECT, ..front }, &[next]);
+    }
+    assert_eq!(fresh(&all).0, 9);
+    assert_eq!(send(&all), (REDIRECT, Reason::Sticky, fallen::NO));
+    stop_serving(&mut all, "10.0.0.2:53");
+    assert_eq!(send(&all).0, 9);
+}
+
 #[test]
 fn p7_a_policys_own_backend_is_not_redirected() {
     let own = (SERVICE, Reason::Balanced, fallen::OWN_BACKEND);
