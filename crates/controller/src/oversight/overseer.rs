@@ -180,6 +180,7 @@ impl Overseer {
     fn lead(&mut self) {
         tracing::info!("this controller writes slices and statuses from now on");
         self.figures.leads(true);
+        self.slices.start();
         let policies: Vec<Policy> = self.cluster.policies().cloned().collect();
         for policy in &policies {
             self.pack(policy);
@@ -312,6 +313,11 @@ impl Overseer {
     fn saw(&mut self, it: &AsSent) {
         let AsSent { object, version, text } = it;
         match (object.kind, text) {
+            (Kind::EndpointSlice, Some(_)) if *object.name.namespace != *self.namespace => {
+                tracing::warn!(
+                    "{object} is of a controller in another namespace; agents use it: delete it if there is none any more"
+                );
+            }
             (Kind::EndpointSlice, text) => {
                 self.slices.saw(&object.name, version, text.as_deref(), moment());
             }
