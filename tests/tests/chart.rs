@@ -12,10 +12,14 @@ use balancing_tests::{
     process::{Answer, program, unconfigure},
 };
 use k8s_openapi::api::{
-    admissionregistration::v1::{ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding},
-    apps::v1::DaemonSet,
-    core::v1::{ConfigMap, ServiceAccount},
-    rbac::v1::{ClusterRole, ClusterRoleBinding},
+    admissionregistration::v1::{
+        MutatingWebhookConfiguration, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+        ValidatingWebhookConfiguration,
+    },
+    apps::v1::{DaemonSet, Deployment},
+    core::v1::{ConfigMap, Service, ServiceAccount},
+    policy::v1::PodDisruptionBudget,
+    rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -36,6 +40,7 @@ const CHANGED: &[&str] = &[
     r#"maxUnavailable="10%""#,
     r#"resources={"limits": {"memory": "1Gi"}}"#,
     r#"podAnnotations={"a": "b"}"#,
+    "controller.replicas=2",
     "admissionPolicy=false",
     "clean=true",
 ];
@@ -170,6 +175,7 @@ fn what_makes_no_sense_is_refused() {
         (&[IMAGE, "config.replaceKubeProxy=true"], "give feature.apiServerHost"),
         (&[IMAGE, "config.cgroupRoot=/sys/fs/cgroup"], "'/config/cgroupRoot'"),
         (&[IMAGE, "maxUnavailable=0"], "'/maxUnavailable'"),
+        (&[IMAGE, "controller.replicas=-1"], "'/controller/replicas'"),
         (&[IMAGE, "image.pullPolicy=Sometimes"], "'/image/pullPolicy'"),
     ] {
         let error = template(values).expect_err(said).to_string();
@@ -203,10 +209,19 @@ fn kubernetes_knows_every_field() {
                 "ValidatingAdmissionPolicyBinding" => {
                     is_understood::<ValidatingAdmissionPolicyBinding>(object)
                 }
+                "Role" => is_understood::<Role>(object),
+                "RoleBinding" => is_understood::<RoleBinding>(object),
+                "Service" => is_understood::<Service>(object),
+                "Deployment" => is_understood::<Deployment>(object),
+                "PodDisruptionBudget" => is_understood::<PodDisruptionBudget>(object),
+                "MutatingWebhookConfiguration" => is_understood::<MutatingWebhookConfiguration>(object),
+                "ValidatingWebhookConfiguration" => is_understood::<ValidatingWebhookConfiguration>(object),
                 kind => panic!("{kind}: add it here"),
             }
         }
-        assert_eq!(objects.len(), if values.contains(&"admissionPolicy=false") { 5 } else { 7 });
+        let of_agents = if values.contains(&"admissionPolicy=false") { 5 } else { 7 };
+        let of_controllers = if values.contains(&"controller.replicas=2") { 10 } else { 0 };
+        assert_eq!(objects.len(), of_agents + of_controllers);
     }
 }
 
@@ -240,6 +255,28 @@ fn the_rights_are_those_of_the_manifests() {
         charts["metadata"].as_object_mut().unwrap().remove("labels");
         assert!(manifests.contains(&charts), "{charts:#}");
     }
+}
+
+/// Of deploy/controller.yaml, of which other tests show that it is what a controller needs.
+#[test]
+fn the_controller_is_that_of_the_manifests() {
+    let manifests = objects(&fs::read_to_string(file("deploy/controller.yaml")).unwrap()).unwrap();
+    let without = render(&[IMAGE]).unwrap();
+    let mut chart = render(&[IMAGE, "controller.replicas=2"]).unwrap();
+    chart.retain(|object| !without.contains(object));
+    let is_same = |object: &Value| {
+        let mut object = object.clone();
+        // What is said of the image is the cluster's.
+        if object["kind"] == "Deployment" {
+            let container = &mut object["spec"]["template"]["spec"]["containers"][0];
+            container.as_object_mut().unwrap().remove("imagePullPolicy");
+        }
+        manifests.contains(&object)
+    };
+    for object in &chart {
+        assert!(is_same(object), "{object:#}");
+    }
+    assert_eq!(chart.len(), manifests.len());
 }
 
 /// docs/operations.md names them; `CAP_SYS_ADMIN` stands for two of those.

@@ -77,7 +77,7 @@ impl Kubernetes {
     }
 
     /// The same for a controller, which is called `identity`: it follows all pods. Policies, and the slices that are made for
-    /// them, it gets as they were sent; what was sent before an [`Update::Synced`] has been given to `as_sent` by then.
+    /// them, it gets as they were sent; what was sent before an [`Update::Complete`] has been given to `as_sent` by then.
     ///
     /// # Errors
     ///

@@ -76,7 +76,7 @@ pub(super) async fn oversee(
             }
             update = received.recv() => {
                 let Some(update) = update else { break };
-                if update == Update::Synced {
+                if update == Update::Complete {
                     // What was sent before is there.
                     while let Ok(it) = sent.try_recv() {
                         overseer.saw(&it);
@@ -104,7 +104,7 @@ struct Overseer {
     namespace: String,
     cluster: Cluster,
     /// Everything is known.
-    is_synced: bool,
+    is_complete: bool,
     /// Until when we are to write, if we are.
     held_until: Option<Instant>,
     slices: Slices,
@@ -124,7 +124,7 @@ impl Overseer {
         Self {
             namespace: namespace.to_owned(),
             cluster: Cluster::new(View::default()),
-            is_synced: false,
+            is_complete: false,
             held_until: None,
             slices: Slices::new(namespace, random),
             claims: Claims::default(),
@@ -145,7 +145,7 @@ impl Overseer {
     /// Looks who leads, and does what is to be done. `held`: until when the lease is ours.
     fn turn(&mut self, held: Option<Instant>) {
         let now = Instant::now();
-        match held.filter(|until| *until > now && self.is_synced) {
+        match held.filter(|until| *until > now && self.is_complete) {
             None if self.leads() => {
                 tracing::warn!("another controller may write from now on");
                 self.follow();
@@ -180,6 +180,7 @@ impl Overseer {
     fn lead(&mut self) {
         tracing::info!("this controller writes slices and statuses from now on");
         self.figures.leads(true);
+        self.slices.start();
         let policies: Vec<Policy> = self.cluster.policies().cloned().collect();
         for policy in &policies {
             self.pack(policy);
@@ -235,11 +236,12 @@ impl Overseer {
                 changes.into_iter().for_each(|change| self.apply(change));
                 self.figures.pods(self.cluster.pod_count());
             }
-            Update::Synced => {
-                self.is_synced = true;
+            // What has not been sent is really not there.
+            Update::Complete => {
+                self.is_complete = true;
                 tracing::info!("{} pods are followed", self.cluster.pod_count());
             }
-            Update::Complete => {}
+            Update::Synced => {}
             Update::Problems(problems) => {
                 problems.iter().for_each(|problem| tracing::warn!("{problem}"));
             }
@@ -311,6 +313,11 @@ impl Overseer {
     fn saw(&mut self, it: &AsSent) {
         let AsSent { object, version, text } = it;
         match (object.kind, text) {
+            (Kind::EndpointSlice, Some(_)) if *object.name.namespace != *self.namespace => {
+                tracing::warn!(
+                    "{object} is of a controller in another namespace; agents use it: delete it if there is none any more"
+                );
+            }
             (Kind::EndpointSlice, text) => {
                 self.slices.saw(&object.name, version, text.as_deref(), moment());
             }

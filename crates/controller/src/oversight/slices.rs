@@ -61,6 +61,8 @@ pub(super) struct Slices {
     /// Where they are.
     namespace: Arc<str>,
     seen: BTreeMap<Arc<str>, Seen>,
+    /// Something is to be written.
+    is_started: bool,
     /// By policy. Empty where nobody is to write.
     packs: BTreeMap<String, (Owner, Pack)>,
     /// Which policy's pack holds a slice.
@@ -81,6 +83,7 @@ impl Slices {
         Self {
             namespace: namespace.into(),
             seen: BTreeMap::new(),
+            is_started: false,
             packs: BTreeMap::new(),
             placed: HashMap::new(),
             spared: HashMap::new(),
@@ -116,11 +119,19 @@ impl Slices {
             }
             None => drop(self.seen.remove(&key)),
         }
-        self.check(&key, at);
+        if self.is_started {
+            self.check(&key, at);
+        }
+    }
+
+    /// From now on something is to be written.
+    pub(super) fn start(&mut self) {
+        self.is_started = true;
     }
 
     /// Nothing is to be written any more.
     pub(super) fn stop(&mut self) {
+        self.is_started = false;
         self.packs.clear();
         self.placed.clear();
         self.spared.clear();

@@ -42,9 +42,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
+        let mut slices = Slices::new(NAMESPACE, random);
+        slices.start();
         let now = Moment { now: Instant::now(), time: Timestamp::UNIX_EPOCH };
         Self {
-            slices: Slices::new(NAMESPACE, random),
+            slices,
             server: BTreeMap::new(),
             version: 0,
             said: Vec::new(),
@@ -91,6 +93,8 @@ impl World {
             self.said.push((name, version, Some(object)));
         }
         self.hear(usize::MAX);
+        assert_eq!((self.slices.waiting(), self.slices.next()), (0, None), "who follows does not write");
+        self.slices.start();
         for policy in self.policies.clone().into_values() {
             self.set_policy(&policy.name, &policy.uid);
         }
@@ -319,6 +323,7 @@ fn slices_of_a_policy_that_nobody_understands_stay() {
             world.now,
         );
     }
+    world.slices.start();
     world.slices.spare(Owner { name: "web".into(), uid: "u1".into() });
     world.slices.sweep();
     world.slices.settle(world.now);
