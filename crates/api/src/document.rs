@@ -8,7 +8,7 @@ use serde_path_to_error::Track;
 
 use crate::{
     Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice, items,
-    policy::{from_balancing_policy, from_local_redirect_policy},
+    policy::{check, from_balancing_policy, from_local_redirect_policy},
     sent,
 };
 
@@ -61,9 +61,28 @@ fn add_object(
             problem: format!("{api_version:?} is not read; use {right_version}"),
         });
     }
+    if matches!(kind, Kind::LocalRedirectPolicy | Kind::BalancingPolicy) {
+        // There may be no API server that has done so.
+        let wrong = check(&Value::Object(map.clone()));
+        if let Some(first) = wrong.into_iter().next() {
+            return Err(first);
+        }
+    }
     let object = read(Document { kind, map }, &mut converted.notices)?;
     converted.objects.extend(object);
     Ok(())
+}
+
+/// Whether agents can read a policy, whatever else is wrong with it.
+///
+/// # Errors
+///
+/// [`Invalid`] if they can't.
+pub(crate) fn read_policy(document: Value) -> Result<(), Invalid> {
+    let Value::Object(map) = document else { return Ok(()) };
+    let text = |key: &str| map.get(key).and_then(Value::as_str).unwrap_or_default();
+    let Some((kind, _)) = known(text("apiVersion"), text("kind")) else { return Ok(()) };
+    read(Document { kind, map }, &mut Vec::new()).map(drop)
 }
 
 /// Reads an object as an API server sends it; `None` for what has no effect by its nature. Fields that nobody knows are not

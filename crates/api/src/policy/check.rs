@@ -13,7 +13,7 @@ use super::{
     selector::problems,
     shape::{Found, compare, without_nulls},
 };
-use crate::{Invalid, Notice, convert, identity::is_subdomain};
+use crate::{Invalid, Notice, document::read_policy, identity::is_subdomain};
 
 const GROUP: &str = "balancing.elf.io";
 const VERSION: &str = "v1beta1";
@@ -115,7 +115,7 @@ fn broken(definition: &Definition, document: Value) -> Wrong {
     }
     if wrong.is_empty() {
         // What is let in must be what agents can read.
-        wrong.extend(convert(document).err().map(|it| (it.field, it.problem)));
+        wrong.extend(read_policy(document).err().map(|it| (it.field, it.problem)));
     }
     wrong
 }

@@ -146,7 +146,7 @@ fn addressed(endpoint: Value) -> Result<AddressBackends, Invalid> {
     let policy = read(json!({
         "apiVersion": "balancing.elf.io/v1beta1", "kind": "BalancingPolicy", "metadata": {"name": "p"},
         "spec": {
-            "frontend": {"addressMatcher": {"ip": "169.254.169.254", "toPorts": [{"port": "80", "protocol": "TCP"}]}},
+            "frontend": {"addressMatcher": {"ip": "169.254.169.254", "toPorts": endpoint["toPorts"]}},
             "backend": {"addressEndpoint": endpoint}},
     }))?;
     let PolicyBackends::Addresses(addresses) = policy.backends else { panic!("no addresses") };
@@ -199,8 +199,19 @@ fn a_health_check_without_a_port_to_ask_is_none() {
     let endpoint =
         |check: Value| json!({"addresses": ["192.0.2.11"], "toPorts": ports, "healthCheck": check});
     let invalid = addressed(endpoint(json!({"protocol": "tcp"}))).unwrap_err();
-    assert_eq!(invalid.field, "spec.backend.addressEndpoint.healthCheck");
-    assert!(invalid.problem.contains("give a port"), "{invalid}");
+    assert_eq!(invalid.field, "spec.backend.addressEndpoint");
+    assert!(invalid.problem.contains("needs a port"), "{invalid}");
     let probe = addressed(endpoint(json!({"protocol": "tcp", "port": 8080}))).unwrap().probe.unwrap();
     assert_eq!(probe.port, 8080);
+}
+
+/// In standalone mode there is no API server that would refuse it.
+#[test]
+fn what_the_rules_refuse_is_not_read_from_a_manifest() {
+    let mut policy = small(Value::Null, json!({}));
+    policy["spec"]["frontend"]["serviceMatcher"]["toPorts"] =
+        json!([{"port": "1", "protocol": "UDP", "name": "a"}, {"port": "2", "protocol": "UDP", "name": "b"}]);
+    let error = read(policy).unwrap_err();
+    assert_eq!((error.object.as_str(), error.field.as_str()), ("LocalRedirectPolicy p", "spec"));
+    assert!(error.problem.contains("same name and protocol"), "{error}");
 }
