@@ -142,7 +142,7 @@ impl Explanation {
                 if record.is_none_or(|record| record.mode != mode::CLUSTER_IP) {
                     continue;
                 }
-                let protocol = observe::event::protocol(key.protocol);
+                let protocol = observe::event::protocol(key.transport());
                 self.ports.push(format!("{}/{protocol}", u16::from_be(key.endpoint.port_be)));
                 let name = contents.names.iter().find(|(id, _)| record.is_some_and(|it| it.service == *id));
                 self.owner = name.map(|(_, name)| ServicePort::from(name)).map(|it| it.service());

@@ -127,7 +127,10 @@ fn cells(service: &ServiceChange, frontend: &Frontend, wide: bool) -> Vec<String
     }
     vec![
         sign.into(),
-        format!("{}/{}", service.namespace, service.name),
+        match service.namespace.as_str() {
+            "" => format!("{} {}", service.kind, service.name),
+            namespace => format!("{namespace}/{}", service.name),
+        },
         crate::get::frontend(frontend.address),
         frontend.protocol.into(),
         backends,

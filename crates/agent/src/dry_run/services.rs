@@ -1,18 +1,21 @@
-//! What changes for services, which is what people ask; ids and indexes are nobody's business.
+//! What changes for services and policies, which is what people ask; ids and indexes are nobody's business, and neither is who is
+//! above whom on a frontend.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
 };
 
-use abi::{Key, Name};
+use abi::{Key, Name, frontend::level, name::owner_kind};
 use plan::Image;
 use serde::Serialize;
 
-/// A service that would change.
+/// A service or policy that would change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ServiceChange {
-    /// Its namespace.
+    /// `Service`, `LocalRedirectPolicy` or `BalancingPolicy`.
+    pub kind: &'static str,
+    /// Its namespace; empty for policies.
     pub namespace: String,
     /// Its name.
     pub name: String,
@@ -54,40 +57,37 @@ pub struct Frontend {
     pub removed: Vec<SocketAddr>,
 }
 
-type ServiceName = (String, String);
+/// Kind, namespace, name.
+type ServiceName = (&'static str, String, String);
 
 /// What a frontend does: whatever differs there is a change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Does {
-    service: ServiceName,
     port: String,
     mode: u8,
     flags: u32,
     affinity: u32,
+    limit: u32,
     backends: BTreeSet<SocketAddr>,
 }
+
+/// A frontend of one of those who have it, whatever their levels there.
+type Claim = (ServiceName, Key);
 
 /// What differs between two images, by service.
 pub(super) fn changes(before: &Image, after: &Image) -> Vec<ServiceChange> {
     let (before, after) = (frontends(before), frontends(after));
-    let services = |all: &BTreeMap<Key, Does>| -> BTreeSet<ServiceName> {
-        all.values().map(|does| does.service.clone()).collect()
+    let services = |all: &BTreeMap<Claim, Does>| -> BTreeSet<ServiceName> {
+        all.keys().map(|(service, _)| service.clone()).collect()
     };
     let (had, has) = (services(&before), services(&after));
     let mut changed: BTreeMap<ServiceName, Vec<Frontend>> = BTreeMap::new();
-    for key in before.keys().chain(after.keys()).copied().collect::<BTreeSet<Key>>() {
-        let (old, new) = (before.get(&key), after.get(&key));
-        if old == new {
-            continue;
-        }
-        // One that passes from a service to another is gone from the one and new to the other.
-        let of = |service: &ServiceName| {
-            let mine = |does: Option<&'_ Does>| does.filter(|it| it.service == *service).cloned();
-            frontend(&key, mine(old), mine(new))
-        };
-        let owners: BTreeSet<&ServiceName> = [old, new].into_iter().flatten().map(|it| &it.service).collect();
-        for service in owners {
-            changed.entry(service.clone()).or_default().push(of(service));
+    // One that passes from a service to another is gone from the one and new to the other.
+    for claim in before.keys().chain(after.keys()).collect::<BTreeSet<&Claim>>() {
+        let (old, new) = (before.get(claim), after.get(claim));
+        if old != new {
+            let (service, key) = claim;
+            changed.entry(service.clone()).or_default().push(frontend(key, old.cloned(), new.cloned()));
         }
     }
     changed
@@ -98,8 +98,9 @@ pub(super) fn changes(before: &Image, after: &Image) -> Vec<ServiceChange> {
                 (true, true) => Outcome::Changed,
                 (true, false) => Outcome::Gone,
             },
-            namespace: service.0,
-            name: service.1,
+            kind: service.0,
+            namespace: service.1,
+            name: service.2,
             frontends,
         })
         .collect()
@@ -115,7 +116,7 @@ fn frontend(key: &Key, old: Option<Does>, new: Option<Does>) -> Frontend {
     let (old, new) = (backends(old), backends(new));
     Frontend {
         address: key.endpoint.socket_addr(),
-        protocol: observe::event::protocol(key.protocol),
+        protocol: observe::event::protocol(key.transport()),
         outcome,
         backends_before: old.len(),
         backends_after: new.len(),
@@ -124,7 +125,7 @@ fn frontend(key: &Key, old: Option<Does>, new: Option<Does>) -> Frontend {
     }
 }
 
-fn frontends(image: &Image) -> BTreeMap<Key, Does> {
+fn frontends(image: &Image) -> BTreeMap<Claim, Does> {
     let names: HashMap<u32, &Name> = image.names.iter().map(|(id, name)| (*id, name)).collect();
     let records: HashMap<u32, _> = image.records.iter().map(|(index, record)| (*index, record)).collect();
     let backends: HashMap<u32, _> = image.backends.iter().map(|(index, it)| (*index, it)).collect();
@@ -134,20 +135,21 @@ fn frontends(image: &Image) -> BTreeMap<Key, Does> {
         let text = |bytes: Option<&[u8]>| bytes.map_or("?", Name::text).to_owned();
         let end = record.local.start.saturating_add(record.local.len) as usize;
         let list = image.lists.get(record.local.start as usize..end).unwrap_or_default();
-        let service = (text(name.map(|it| &it.namespace[..])), text(name.map(|it| &it.service[..])));
+        let kind = name.map_or("?", |it| owner_kind::name(it.kind));
+        let service = (kind, text(name.map(|it| &it.namespace[..])), text(name.map(|it| &it.service[..])));
         let does = Does {
-            service,
             port: text(name.map(|it| &it.port[..])),
             mode: record.mode,
             flags: record.flags,
             affinity: record.affinity,
+            limit: record.limit,
             backends: list
                 .iter()
                 .filter_map(|index| backends.get(index))
                 .map(|backend| backend.endpoint().socket_addr())
                 .collect(),
         };
-        Some((*key, does))
+        Some(((service, key.at(level::FIRST)), does))
     };
     image.frontends.iter().filter_map(does).collect()
 }
@@ -239,5 +241,17 @@ mod tests {
             ]
         );
         assert_eq!(told(&before, &before), Vec::<String>::new());
+    }
+
+    #[test]
+    fn p1_a_policy_that_comes_above_a_service_changes_the_service_not() {
+        let before = image(&[("10.0.0.1:80", "web", &["10.1.0.1:80"])]);
+        let mut after =
+            image(&[("10.0.0.1:80", "web", &["10.1.0.1:80"]), ("10.0.0.1:80", "dns", &["10.1.0.2:80"])]);
+        after.names[1].1 = Name { namespace: [0; 64], kind: owner_kind::LOCAL_REDIRECT, ..after.names[1].1 };
+        after.frontends[0].0 = after.frontends[0].0.at(level::SERVICE);
+        assert_eq!(told(&before, &after), ["dns New: 10.0.0.1:80 New 0->1 +10.1.0.2:80 -"]);
+        assert_eq!(changes(&before, &after)[0].kind, "LocalRedirectPolicy");
+        assert_eq!(told(&after, &before), ["dns Gone: 10.0.0.1:80 Gone 1->0 + -10.1.0.2:80"]);
     }
 }
