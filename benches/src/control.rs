@@ -14,12 +14,13 @@
 //! load        K2, K3; seen: when the maps have what was written
 //! idle        K4
 //! report      the table
-//! oversight   O1 to O4: not the agent but the controller
+//! oversight   O1 to O5: not the agent but the controller; follower: an agent that it works for
 //! ```
 
 mod api_server;
 mod change;
 mod feed;
+mod follower;
 mod idle;
 pub(crate) mod kube;
 mod load;

@@ -1,28 +1,34 @@
-//! O1 to O4: what the controller takes to keep pods of a whole cluster in slices of policies, and how long a pod's change takes
-//! until whoever watches slices has it.
+//! O1 to O5: what the controller takes to keep pods of a whole cluster in slices of policies, and how long a pod's change takes
+//! until whoever watches slices has it, and until an agent's maps do.
 
 use std::{
     collections::HashMap,
     fs::File,
     io::{BufRead, BufReader, Write},
-    net::TcpStream,
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
+        mpsc::{Sender, channel},
     },
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use apidouble::{Cluster, Login, Server};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{objects, process::Process};
+use super::{
+    follower::Follower,
+    objects,
+    process::Process,
+    seen::{Expected, latencies},
+};
 use crate::write_json;
 
 /// How long it may take until all slices are there.
@@ -123,6 +129,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     report.add("O3", "  slices written", writes, "a second");
     report.memory("O3", controller.process())?;
 
+    place.measure_maps(&mut report, &arguments.program, rate, lasts)?;
+
     drop(controller);
     let written = place.seen.changes.load(Relaxed);
     let begun = Instant::now();
@@ -147,6 +155,8 @@ struct Place {
     /// Whether each pod is ready.
     pods: Mutex<Vec<bool>>,
     policies: u32,
+    /// Who is told of changes that maps are to have.
+    maps: Mutex<Option<Sender<Expected>>>,
 }
 
 impl Place {
@@ -166,7 +176,8 @@ impl Place {
         let seen = Arc::new(Seen::default());
         watch(&watched, seen.clone())?;
         let pods = Mutex::new(vec![true; pods as usize]);
-        Ok(Self { cluster, _servers: [server, watched], seen, directory, pods, policies })
+        let maps = Mutex::default();
+        Ok(Self { cluster, _servers: [server, watched], seen, directory, pods, policies, maps })
     }
 
     fn start(&self, program: &Path) -> Result<Controller> {
@@ -213,6 +224,30 @@ impl Place {
         self.seen.wait()
     }
 
+    /// O5: the same changes, until the maps of an agent have them.
+    fn measure_maps(&self, report: &mut Report, program: &Path, rate: u32, lasts: Duration) -> Result<()> {
+        let agent = Follower::start(program, &self.directory.path().join("kubeconfig"))?;
+        let last = self.policies - 1;
+        agent.has(vip(last), address(&objects::labelled_pod(last, last, true))?)?;
+        let (sender, changes) = channel();
+        let pins = agent.pins();
+        let watcher = thread::spawn(move || latencies(&pins, &changes));
+        *lock(&self.maps) = Some(sender);
+        let (before, begun) = (agent.process().cpu()?, Instant::now());
+        self.change(rate, lasts)?;
+        let share = (agent.process().cpu()? - before).as_secs_f64() / begun.elapsed().as_secs_f64();
+        lock(&self.maps).take();
+        let mut took = watcher.join().map_err(|_| anyhow!("who looked at the maps has panicked"))??;
+        took.sort();
+        let ms = |share: f64| took[((took.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+        let what = format!("{} changes of pods: until an agent's maps have it, median", took.len());
+        report.add("O5", what, ms(0.5), "ms");
+        report.add("O5", "  p99", ms(0.99), "ms");
+        report.add("O5", "  the longest", ms(1.0), "ms");
+        report.add("O5", "  CPU of the agent", share * 100.0, "% of one");
+        report.memory("O5", agent.process())
+    }
+
     /// Has a pod become ready, or no longer be.
     fn change_one(&self, index: usize) -> Result<()> {
         let ready = {
@@ -221,18 +256,35 @@ impl Place {
             *ready
         };
         let number = index as u32;
-        let pod = objects::labelled_pod(number, number % self.policies, ready);
+        let policy = number % self.policies;
+        let pod = objects::labelled_pod(number, policy, ready);
+        if let Some(sender) = &*lock(&self.maps) {
+            let endpoint = address(&pod)?;
+            let expected = Expected { since: Instant::now(), vip: vip(policy), endpoint, is_there: ready };
+            sender.send(expected).context("nobody looks at the maps any more")?;
+        }
         let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
         self.seen.expected().insert(name, (Instant::now(), ready));
         self.cluster.put(pod).map(drop)
     }
 }
 
+/// The frontend of a policy.
+fn vip(number: u32) -> SocketAddr {
+    let [high, low] = [number / 250, number % 250 + 1].map(|it| it as u8);
+    SocketAddr::new([169, 254, high, low].into(), 80)
+}
+
+fn address(pod: &Value) -> Result<Ipv4Addr> {
+    let text = pod["status"]["podIPs"][0]["ip"].as_str().or(pod["status"]["podIP"].as_str());
+    text.unwrap_or_default().parse().context("a pod without an address")
+}
+
 fn policy(number: u32) -> Value {
     json!({
         "apiVersion": "balancing.elf.io/v1beta1", "kind": "BalancingPolicy", "metadata": {"name": format!("policy-{number}")},
         "spec": {
-            "frontend": {"addressMatcher": {"ip": format!("169.254.{}.{}", number / 250, number % 250 + 1),
+            "frontend": {"addressMatcher": {"ip": vip(number).ip().to_string(),
                 "toPorts": [{"port": "80", "protocol": "TCP", "name": "web"}]}},
             "backend": {"serviceEndpoint": {
                 "endpointSelector": {"matchLabels": {"app.kubernetes.io/name": format!("web-{number}")}},
