@@ -15,6 +15,7 @@
 
 pub mod cluster;
 pub mod container;
+pub mod controller;
 pub mod limited;
 pub mod pod;
 pub mod population;

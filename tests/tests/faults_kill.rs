@@ -107,7 +107,7 @@ fn too_few_open_files_are_said_at_the_start_and_conversations_take_only_their_sh
     let traffic = Traffic::with(&host, &[], &[(10, &[1, 2, 3])]).unwrap();
 
     let limited = |limits: &str| after(limits, &host.agent_command(&program(), &[]));
-    for limit in ["8", "16", "24", "32", "40", "64", "100"] {
+    for limit in ["8", "16", "24", "32", "40", "64", "128"] {
         let answer = Answer::of(&mut limited(&format!("ulimit -n {limit}"))).unwrap();
         // With no more than 8 there is not even a runtime to tell it better.
         let words: &[&str] =
@@ -116,7 +116,7 @@ fn too_few_open_files_are_said_at_the_start_and_conversations_take_only_their_sh
     }
 
     // The soft limit is nothing to care for, as long as the hard one is high enough.
-    let mut agent = host.start_command(&mut limited("ulimit -Sn 20; ulimit -Hn 128")).unwrap();
+    let mut agent = host.start_command(&mut limited("ulimit -Sn 20; ulimit -Hn 160")).unwrap();
     agent.wait_ready().unwrap();
     // Whoever asks and then says nothing: more of them than files may be open.
     let silent: Vec<_> = (0..120).map(|_| UnixStream::connect(host.socket())).collect();

@@ -313,12 +313,12 @@ fn r27_pins_of_unknown_layouts_and_names_are_removed_and_said() {
     let at = |name: &str| host.pins().join("maps").join(name);
     let pinned = |name: &str| Pins::new(host.pins()).map_named(name).unwrap();
     // Those of a later version that was here, or of somebody else.
-    for (name, like) in [("records_v99", "records"), ("frontends4_v7", "lists"), ("policies_v1", "names")] {
+    for (name, like) in [("records_v99", "records"), ("frontends4_v7", "lists"), ("plans_v1", "names")] {
         fs::hard_link(pinned(like), at(name)).unwrap();
     }
     let agent = host.agent(&[]).unwrap();
     let log = agent.log();
-    for name in ["records_v99", "frontends4_v7", "policies_v1"] {
+    for name in ["records_v99", "frontends4_v7", "plans_v1"] {
         assert!(log.contains("maps of other layouts removed") && log.contains(name), "{name}: {log}");
         assert!(!at(name).exists(), "{name}");
     }

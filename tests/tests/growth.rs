@@ -196,7 +196,7 @@ fn r30_tables_that_can_not_become_larger_are_told_of_and_tried_again() {
     let (host, _servers) = pinned_small("growth-fault");
     let agent = host.agent(&OFTEN).unwrap();
     let traffic = Traffic::start(&host, &[(10, &[1]), (11, &[2])]).unwrap();
-    let [names] = &ending(&host, "names_v4")[..] else { panic!() };
+    let [names] = &ending(&host, &format!("names_v{}", abi::layout::TABLES))[..] else { panic!() };
     let in_the_way = PathBuf::from(format!("{}_next", names.display()));
     fs::create_dir(&in_the_way).unwrap();
     // Of nine places one is free, and each service takes four.

@@ -98,6 +98,7 @@ fn expected(host: &Host, pid: u32, verdict: &str, reason: &str, service: &str, l
         "original": {"ip": format!("10.96.0.{low}"), "port": 80},
         "backend": null,
         "service": {"namespace": "default", "name": service, "port": "http"},
+        "policy": null,
         "mode": "ClusterIP",
         "flags": [],
     })

@@ -5,7 +5,7 @@
 use apidouble::{Ending, Fault, Filter};
 use balancing_tests::{
     chart::definitions,
-    process::{PATIENCE, cluster::World, traffic::Traffic},
+    process::{PATIENCE, cluster::World, controller::Controller, traffic::Traffic},
 };
 use serde_json::{Value, json};
 use testkit::wait;
@@ -133,5 +133,55 @@ fn policies_go_with_their_definitions_and_come_back_with_an_agent() {
     agent.kill().unwrap();
     let _agent = world.agent().unwrap();
     wait::until(PATIENCE, "the policy", || world.answers(10, 3));
+    traffic.end();
+}
+
+/// A controller and an agent, both real: pods of other nodes come by the controller's slices. Who loses the controller keeps
+/// policies as they are, and can delete them.
+#[test]
+fn p8_p10_pods_of_other_nodes_come_by_slices_and_stay_when_the_controller_is_gone() {
+    let world = World::new("overseen").unwrap();
+    let agent = world.agent().unwrap();
+    let controller = Controller::start(&world.host, &world.kubeconfig).unwrap();
+    let traffic = Traffic::with(&world.host, &[(11, &[2])], &[(10, &[1, 3])]).unwrap();
+    let reaches = |backend: u8| {
+        wait::until(PATIENCE, &format!("backend {backend}"), || world.answers(10, backend));
+    };
+    let far = |ready: bool| {
+        let mut pod = pod(ready);
+        pod["metadata"] = json!({"name": "far", "labels": {"app": "far"}});
+        pod["spec"]["nodeName"] = "n2".into();
+        pod["status"]["podIPs"] = json!([{"ip": "10.1.0.3"}, {"ip": "fd00:1::3"}]);
+        pod
+    };
+    let selector = json!({"endpointSelector": {"matchLabels": {"app": "far"}}, "toPorts": ports()});
+    world.cluster.put(policy("BalancingPolicy", json!({"serviceEndpoint": selector}))).unwrap();
+    world.cluster.put(far(true)).unwrap();
+    reaches(3);
+    world.cluster.put(far(false)).unwrap();
+    reaches(1);
+    world.cluster.put(far(true)).unwrap();
+    reaches(3);
+    let status = || {
+        let all = world.cluster.list("balancingpolicies").unwrap();
+        all.first().map(|policy| policy["status"]["readyBackends"].clone())
+    };
+    wait::until_equal(PATIENCE, &Some(json!(1)), status);
+
+    // Nobody tells of the pod any more.
+    drop(controller);
+    world.cluster.put(far(false)).unwrap();
+    for _ in 0..10 {
+        assert!(world.answers(10, 3), "{}", agent.log());
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    // The next one does.
+    let controller = Controller::start(&world.host, &world.kubeconfig).unwrap();
+    wait::until(PATIENCE * 3, "another controller", || world.answers(10, 1));
+    drop(controller);
+    world.cluster.put(addresses(&[3])).unwrap();
+    reaches(3);
+    world.cluster.remove("balancingpolicies", None, "p").unwrap();
+    reaches(1);
     traffic.end();
 }

@@ -50,8 +50,8 @@ use crate::{
 
 /// How often the small things are looked at: is it paused, are the programs still attached.
 const LOOK: Duration = Duration::from_secs(1);
-/// Files that it takes: about 40 of its own, and conversations.
-const OPEN_FILES: u64 = 128;
+/// Files that it takes: about 50 of its own, as many again while it opens the maps anew, and conversations.
+const OPEN_FILES: u64 = 160;
 /// Activities that can fail.
 const ROUND: &str = "writing the tables";
 const AUDIT_OF_TABLES: &str = "auditing the tables";
