@@ -142,7 +142,7 @@ fn policies_go_with_their_definitions_and_come_back_with_an_agent() {
 fn p8_p10_pods_of_other_nodes_come_by_slices_and_stay_when_the_controller_is_gone() {
     let world = World::new("overseen").unwrap();
     let agent = world.agent().unwrap();
-    let controller = Controller::start(&world.host, &world.kubeconfig).unwrap();
+    let controller = Controller::start(&world.kubeconfig).unwrap();
     let traffic = Traffic::with(&world.host, &[(11, &[2])], &[(10, &[1, 3])]).unwrap();
     let reaches = |backend: u8| {
         wait::until(PATIENCE, &format!("backend {backend}"), || world.answers(10, backend));
@@ -176,7 +176,7 @@ fn p8_p10_pods_of_other_nodes_come_by_slices_and_stay_when_the_controller_is_gon
         std::thread::sleep(std::time::Duration::from_millis(100));
     }
     // The next one does.
-    let controller = Controller::start(&world.host, &world.kubeconfig).unwrap();
+    let controller = Controller::start(&world.kubeconfig).unwrap();
     wait::until(PATIENCE * 3, "another controller", || world.answers(10, 1));
     drop(controller);
     world.cluster.put(addresses(&[3])).unwrap();

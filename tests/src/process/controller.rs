@@ -2,30 +2,34 @@
 
 use std::{
     fs::File,
+    net::TcpListener,
     path::Path,
     process::{Child, Command, Stdio},
 };
 
 use anyhow::{Context, Result};
 
-use super::{Host, program, unconfigure};
+use super::{program, unconfigure};
 
 /// A controller; killed when dropped.
 pub struct Controller(Child);
 
 impl Controller {
-    /// Starts one, in a host's network namespace, of the cluster that a kubeconfig leads to.
+    /// Starts one, of the cluster that a kubeconfig leads to; nobody asks it anything.
     ///
     /// # Errors
     /// It can't be started.
-    pub fn start(host: &Host, kubeconfig: &Path) -> Result<Self> {
+    pub fn start(kubeconfig: &Path) -> Result<Self> {
         let mut command = Command::new(program());
         unconfigure(&mut command);
-        command.args(["controller", "--namespace", "kube-system", "--kubeconfig"]).arg(kubeconfig);
+        // Of all ports that are free some time later somebody else may have this one: then it says so in its log.
+        let port =
+            TcpListener::bind("[::]:0").context("find a port")?.local_addr().context("getsockname")?.port();
+        command.args(["controller", "--health-port=0", "--metrics-port=0", "--namespace=kube-system"]);
+        command.args(["--webhook-port", &port.to_string(), "--kubeconfig"]).arg(kubeconfig);
         let log = kubeconfig.with_extension("controller.log");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(log).context("make the controller's log")?);
-        host.namespace().contain(&mut command)?;
         Ok(Self(command.spawn().context("start a controller")?))
     }
 }
