@@ -12,6 +12,7 @@ use abi::{
         backend_flag::{LIVE, USABLE},
         mode, record_flag,
     },
+    name::owner_kind,
     space::address_use,
 };
 use ipnet::IpNet;
@@ -20,9 +21,8 @@ use proptest::prelude::*;
 
 use super::maps::Maps;
 use crate::{
-    Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched,
-    desired::{kind_number, policy_number},
-    diff, source_key,
+    Capacity, Deletes, Desired, FrontendSpec, PortTable, ServiceTables, Table, Touched, diff, policy_number,
+    source_key,
 };
 
 /// Room for everything that the generators make, twice.
@@ -217,6 +217,14 @@ pub(super) fn edit(desired: &mut Desired, (n, sketch): &Edit) -> Touched {
     match sketch {
         Some(sketch) => desired.set(&name, sketch.tables(&name), sketch.created),
         None => desired.remove(&name),
+    }
+}
+
+fn kind_number(kind: Kind) -> u8 {
+    match kind {
+        Kind::LocalRedirectPolicy => owner_kind::LOCAL_REDIRECT,
+        Kind::BalancingPolicy => owner_kind::BALANCING,
+        _ => owner_kind::SERVICE,
     }
 }
 
