@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::{fs, net::SocketAddr};
+use std::{collections::BTreeSet, fs, net::SocketAddr};
 
 use balancing_tests::process::{Host, PATIENCE, pod::Pod};
+use kernel::{Maps, Pins, TableStore};
 use serde_json::Value;
 use testkit::{
     Backend, Cgroup,
@@ -149,6 +150,28 @@ fn p7_backends_on_the_hosts_network_are_known_by_their_cgroup() {
         })
         .unwrap();
     agent.kill().unwrap();
+}
+
+/// Maps that nothing refers to are looked after, too.
+#[test]
+fn r6_limits_and_own_backends_that_vanish_from_the_maps_come_back() {
+    let host = Host::new("policyaudit").unwrap();
+    // Agents see the namespaces of the whole machine: no other test may have this address.
+    let own = Pod::new("policyauditin", "10.1.0.31").unwrap();
+    host.write("dns.yaml", dns(3)).unwrap();
+    host.write("pod.yaml", pod("local", "10.1.0.31", "", true)).unwrap();
+    let agent = host.agent(&["--audit-interval", "500ms"]).unwrap();
+    let mut maps = Maps::open(&Pins::new(host.pins())).unwrap();
+    let before = (maps.exempt().unwrap(), maps.limits(0).unwrap(), maps.policies().unwrap().len());
+    assert_eq!((before.0.len(), before.1.len(), before.2), (1, 1, 1));
+    maps.set_exempt(&BTreeSet::new()).unwrap();
+    maps.set_policies(&BTreeSet::new(), &BTreeSet::new(), true).unwrap();
+    let are_back = || {
+        let now = (maps.exempt().unwrap(), maps.limits(0).unwrap(), maps.policies().unwrap().len());
+        now == before
+    };
+    testkit::wait::until(PATIENCE, "what has vanished", are_back);
+    agent.wait_status("the audit's count", |status| status.audit_differences >= 2).unwrap();
 }
 
 #[test]

@@ -258,11 +258,7 @@ pub fn explain<E: Env>(
         }
     }
     explanation.policies = policies(tables, names, asker, &key);
-    let reason = match (reason, found.fallen) {
-        (Reason::Balanced, fallen::NO_BACKEND) => Reason::Fallback,
-        (Reason::Balanced, fallen::LIMIT) => Reason::Spilled,
-        (reason, _) => reason,
-    };
+    let reason = found.told(reason);
     explanation.verdict = reason.verdict().name();
     explanation.reason = reason.name();
     explanation

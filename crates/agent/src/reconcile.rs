@@ -9,7 +9,7 @@ use std::{
 };
 
 use abi::{frontend::backend_flag, policy::LimitKey};
-use kernel::{Contents, TableStore};
+use kernel::{Contents, TableStore, policies::Kept};
 use model::{
     Change, Cluster, Dirty, HealthCheck, Kind, NodePortAddresses, ObjectId, ObjectName, Policy, Probed, View,
 };
@@ -41,6 +41,9 @@ pub struct GracePeriod {
     grace: Grace,
 }
 
+/// Numbers of policies, and their limits.
+type Counted = (BTreeSet<[u32; 2]>, BTreeSet<LimitKey>);
+
 /// The owner of the tables.
 pub struct Reconciler<S> {
     cluster: Cluster,
@@ -58,7 +61,7 @@ pub struct Reconciler<S> {
     /// Services and policies that would be left without an endpoint, and keep those that the table has.
     held: BTreeSet<ObjectId>,
     /// Policies and limits that the store has entries for; `None` = what it has is not known.
-    counted: Option<(BTreeSet<[u32; 2]>, BTreeSet<LimitKey>)>,
+    counted: Option<Counted>,
     /// How many of these there was no room for.
     uncounted: usize,
     /// R24: services that load balancers ask this node about.
@@ -262,12 +265,11 @@ impl<S: TableStore> Reconciler<S> {
 
     /// Makes the entries that the programs count policies' connections in; with `gone` those of others go.
     fn count(&mut self, gone: bool) -> Result<(), kernel::Error> {
-        let (policies, limits) = self.desired.policies();
-        if self.counted.as_ref().is_some_and(|counted| *counted == (policies.clone(), limits.clone())) {
-            return Ok(());
+        let counted = self.desired.policies();
+        if self.counted.as_ref() != Some(&counted) {
+            self.uncounted = self.store.set_policies(&counted.0, &counted.1, gone)?.left_out;
+            self.counted = gone.then_some(counted);
         }
-        self.uncounted = self.store.set_policies(&policies, &limits, gone)?;
-        self.counted = gone.then_some((policies, limits));
         Ok(())
     }
 
@@ -338,6 +340,11 @@ impl<S: TableStore> Reconciler<S> {
                 .push(Difference { object: FRONTENDS.into(), problem: format!("{swept} {NOT_THEIRS}") });
         }
         self.doubtful |= !differences.is_empty();
+        if let Some((policies, limits)) = &self.counted {
+            // Nothing refers to them: what is wrong is set right at once.
+            let kept = self.store.set_policies(policies, limits, true)?;
+            differences.extend(strays("policies, limits", kept));
+        }
         Ok(differences)
     }
 
@@ -413,6 +420,12 @@ fn write<S: TableStore>(store: &mut S, plan: &Plan) -> Result<(), kernel::Error>
         }
     }
     Ok(())
+}
+
+/// What an audit has set right at once.
+pub(crate) fn strays(maps: &str, kept: Kept) -> Option<Difference> {
+    let problem = format!("{} entries were missing, or should not have been there", kept.writes);
+    (kept.writes > 0).then(|| Difference { object: maps.to_owned(), problem })
 }
 
 fn image(contents: Contents) -> Image {

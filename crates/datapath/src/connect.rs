@@ -35,8 +35,8 @@ pub fn connect<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
     if !(reason.verdict().is_failure() && socket.is_connected()) {
         sockets::forget(socket);
     }
-    let Some(record) = record else { return Decision::none(reason).fallen(found.fallen) };
-    let Some(backend) = backend else { return Decision::fail(&record, reason).fallen(found.fallen) };
+    let Some(record) = record else { return Decision::none(found, reason) };
+    let Some(backend) = backend else { return Decision::fail(found, &record, reason) };
     let (endpoint, ids) = (backend.endpoint(), Ids { backend: index, generation: backend.generation });
     let flags = pair_flag::CONNECTED | found.pair_flag();
     let reason = match sockets::remember(socket, key, record.service, &endpoint, ids, flags) {
@@ -44,9 +44,9 @@ pub fn connect<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         Kept::Evicting => Reason::PairForgotten,
         // Replies would come from an address that the application never used: many drop them (pitfall 9).
         Kept::No if key.protocol == UDP => {
-            return Decision::fail(&record, Reason::NoMemory).fallen(found.fallen);
+            return Decision::fail(found, &record, Reason::NoMemory);
         }
         Kept::No => Reason::NotRemembered,
     };
-    Decision::to(&record, endpoint, index, reason).fallen(found.fallen)
+    Decision::to(found, &record, endpoint, index, reason)
 }

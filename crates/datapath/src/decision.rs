@@ -1,6 +1,6 @@
 //! What was decided; choosing a backend.
 
-use crate::Env;
+use crate::{Env, Found};
 use abi::{Backend, Endpoint, Reason, Record, Verdict, frontend::record_flag};
 
 /// What was decided, and what events tell of it.
@@ -23,15 +23,15 @@ pub struct Decision {
 impl Decision {
     /// A decision without a service.
     #[inline(always)]
-    pub const fn none(reason: Reason) -> Self {
+    pub const fn none(found: Found, reason: Reason) -> Self {
         let backend = Endpoint { address: abi::Address([0; 4]), port_be: 0 };
-        Self { reason, backend, index: 0, service: 0, mode: 0, fallen: 0 }
+        Self { reason, backend, index: 0, service: 0, mode: 0, fallen: found.fallen }
     }
 
     /// A decision for `record` that goes nowhere.
     #[inline(always)]
-    pub(crate) const fn fail(record: &Record, reason: Reason) -> Self {
-        let mut decision = Self::none(reason);
+    pub(crate) const fn fail(found: Found, record: &Record, reason: Reason) -> Self {
+        let mut decision = Self::none(found, reason);
         decision.service = record.service;
         decision.mode = record.mode;
         decision
@@ -39,14 +39,14 @@ impl Decision {
 
     /// A decision for `record` that goes to `backend`.
     #[inline(always)]
-    pub(crate) const fn to(record: &Record, backend: Endpoint, index: u32, reason: Reason) -> Self {
-        Self { reason, backend, index, service: record.service, mode: record.mode, fallen: 0 }
-    }
-
-    /// The same, though it was for a policy that did not decide.
-    #[inline(always)]
-    pub(crate) const fn fallen(self, fallen: u8) -> Self {
-        Self { fallen, ..self }
+    pub(crate) const fn to(
+        found: Found,
+        record: &Record,
+        backend: Endpoint,
+        index: u32,
+        reason: Reason,
+    ) -> Self {
+        Self { reason, backend, index, service: record.service, mode: record.mode, fallen: found.fallen }
     }
 }
 

@@ -20,7 +20,7 @@ const LEVELS: [u8; 3] = [level::FIRST, level::BALANCING, level::SERVICE];
 impl Found {
     /// What the reason is for a backend that was chosen: that a policy did not take it, if it was chosen afresh.
     #[inline(always)]
-    pub(crate) const fn told(&self, reason: Reason) -> Reason {
+    pub const fn told(&self, reason: Reason) -> Reason {
         match (reason, self.fallen) {
             (Reason::Balanced, fallen::NO_BACKEND) => Reason::Fallback,
             (Reason::Balanced, fallen::LIMIT) => Reason::Spilled,

@@ -1,7 +1,7 @@
 //! `sendto()` and `sendmsg()` of UDP.
 
 use crate::{
-    Decision, Env, Socket, affinity, choose,
+    Decision, Env, Found, Socket, affinity, choose,
     decision::Choice,
     policy, resolve,
     sockets::{self, Kept, Known, PairRef, Seen, may_be},
@@ -24,7 +24,7 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
     // A connected, IPv4-mapped socket: the kernel runs the IPv4 sendmsg hook for each send() and shows the address
     // that it is connected to, which must pass unchanged even if that is, or has become, somebody's VIP (R9).
     if socket.is_connected_to(&key.endpoint) {
-        return Decision::none(Reason::Connected);
+        return Decision::none(Found::none(Reason::Connected), Reason::Connected);
     }
     let known = Known::of(socket);
     let (record, found) = resolve(env, socket, key, |record| held(env, socket, &known, record, key));
@@ -33,15 +33,15 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         // show the address that it used last.
         known.mark_direct(&key.endpoint);
     }
-    let Some(record) = record else { return Decision::none(found.reason).fallen(found.fallen) };
+    let Some(record) = record else { return Decision::none(found, found.reason) };
     if !matches!(found.reason, Reason::Balanced) {
-        return Decision::fail(&record, found.reason).fallen(found.fallen);
+        return Decision::fail(found, &record, found.reason);
     }
     if let Some(pair) = sticky(env, socket, &known, &record, key) {
         let (endpoint, ids) = (pair.backend(), pair.ids());
         // Else another thread has just chosen anew for this socket, and so do we.
         if pair.is_unchanged() {
-            return Decision::to(&record, endpoint, ids.backend, Reason::Sticky).fallen(found.fallen);
+            return Decision::to(found, &record, endpoint, ids.backend, Reason::Sticky);
         }
     }
     let mut choice = affinity::recalled(env, socket, &record, found.record);
@@ -50,15 +50,15 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         choice = affinity::kept(env, socket, &record, found.record, fresh);
     }
     let (backend, reason) = choice.backend(env, &record);
-    let Some(backend) = backend else { return Decision::fail(&record, reason).fallen(found.fallen) };
+    let Some(backend) = backend else { return Decision::fail(found, &record, reason) };
     let endpoint = backend.endpoint();
     let ids = Ids { backend: choice.backend, generation: backend.generation };
     let reason = match sockets::remember(socket, key, record.service, &endpoint, ids, found.pair_flag()) {
         Kept::Yes => found.told(reason),
         Kept::Evicting => Reason::PairForgotten,
-        Kept::No => return Decision::fail(&record, Reason::NoMemory).fallen(found.fallen),
+        Kept::No => return Decision::fail(found, &record, Reason::NoMemory),
     };
-    Decision::to(&record, endpoint, choice.backend, reason).fallen(found.fallen)
+    Decision::to(found, &record, endpoint, choice.backend, reason)
 }
 
 /// The service port whose backend this socket has for a policy's frontend, if it is the policy's, or one below it that the

@@ -67,7 +67,7 @@ pub static LIMITS: HashMap<LimitKey, Limit, 4096, 1> = HashMap::new();
 pub static POLICIES: HashMap<[u32; 2], Policy, 4096, 1> = HashMap::new();
 
 #[btf_map(name = "exempt")]
-pub static EXEMPT: HashMap<ExemptKey, u32, 65536, 1> = HashMap::new();
+pub static EXEMPT: HashMap<ExemptKey, u32, 8192, 1> = HashMap::new();
 
 #[btf_map(name = "settings")]
 pub static SETTINGS: Array<Settings, 1> = Array::new();

@@ -135,21 +135,7 @@ pub extern "C" fn take(record: u64) -> u64 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_backend_of(policy: u64) -> u64 {
-    // As in `is_excluded`.
-    if maps::features() & feature::ANCESTOR == 0 {
-        return 0;
-    }
-    for level in 0..=DEEPEST_EXCLUDED {
-        // SAFETY: a helper with a number; 0 where the current cgroup is not that deep.
-        let cgroup = unsafe { bpf_get_current_ancestor_cgroup_id(level as i32) };
-        if cgroup == 0 {
-            break;
-        }
-        if Tables.exempts(halves(policy), cgroup | ExemptKey::CGROUP) {
-            return 1;
-        }
-    }
-    0
+    u64::from(is_in(|cgroup| Tables.exempts(halves(policy), cgroup | ExemptKey::CGROUP)))
 }
 
 /// [`frontends::look_further`] for a [`key`].
@@ -205,9 +191,15 @@ pub extern "C" fn remember_stored(ctx: *mut bpf_sock_addr, words: *const [u64; P
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_excluded() -> u64 {
-    // For the verifier, which in this function does not know that the caller has asked.
+    u64::from(is_in(|cgroup| maps::EXCLUDED.get_ptr(cgroup).is_some()))
+}
+
+/// Is the current process in a cgroup of which `test` holds, or below one?
+#[inline(always)]
+fn is_in(test: impl Fn(u64) -> bool) -> bool {
+    // For the verifier, which in functions of their own does not know that the caller has asked.
     if maps::features() & feature::ANCESTOR == 0 {
-        return 0;
+        return false;
     }
     for level in 0..=DEEPEST_EXCLUDED {
         // SAFETY: a helper with a number; 0 where the current cgroup is not that deep.
@@ -215,9 +207,9 @@ pub extern "C" fn is_excluded() -> u64 {
         if cgroup == 0 {
             break;
         }
-        if maps::EXCLUDED.get_ptr(cgroup).is_some() {
-            return 1;
+        if test(cgroup) {
+            return true;
         }
     }
-    0
+    false
 }

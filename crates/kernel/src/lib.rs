@@ -23,7 +23,7 @@ mod mapping;
 pub mod maps;
 mod object;
 pub mod pins;
-mod policies;
+pub mod policies;
 pub mod probe;
 pub mod recover;
 pub mod store;

@@ -15,12 +15,20 @@ use crate::{
     sys,
 };
 
+/// What had to be done so that a map has the keys that it should have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Keys that were added or removed.
+    pub writes: usize,
+    /// Keys that there was no room for.
+    pub left_out: usize,
+}
+
 /// Elements of `limits` that one call reads: they are large.
 const STEP: usize = 16;
 
 impl Maps {
     /// Makes `policies` and `limits` have an entry for each of these; with `gone` for no others. What is there stays as it is.
-    /// What there is no room for is left out; how many are.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -29,9 +37,10 @@ impl Maps {
         policies: &BTreeSet<[u32; 2]>,
         limits: &BTreeSet<LimitKey>,
         gone: bool,
-    ) -> Result<usize, Error> {
-        let left_out = set_keys(&self.policies, policies, &PolicyWords::default(), gone)?;
-        Ok(left_out + set_keys(&self.limits, limits, &LimitWords { head: 0, places: [0; PLACES] }, gone)?)
+    ) -> Result<Kept, Error> {
+        let one = set_keys(&self.policies, policies, &PolicyWords::default(), gone)?;
+        let other = set_keys(&self.limits, limits, &LimitWords { head: 0, places: [0; PLACES] }, gone)?;
+        Ok(Kept { writes: one.writes + other.writes, left_out: one.left_out + other.left_out })
     }
 
     /// What is counted of each policy ([`abi::policy::number`], in halves).
@@ -64,39 +73,42 @@ impl Maps {
         Ok(read::<ExemptKey, u32>(&self.exempt)?.into_iter().map(|(key, _)| key).collect())
     }
 
-    /// Makes `exempt` hold these and no others (P7). Nobody who was exempt and is to stay so is redirected meanwhile. What
-    /// there is no room for is left out; how many are.
+    /// Makes `exempt` hold these and no others (P7). Nobody who was exempt and is to stay so is redirected meanwhile.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn set_exempt(&self, exempt: &BTreeSet<ExemptKey>) -> Result<usize, Error> {
-        set_keys(&self.exempt, exempt, &1u32, false)?;
+    pub fn set_exempt(&self, exempt: &BTreeSet<ExemptKey>) -> Result<Kept, Error> {
+        let added = set_keys(&self.exempt, exempt, &1u32, false)?;
         let by_cgroup = exempt.iter().any(|key| abi::policy::whole(key.client) & ExemptKey::CGROUP != 0);
         if self.settings()?.exempt_cgroups != u32::from(by_cgroup) {
             self.change_settings(|settings| settings.exempt_cgroups = u32::from(by_cgroup))?;
         }
-        set_keys(&self.exempt, exempt, &1u32, true)
+        let removed = set_keys(&self.exempt, exempt, &1u32, true)?;
+        Ok(Kept { writes: added.writes + removed.writes, ..removed })
     }
 }
 
-/// Makes a hash have these keys, the new ones with this value; with `gone` no others. How many there was no room for.
+/// Makes a hash have these keys, the new ones with this value; with `gone` no others.
 fn set_keys<K: Pod + Ord, V: Pod>(
     map: &PinnedMap,
     keys: &BTreeSet<K>,
     value: &V,
     gone: bool,
-) -> Result<usize, Error> {
+) -> Result<Kept, Error> {
     let mut have = BTreeSet::new();
     sys::for_each(map.fd(), STEP, usize::MAX, |key: K, _: V| have.extend([key]))
         .map_err(map.error("BPF_MAP_LOOKUP_BATCH"))?;
     let strays: Vec<K> = have.difference(keys).filter(|_| gone).copied().collect();
     delete(map, &strays)?;
-    let mut left_out = 0;
+    let mut kept = Kept { writes: strays.len(), left_out: 0 };
     for key in keys.difference(&have) {
         match sys::insert(map.fd(), key, value) {
-            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => left_out += 1,
-            outcome => outcome.map_err(map.error("BPF_MAP_UPDATE_ELEM"))?,
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => kept.left_out += 1,
+            outcome => {
+                outcome.map_err(map.error("BPF_MAP_UPDATE_ELEM"))?;
+                kept.writes += 1;
+            }
         }
     }
-    Ok(left_out)
+    Ok(kept)
 }

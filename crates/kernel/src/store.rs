@@ -21,6 +21,7 @@ use crate::{
     Error, Maps,
     frontends::{Words, Writer},
     maps::PinnedMap,
+    policies::Kept,
     sys,
 };
 
@@ -116,7 +117,7 @@ pub trait TableStore {
     /// The kernel refuses.
     fn put_space(&mut self, space: &Space) -> Result<(), Error>;
     /// Makes the entries that the programs count connections of policies in, for those that have none yet; with `gone` those
-    /// of others are removed. How many there was no room for.
+    /// of others are removed.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -125,7 +126,7 @@ pub trait TableStore {
         policies: &BTreeSet<[u32; 2]>,
         limits: &BTreeSet<LimitKey>,
         gone: bool,
-    ) -> Result<usize, Error>;
+    ) -> Result<Kept, Error>;
     /// Waits until nobody reads any more what frontends no longer lead to.
     fn wait_for_readers(&self);
     /// Reads everything.
@@ -296,7 +297,7 @@ impl TableStore for Maps {
         policies: &BTreeSet<[u32; 2]>,
         limits: &BTreeSet<LimitKey>,
         gone: bool,
-    ) -> Result<usize, Error> {
+    ) -> Result<Kept, Error> {
         self.make_policies(policies, limits, gone)
     }
 

@@ -16,6 +16,8 @@ use crate::{
     texts::Texts,
 };
 
+pub use crate::service::{Service, ServicePort, ServiceType, TargetPort, TrafficDistribution, TrafficPolicy};
+
 /// IP family of an address, a service's VIP or a slice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Family {
@@ -86,103 +88,6 @@ impl fmt::Display for ObjectName {
             write!(f, "{}/{}", self.namespace, self.name)
         }
     }
-}
-
-/// `spec.type` of a Service.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ServiceType {
-    /// Only the cluster IP.
-    #[default]
-    ClusterIp,
-    /// Cluster IP and a port on each node.
-    NodePort,
-    /// Node port and load balancer VIPs.
-    LoadBalancer,
-    /// A DNS alias: no VIP, never ours (R1).
-    ExternalName,
-}
-
-/// Internal or external traffic policy.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TrafficPolicy {
-    /// Any endpoint of the cluster.
-    #[default]
-    Cluster,
-    /// Only endpoints on this node.
-    Local,
-}
-
-/// `spec.trafficDistribution`: read only where selectors are resolved to slices (it becomes hints there);
-/// selection itself looks at hints alone (R5).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TrafficDistribution {
-    /// `PreferClose` or `PreferSameZone`.
-    SameZone,
-    /// `PreferSameNode`.
-    SameNode,
-}
-
-/// `targetPort` of a service port.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TargetPort {
-    /// A number.
-    Number(u16),
-    /// The name of a container port, resolved per pod.
-    Name(String),
-}
-
-/// One entry of `spec.ports`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ServicePort {
-    /// Port name, `""` where unset.
-    pub name: Arc<str>,
-    /// TCP or UDP.
-    pub protocol: Protocol,
-    /// Port on the VIP, 1-65535.
-    pub port: u16,
-    /// Node port, 0 where there is none.
-    pub node_port: u16,
-    /// Where pods listen; only used to resolve selectors (R3).
-    pub target: TargetPort,
-}
-
-/// A Service, with the API server's defaults applied.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Service {
-    /// Namespace and name.
-    pub name: ObjectName,
-    /// `metadata.uid`, empty in most manifests.
-    pub uid: String,
-    /// `metadata.creationTimestamp`, seconds since 1970; manifests have none.
-    pub created: Option<i64>,
-    /// `spec.type`.
-    pub kind: ServiceType,
-    /// Value of the label `service.kubernetes.io/service-proxy-name`.
-    pub proxy_name: Option<String>,
-    /// `spec.clusterIPs`, at most one per family; empty for headless services (`None`).
-    pub cluster_ips: Vec<IpAddr>,
-    /// `spec.externalIPs`.
-    pub external_ips: Vec<IpAddr>,
-    /// `status.loadBalancer.ingress[].ip` whose `ipMode` is not `Proxy`.
-    pub load_balancer_ips: Vec<IpAddr>,
-    /// `spec.loadBalancerSourceRanges`.
-    pub source_ranges: Vec<IpNet>,
-    /// `spec.ports`, TCP and UDP only.
-    pub ports: Vec<ServicePort>,
-    /// `spec.selector`; empty = endpoints are somebody else's business.
-    pub selector: BTreeMap<String, String>,
-    /// `spec.internalTrafficPolicy`.
-    pub internal_policy: TrafficPolicy,
-    /// `spec.externalTrafficPolicy`.
-    pub external_policy: TrafficPolicy,
-    /// `sessionAffinity: ClientIP` with its timeout in seconds; `None` = no affinity.
-    pub affinity_seconds: Option<u32>,
-    /// `spec.publishNotReadyAddresses`.
-    pub publish_not_ready: bool,
-    /// `spec.trafficDistribution`.
-    pub distribution: Option<TrafficDistribution>,
-    /// `spec.healthCheckNodePort`, 0 where unset.
-    pub health_check_node_port: u16,
 }
 
 /// One entry of a slice's `ports`.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, net::IpAddr};
 
 use abi::{Backend, Key, Name, Record, Space, client::SourceKey, frontend::backend_flag, policy::LimitKey};
-use kernel::{Contents, Error, TableStore};
+use kernel::{Contents, Error, TableStore, policies::Kept};
 use plan::Phase;
 
 /// See the module.
@@ -92,8 +92,8 @@ impl TableStore for Paper {
         _policies: &BTreeSet<[u32; 2]>,
         _limits: &BTreeSet<LimitKey>,
         _gone: bool,
-    ) -> Result<usize, Error> {
-        Ok(0)
+    ) -> Result<Kept, Error> {
+        Ok(Kept::default())
     }
 
     fn wait_for_readers(&self) {}

@@ -9,13 +9,14 @@ use std::{
 use abi::policy::ExemptKey;
 use host::CgroupRoot;
 use model::{ObjectId, Policy};
-use plan::Deletes;
+use plan::{Deletes, Difference};
 
 use super::Agent;
 use crate::{
     Error,
     client::{Found, find},
     exempt::{Exempt, Places, exempt, on_host_network},
+    reconcile::strays,
 };
 
 /// What can fail.
@@ -31,6 +32,7 @@ pub(super) struct Exemptions {
     places: Option<Places>,
     /// Cgroups of pods on the host's network, by UID.
     cgroups: BTreeMap<String, PathBuf>,
+    /// Of policies that have pods of this node.
     policies: BTreeMap<ObjectId, Exempt>,
     /// What the map holds; `None` = not known.
     written: Option<BTreeSet<ExemptKey>>,
@@ -40,7 +42,7 @@ pub(super) struct Exemptions {
 impl Exemptions {
     /// Whether some policy has pods of this node, so that namespaces are to be known.
     pub(super) fn matter(&self) -> bool {
-        self.policies.values().any(|it| !it.keys.is_empty() || !it.unknown.is_empty())
+        !self.policies.is_empty()
     }
 }
 
@@ -115,6 +117,18 @@ impl Agent {
         }
     }
 
+    /// Whether the map holds what was written to it; what does not is set right at once.
+    pub(super) fn audit_exempt(&mut self) -> Option<Difference> {
+        let written = self.exemptions.written.as_ref()?;
+        match self.reconciler.store().set_exempt(written) {
+            Ok(kept) => strays("exempt", kept),
+            Err(error) => {
+                self.failed(EXEMPTING, &error);
+                None
+            }
+        }
+    }
+
     fn write_exempt(&mut self) {
         let all = self.exemptions.policies.values();
         let keys: BTreeSet<ExemptKey> = all.clone().flat_map(|it| &it.keys).copied().collect();
@@ -132,10 +146,10 @@ impl Agent {
             self.exemptions.places.is_some() || self.deletes == Deletes::Allowed && !self.exemptions.matter();
         if is_sure && self.exemptions.written.as_ref() != Some(&keys) {
             match self.reconciler.store().set_exempt(&keys).map_err(Error::from) {
-                Ok(left_out) => {
-                    self.exemptions.written = (left_out == 0).then_some(keys);
-                    if left_out > 0 {
-                        let text = format!("{left_out} of them have no room in the map exempt");
+                Ok(kept) => {
+                    self.exemptions.written = (kept.left_out == 0).then_some(keys);
+                    if kept.left_out > 0 {
+                        let text = format!("{} of them have no room in the map exempt", kept.left_out);
                         self.failures.insert(EXEMPTING, text);
                         return;
                     }

@@ -168,7 +168,8 @@ impl Agent {
         }
         self.sockets.audit();
         match self.reconciler.audit() {
-            Ok(differences) => {
+            Ok(mut differences) => {
+                differences.extend(self.audit_exempt());
                 self.sweep_affinity();
                 self.failures.remove(AUDIT_OF_TABLES);
                 self.audit_differences += differences.len() as u64;

@@ -6,7 +6,7 @@ use abi::{Backend, Key, Name, Record, Space, client::SourceKey, policy::LimitKey
 use datapath::memory::Tables;
 
 use super::{Contents, TableStore};
-use crate::Error;
+use crate::{Error, policies::Kept};
 
 impl TableStore for Tables {
     fn put_names(&mut self, names: &[(u32, Name)]) -> Result<(), Error> {
@@ -83,16 +83,19 @@ impl TableStore for Tables {
         policies: &BTreeSet<[u32; 2]>,
         limits: &BTreeSet<LimitKey>,
         gone: bool,
-    ) -> Result<usize, Error> {
+    ) -> Result<Kept, Error> {
+        let before = self.policies.len() + self.limits.len();
         self.policies.retain(|key, _| !gone || policies.contains(key));
         self.limits.retain(|key, _| !gone || limits.contains(key));
+        let left = self.policies.len() + self.limits.len();
         for key in policies {
             self.policies.entry(*key).or_default();
         }
         for key in limits {
             self.limits.entry(*key).or_default();
         }
-        Ok(0)
+        let now = self.policies.len() + self.limits.len();
+        Ok(Kept { writes: before - left + now - left, left_out: 0 })
     }
 
     /// Readers borrow the tables: there are none while they are written.
