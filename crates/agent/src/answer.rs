@@ -45,6 +45,7 @@ pub(crate) enum Question {
     Endpoints(Option<ObjectName>, Traffic, oneshot::Sender<Vec<PortEndpoints>>),
     Address(IpAddr, oneshot::Sender<Holder>),
     Nodes(oneshot::Sender<Vec<Node>>),
+    Usage(oneshot::Sender<Box<observe::Usage>>),
     Events(oneshot::Sender<Follow>),
 }
 
@@ -112,6 +113,7 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still
         Request::Address { ip } => {
             put(&mut write, &fetch(&ask, |reply| Question::Address(ip, reply)).await?).await
         }
+        Request::Usage => put(&mut write, &fetch(&ask, Question::Usage).await?).await,
         Request::Nodes => put(&mut write, &fetch(&ask, Question::Nodes).await?).await,
         Request::Configuration => put(&mut write, &still.settings).await,
         Request::Log => put(&mut write, &still.log.lines()).await,

@@ -41,6 +41,8 @@ pub enum Request {
     Configuration,
     /// The last lines of its log: a list of texts.
     Log,
+    /// Who uses what: an [`observe::Usage`].
+    Usage,
     /// Remembered events, then, with `follow`, new ones: a stream of event lines.
     Events {
         /// Go on with new ones.

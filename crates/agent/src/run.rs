@@ -360,6 +360,7 @@ impl Agent {
             Question::Address(ip, reply) => {
                 drop(reply.send(self.cluster_ips.holder(self.reconciler.cluster(), ip)));
             }
+            Question::Usage(reply) => drop(reply.send(Box::default())),
             Question::Nodes(reply) => drop(reply.send(answer::nodes(self.reconciler.cluster()))),
             Question::Events(reply) => drop(reply.send(self.log.follow())),
         }

@@ -101,9 +101,33 @@ impl Address {
     }
 }
 
+/// Whose process it is. What is not known is null.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Who {
+    /// Namespace of its pod.
+    #[serde(default)]
+    pub namespace: Option<String>,
+    /// Its pod.
+    #[serde(default)]
+    pub pod: Option<String>,
+    /// Its container's name in the pod.
+    #[serde(default)]
+    pub container: Option<String>,
+    /// Its container, as the runtime calls it.
+    #[serde(default)]
+    pub container_id: Option<String>,
+    /// Where it is in no container: its systemd unit, or else the last name of its cgroup.
+    #[serde(default)]
+    pub host: Option<String>,
+}
+
 /// Who asked. What the kernel can't give is null.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
+    /// Whose process it is.
+    #[serde(flatten)]
+    pub who: Who,
     /// Process id.
     pub pid: Option<u32>,
     /// Thread id.
@@ -176,7 +200,7 @@ impl Clock {
 }
 
 /// What an event's numbers mean.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Names<'a> {
     /// This node.
     pub node: &'a str,
@@ -184,8 +208,10 @@ pub struct Names<'a> {
     pub clock: Clock,
     /// The service port, if its id is known.
     pub service: Option<&'a Name>,
-    /// The cgroup's path below the mount, if it still is.
+    /// The cgroup's path below the mount, if it is known.
     pub cgroup: Option<&'a str>,
+    /// Whose process it is.
+    pub who: Who,
     /// The chosen backend's pod and node.
     pub backend: (Option<&'a ObjectName>, Option<&'a str>),
 }
@@ -213,6 +239,7 @@ impl Decision {
             reason: reason.into(),
             protocol: protocol(event.protocol).into(),
             client: Client {
+                who: names.who.clone(),
                 pid: known(feature::PID).then_some(event.pid),
                 tid: known(feature::PID).then_some(event.tid),
                 comm: known(feature::COMM).then(|| Name::text(&event.comm).into()),
@@ -315,10 +342,17 @@ mod tests {
                 clock: Clock { monotonic: 2_001_000, world: "2026-11-22T10:00:00.002Z".parse().unwrap() },
                 service: Some(&name),
                 cgroup: Some("/kubepods/pod1"),
+                who: Who {
+                    namespace: Some("shop".into()),
+                    pod: Some("web-1".into()),
+                    container: Some("web".into()),
+                    container_id: Some("0123".into()),
+                    host: None,
+                },
                 backend: (Some(&pod), Some("n2")),
             },
         );
-        let expected = r#"{"schema":1,"time":"2026-11-22T10:00:00Z","node":"n1","hook":"connect","verdict":"translated","reason":"balanced","protocol":"TCP","client":{"pid":42,"tid":43,"comm":"curl","uid":1000,"cgroup":"/kubepods/pod1","cgroupId":7,"netnsCookie":3},"original":{"ip":"10.96.0.1","port":80},"backend":{"ip":"10.1.0.7","port":8080,"namespace":"shop","pod":"cart-1","node":"n2"},"service":{"namespace":"shop","name":"cart","port":"http"},"policy":null,"mode":"ClusterIP","flags":[]}"#;
+        let expected = r#"{"schema":1,"time":"2026-11-22T10:00:00Z","node":"n1","hook":"connect","verdict":"translated","reason":"balanced","protocol":"TCP","client":{"namespace":"shop","pod":"web-1","container":"web","containerId":"0123","host":null,"pid":42,"tid":43,"comm":"curl","uid":1000,"cgroup":"/kubepods/pod1","cgroupId":7,"netnsCookie":3},"original":{"ip":"10.96.0.1","port":80},"backend":{"ip":"10.1.0.7","port":8080,"namespace":"shop","pod":"cart-1","node":"n2"},"service":{"namespace":"shop","name":"cart","port":"http"},"policy":null,"mode":"ClusterIP","flags":[]}"#;
         assert_eq!(serde_json::to_string(&Line::Decision(Box::new(line.clone()))).unwrap(), expected);
         let back: Line = serde_json::from_str(expected).unwrap();
         assert_eq!(back, Line::Decision(Box::new(line)));
@@ -331,6 +365,7 @@ mod tests {
             clock: Clock { monotonic: 0, world: Timestamp::UNIX_EPOCH },
             service: None,
             cgroup: None,
+            who: Who::default(),
             backend: (None, None),
         };
         let flags = |reason: Reason, backend_flags: u16| {
@@ -352,7 +387,14 @@ mod tests {
         name.kind = owner_kind::LOCAL_REDIRECT;
         let clock = Clock { monotonic: 0, world: Timestamp::UNIX_EPOCH };
         let told = |event: &Event, name: &Name| {
-            let names = Names { node: "n1", clock, service: Some(name), cgroup: None, backend: (None, None) };
+            let names = Names {
+                node: "n1",
+                clock,
+                service: Some(name),
+                cgroup: None,
+                who: Who::default(),
+                backend: (None, None),
+            };
             Decision::new(event, &names)
         };
         let decision = told(&event, &name);
@@ -387,12 +429,12 @@ mod tests {
             clock: Clock { monotonic: 0, world: Timestamp::UNIX_EPOCH },
             service: None,
             cgroup: None,
+            who: Who::default(),
             backend: (None, None),
         };
         let client = Decision::new(&Event::default(), &names).client;
         let text = serde_json::to_string(&client).unwrap();
-        let nothing =
-            r#"{"pid":null,"tid":null,"comm":null,"uid":null,"cgroup":null,"cgroupId":null,"netnsCookie":0}"#;
+        let nothing = r#"{"namespace":null,"pod":null,"container":null,"containerId":null,"host":null,"pid":null,"tid":null,"comm":null,"uid":null,"cgroup":null,"cgroupId":null,"netnsCookie":0}"#;
         assert_eq!(text, nothing);
     }
 

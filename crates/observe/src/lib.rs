@@ -5,7 +5,9 @@ pub mod destroyed;
 pub mod event;
 pub mod log;
 pub mod metrics;
+pub mod usage;
 
 pub use destroyed::Destroyed;
 pub use event::{Clock, Line, Lost, Names};
 pub use metrics::Metrics;
+pub use usage::Usage;

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use kernel::{Events, LiveTables};
-use observe::event::{Clock, Decision, Names};
+use observe::event::{Clock, Decision, Names, Who};
 
 use super::Agent;
 use crate::answer;
@@ -36,6 +36,7 @@ impl Agent {
                 clock: clock(),
                 service: service.as_ref(),
                 cgroup: cgroup.as_deref(),
+                who: Who::default(),
                 backend: (
                     candidate.as_ref().and_then(|backend| backend.pod.as_ref()),
                     candidate.as_ref().and_then(|backend| backend.node.as_deref()),
