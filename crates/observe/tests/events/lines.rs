@@ -5,7 +5,7 @@
 use abi::{Event, Hook, Name, Reason, TCP, UDP, feature, name::owner_kind};
 use jiff::Timestamp;
 use model::ObjectName;
-use observe::event::{Clock, Decision, Line, Lost, Names, SCHEMA};
+use observe::event::{Clock, Decision, Line, Lost, Names, SCHEMA, Who};
 use serde_json::Value;
 
 /// How often what happened.
@@ -41,6 +41,7 @@ pub(super) fn run(bytes: &[u8]) -> Tally {
         clock: Clock { monotonic: number(&context[4..12]), world: moment(context) },
         service: has(0).then_some(&name),
         cgroup: has(1).then_some(&text),
+        who: Who { container: has(4).then(|| text.clone()), ..Who::default() },
         backend: (has(2).then_some(&pod), has(3).then_some(&text)),
     };
     for record in records.chunks(size_of::<Event>()) {
