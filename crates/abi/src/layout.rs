@@ -14,10 +14,10 @@ pub const SLOTS: u32 = if cfg!(feature = "next-layout") { 2 } else { 1 };
 pub const PAIRS: u32 = 1;
 
 /// `settings`.
-pub const SETTINGS: u32 = 4;
+pub const SETTINGS: u32 = 5;
 
 /// `counters`.
-pub const COUNTERS: u32 = 3;
+pub const COUNTERS: u32 = 4;
 
 /// `clients`.
 pub const CLIENTS: u32 = 1;
@@ -40,6 +40,12 @@ pub const POLICIES: u32 = 1;
 /// `exempt`.
 pub const EXEMPT: u32 = 1;
 
+/// `usage`.
+pub const USAGE: u32 = 1;
+
+/// `cgroups`.
+pub const CGROUPS: u32 = 1;
+
 #[cfg(test)]
 mod tests {
     extern crate std;
@@ -48,14 +54,16 @@ mod tests {
 
     use crate::{
         Backend, Event, Name, Pair, Pairs, Range, Record, Settings, Slot, Space,
+        cgroup::CgroupPath,
         client::{Affinity, AffinityKey, Client, SourceKey},
         policy::{ExemptKey, Limit, LimitKey, Policy},
         reason, slot,
         space::{Prefix, Use4, Use6},
+        usage::{self, Bucket, Entry},
     };
 
     macro_rules! fields {
-        ($type:ty: $($field:ident)*) => {{
+        ($type:ty: $($field:tt)*) => {{
             let mut text = format!("{} {}", stringify!($type), size_of::<$type>());
             $(text += &format!(" {}@{}", stringify!($field), offset_of!($type, $field));)*
             text + "\n"
@@ -96,9 +104,9 @@ mod tests {
         assert_eq!(slots, expected);
         assert_eq!((super::PAIRS, fields!(Pairs: clock pairs).as_str()), (1, "Pairs 456 clock@0 pairs@8\n"));
 
-        let settings = fields!(Settings: paused events sample reported_lost space excluded host_netns tables exempt_cgroups);
-        let expected = "Settings 40 paused@0 events@4 sample@8 reported_lost@12 space@16 excluded@20 host_netns@24 tables@32 exempt_cgroups@36\n";
-        assert_eq!((super::SETTINGS, settings.as_str()), (4, expected));
+        let settings = fields!(Settings: paused events sample reported_lost space excluded host_netns tables exempt_cgroups usage_page pad);
+        let expected = "Settings 48 paused@0 events@4 sample@8 reported_lost@12 space@16 excluded@20 host_netns@24 tables@32 exempt_cgroups@36 usage_page@40 pad@44\n";
+        assert_eq!((super::SETTINGS, settings.as_str()), (5, expected));
         let client = fields!(Client: netns v6 v4 pad);
         assert_eq!((super::CLIENTS, client.as_str()), (1, "Client 32 netns@0 v6@8 v4@24 pad@28\n"));
         let affinity =
@@ -118,7 +126,15 @@ mod tests {
         let numbers = (super::LIMITS, super::POLICIES, super::EXEMPT);
         assert_eq!((numbers, policies.as_str()), ((1, 1, 1), expected));
         // A new reason or hook moves the counters.
-        assert_eq!((super::COUNTERS, reason::COUNTERS), (3, 93));
+        assert_eq!((super::COUNTERS, reason::COUNTERS), (4, 94));
+        let usage = [fields!(Entry: key count), fields!(Bucket: 0)].concat();
+        let pages = (usage::PAGES, usage::BUCKETS);
+        assert_eq!(
+            (super::USAGE, pages, usage.as_str()),
+            (1, (2, 1024), "Entry 16 key@0 count@8\nBucket 64 0@0\n")
+        );
+        let path = fields!(CgroupPath: bytes);
+        assert_eq!((super::CGROUPS, path.as_str()), (1, "CgroupPath 512 bytes@0\n"));
         let event = fields!(Event: time cgroup netns cookie pid tid uid service original backend original_port_be
             backend_port_be protocol hook reason mode comm backend_flags known fallen pad pad2);
         let expected = "Event 128 time@0 cgroup@8 netns@16 cookie@24 pid@32 tid@36 uid@40 service@44 original@48 \

@@ -10,6 +10,7 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics), allow(internal_features))]
 
 pub mod address;
+pub mod cgroup;
 pub mod client;
 pub mod event;
 pub mod feature;
@@ -22,6 +23,7 @@ pub mod reason;
 pub mod settings;
 pub mod slot;
 pub mod space;
+pub mod usage;
 pub mod word;
 
 pub use address::{Address, Endpoint};

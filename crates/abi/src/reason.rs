@@ -240,11 +240,14 @@ pub mod fallen {
     }
 }
 
-/// Entries of the per-CPU array `counters`: one for each hook, family and reason.
-pub const COUNTERS: u32 = (Hook::ALL.len() * 2 * Reason::ALL.len()) as u32 + 1;
+/// Entries of the per-CPU array `counters`: one for each hook, family and reason, and those below.
+pub const COUNTERS: u32 = (Hook::ALL.len() * 2 * Reason::ALL.len()) as u32 + 2;
 
 /// Index in `counters` of events that the ring buffer had no room for.
 pub const COUNTER_LOST: u32 = COUNTERS - 1;
+
+/// Index in `counters` of what there was no room for in [`crate::usage`].
+pub const COUNTER_UNATTRIBUTED: u32 = COUNTERS - 2;
 
 /// Index in `counters`.
 #[inline(always)]
@@ -268,7 +271,7 @@ mod tests {
         assert_eq!(Reason::from_u8(Reason::ALL.len() as u8), None);
         let names: BTreeSet<_> = Reason::ALL.map(Reason::name).into();
         assert_eq!(names.len(), Reason::ALL.len());
-        let mut counters = BTreeSet::from([COUNTER_LOST]);
+        let mut counters = BTreeSet::from([COUNTER_LOST, COUNTER_UNATTRIBUTED]);
         for hook in Hook::ALL {
             for v6 in [false, true] {
                 counters.extend(Reason::ALL.map(|reason| counter(hook, v6, reason)));

@@ -27,6 +27,10 @@ pub struct Settings {
     pub tables: u32,
     /// Not 0: some policy has backends on the host's network, so that clients' cgroups are looked at (P7).
     pub exempt_cgroups: u32,
+    /// Which page of `usage` the programs count in.
+    pub usage_page: u32,
+    /// Always 0.
+    pub pad: u32,
 }
 
 /// Deepest level of a cgroup that can be excluded; the root's is 0.
@@ -44,4 +48,4 @@ pub mod level {
     pub const ALL: u32 = 3;
 }
 
-const _: () = assert!(size_of::<Settings>() == 40);
+const _: () = assert!(size_of::<Settings>() == 48);

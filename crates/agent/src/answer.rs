@@ -8,10 +8,9 @@ use std::{
     sync::Arc,
 };
 
-use abi::Name;
 use ipnet::IpNet;
 use kernel::TableStore;
-use model::{Backend, Cluster, Family, ObjectName, Protocol, Service, ServicePortName, Traffic, standings};
+use model::{Cluster, Family, Kind, ObjectId, ObjectName, Service, Traffic, standings};
 use observe::log::Memory;
 use plan::{Conflict, Desired};
 use plan::{Refusal, Room};
@@ -262,17 +261,27 @@ pub(crate) fn nodes(cluster: &Cluster) -> Vec<Node> {
     cluster.nodes().map(node).collect()
 }
 
-/// The endpoint of a service port at `address`, for its pod and node.
-pub(crate) fn candidate(cluster: &Cluster, name: &Name, address: SocketAddr) -> Option<Backend> {
-    let port = ServicePortName {
-        kind: model::Kind::Service,
-        service: ObjectName::new(Name::text(&name.namespace), Name::text(&name.service)),
-        port: Name::text(&name.port).into(),
-        protocol: if name.protocol == abi::TCP { Protocol::Tcp } else { Protocol::Udp },
-        family: if name.family == 4 { Family::V4 } else { Family::V6 },
-    };
-    let candidates = cluster.endpoints(&port);
-    candidates.iter().find(|candidate| candidate.address == address).map(|candidate| candidate.backend())
+/// Pod and node of each backend of a service or policy, by its address.
+pub(crate) type Backends = HashMap<SocketAddr, (Option<ObjectName>, Option<Arc<str>>)>;
+
+/// Where the backends of a service or policy are.
+pub(crate) fn backends(cluster: &Cluster, id: &ObjectId) -> Backends {
+    if id.kind == Kind::Service {
+        let ports = cluster.service(&id.name).map(|service| {
+            let names = service.ports_by_family().map(|(port, family)| service.port_name(port, family));
+            names.collect::<Vec<_>>()
+        });
+        let candidates = ports.iter().flatten().flat_map(|name| cluster.endpoints(name));
+        let backends = candidates.map(|candidate| candidate.backend());
+        return backends.map(|backend| (backend.address, (backend.pod, backend.node))).collect();
+    }
+    let policy = cluster.policy(id);
+    let all = policy.into_iter().flat_map(|policy| {
+        let of =
+            move |it: model::Redirect<'_>| cluster.policy_backends(policy, it.backend, Family::of(it.ip));
+        cluster.redirects(policy).into_iter().flat_map(move |redirect| of(redirect).backends)
+    });
+    all.map(|backend| (backend.address, (backend.pod, backend.node))).collect()
 }
 
 /// Objects known, by kind.

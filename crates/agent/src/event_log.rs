@@ -1,11 +1,7 @@
 //! The node's recent events, and who follows them.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::Arc,
-};
+use std::{collections::VecDeque, sync::Arc};
 
-use host::CgroupRoot;
 use jiff::Timestamp;
 use observe::{
     Destroyed,
@@ -19,25 +15,19 @@ const REMEMBERED: usize = 4096;
 /// Lines that a follower may be behind before it loses some, which it is told exactly.
 const BEHIND: usize = 16_384;
 
-/// Cgroup paths remembered; all are forgotten when there are more.
-const CGROUPS: usize = 8192;
-
 /// The log.
 pub struct EventLog {
     node: String,
     recent: VecDeque<Arc<str>>,
     followers: broadcast::Sender<Arc<str>>,
-    cgroups: HashMap<u64, Option<String>>,
-    root: CgroupRoot,
     reported: u32,
 }
 
 impl EventLog {
     /// An empty log; `reported` events that the ring buffer lost have been told of before (modulo 2^32).
-    pub fn new(node: &str, root: CgroupRoot, reported: u32) -> Self {
+    pub fn new(node: &str, reported: u32) -> Self {
         let followers = broadcast::channel(BEHIND).0;
-        let cgroups = HashMap::new();
-        Self { node: node.into(), recent: VecDeque::new(), followers, cgroups, root, reported }
+        Self { node: node.into(), recent: VecDeque::new(), followers, reported }
     }
 
     /// Adds a decision.
@@ -75,20 +65,6 @@ impl EventLog {
     /// What is remembered, and what comes.
     pub fn follow(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
         (self.recent.iter().cloned().collect(), self.followers.subscribe())
-    }
-
-    /// Path of a cgroup below the cgroup2 mount, if it still is.
-    pub fn cgroup(&mut self, id: u64) -> Option<String> {
-        if self.cgroups.len() >= CGROUPS {
-            self.cgroups.clear();
-        }
-        let root = &self.root;
-        let known = self.cgroups.entry(id).or_insert_with(|| {
-            let path = root.find_by_id(id).ok().flatten()?;
-            let below = path.strip_prefix(root.path()).ok()?;
-            Some(format!("/{}", below.display()))
-        });
-        known.clone()
     }
 }
 

@@ -81,6 +81,7 @@ mod tests {
             finished: false,
             terminating: false,
             ports: vec![],
+            containers: vec![],
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod answer;
 pub mod bundle;
+mod cgroups;
 pub mod check;
 pub mod client;
 pub mod config;
@@ -14,6 +15,7 @@ mod exempt;
 pub mod explain;
 mod growth;
 mod health;
+mod identity;
 pub mod local;
 mod lock;
 mod probing;
@@ -22,6 +24,7 @@ mod run;
 mod sockets;
 pub mod status;
 mod triggers;
+mod usage;
 
 pub use config::{Config, EventLevel};
 pub use error::Error;

@@ -17,6 +17,7 @@ mod report;
 mod round;
 mod search;
 mod tell;
+mod usage;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,9 +41,11 @@ use contract::Contract;
 use crate::{
     Config, Error, GracePeriod, Reconciler,
     answer::{self, ClusterIps, Question, Still},
+    cgroups::Cgroups,
     config::{Effective, EventLevel},
     event_log::EventLog,
     growth::{capacity, sizes},
+    identity::{Identities, held::Holding},
     lock::Lock,
     probing::{Found, Probing},
     sockets::{self, Sockets},
@@ -92,6 +95,7 @@ pub async fn run(
         agent.contract.turned();
         let growth = agent.growing.as_ref().map(|growing| growing.again_at);
         let (retry, sockets) = (agent.retry_at.into_iter().chain(growth).min(), agent.sockets.next());
+        let reading = agent.reading.next();
         tokio::select! {
             biased;
             () = &mut stop => {
@@ -118,6 +122,8 @@ pub async fn run(
             }
             Some(done) = inputs.sockets.recv() => agent.searched(done),
             () = sleep_until(sockets), if sockets.is_some() => agent.search(),
+            Some(()) = inputs.readers.recv() => agent.end_reading(),
+            () = sleep_until(reading), if reading.is_some() => agent.begin_reading(),
             _ = audit_due.tick() => {
                 let begun = pace::cpu();
                 agent.audit();
@@ -148,6 +154,7 @@ struct Inputs {
     probing: watch::Receiver<Found>,
     sockets: mpsc::Receiver<sockets::Done>,
     events: Events,
+    readers: mpsc::Receiver<()>,
 }
 
 /// Everything that the one task owns.
@@ -185,6 +192,16 @@ struct Agent {
     /// The kernel can't leave cgroups alone, and should.
     can_not_exclude: bool,
     log: EventLog,
+    cgroups: Cgroups,
+    identities: Identities,
+    holding: Holding,
+    /// Somebody's network namespace is to be known.
+    namespaces_wanted: bool,
+    /// Cookie of the host's.
+    host_netns: u64,
+    reading: usage::Reading,
+    /// Why cgroups are not noted as they are made.
+    unwatched: Option<String>,
     paused: bool,
     sources: Vec<Problem>,
     refused: Vec<Refusal>,
@@ -239,7 +256,7 @@ impl Agent {
         maps.change_settings(|settings| settings.host_netns = host_netns)?;
         let settings = maps.settings()?;
         let paused = settings.paused != 0;
-        let log = EventLog::new(&config.node_name, root, settings.reported_lost);
+        let log = EventLog::new(&config.node_name, settings.reported_lost);
         // The agent before may have written until a moment ago; what it freed is reused from here on.
         kernel::wait_for_readers();
         let view = config.view(feed.has_selectors);
@@ -258,6 +275,7 @@ impl Agent {
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         let contract = Contract::start(&config)?;
         let (probing, probed) = Probing::new(contract.health(), files);
+        let (reading, readers) = usage::Reading::new(reconciler.store().unattributed()?);
         tracing::info!(
             node = config.node_name,
             source = feed.name,
@@ -291,6 +309,13 @@ impl Agent {
             cluster_ips: ClusterIps::default(),
             can_not_exclude,
             log,
+            cgroups: Cgroups::new(root),
+            identities: Identities::default(),
+            holding: Holding::default(),
+            namespaces_wanted: false,
+            host_netns,
+            reading,
+            unwatched: None,
             paused,
             sources: Vec::new(),
             refused: Vec::new(),
@@ -308,8 +333,16 @@ impl Agent {
         agent.look_at_contract(&kernel::attached(&agent.config.bpffs)?);
         let graces = passed;
         let updates = feed.updates;
-        let inputs =
-            Inputs { updates, questions, graces, clients: found, probing: probed, sockets: searches, events };
+        let inputs = Inputs {
+            updates,
+            questions,
+            graces,
+            clients: found,
+            probing: probed,
+            sockets: searches,
+            events,
+            readers,
+        };
         Ok((agent, inputs))
     }
 
@@ -319,6 +352,7 @@ impl Agent {
                 tracing::debug!(count = changes.len(), "changes");
                 self.cluster_ips.forget();
                 self.contract.see(self.reconciler.cluster(), &changes);
+                self.identities.see(&changes);
                 self.reconciler.apply(changes);
             }
             Update::Synced => self.synced = true,
@@ -360,7 +394,7 @@ impl Agent {
             Question::Address(ip, reply) => {
                 drop(reply.send(self.cluster_ips.holder(self.reconciler.cluster(), ip)));
             }
-            Question::Usage(reply) => drop(reply.send(Box::default())),
+            Question::Usage(reply) => self.tell_usage(reply),
             Question::Nodes(reply) => drop(reply.send(answer::nodes(self.reconciler.cluster()))),
             Question::Events(reply) => drop(reply.send(self.log.follow())),
         }

@@ -48,6 +48,7 @@ pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
         finished: matches!(status.and_then(|s| s.phase.as_deref()), Some("Succeeded" | "Failed")),
         terminating: it.metadata.deletion_timestamp.is_some(),
         ports,
+        containers: containers(spec, status),
         name: id.name,
     })
 }
@@ -57,6 +58,40 @@ pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
 fn uid(metadata: &ObjectMeta) -> String {
     let mirror = metadata.annotations.as_ref().and_then(|all| all.get("kubernetes.io/config.mirror"));
     mirror.or(metadata.uid.as_ref()).cloned().unwrap_or_default()
+}
+
+/// All containers that the pod is to have, and what its status calls them.
+fn containers(spec: Option<&v1::PodSpec>, status: Option<&v1::PodStatus>) -> Vec<model::Container> {
+    let Some(spec) = spec else { return Vec::new() };
+    let inits = spec.init_containers.iter().flatten().map(|it| &it.name);
+    let ephemeral = spec.ephemeral_containers.iter().flatten().map(|it| &it.name);
+    let names = inits.chain(spec.containers.iter().map(|it| &it.name)).chain(ephemeral);
+    let of_kinds = |status: &'_ v1::PodStatus| {
+        [&status.init_container_statuses, &status.container_statuses, &status.ephemeral_container_statuses]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .cloned()
+            .collect::<Vec<v1::ContainerStatus>>()
+    };
+    let statuses = status.map(of_kinds).unwrap_or_default();
+    names
+        .map(|name| {
+            let own = statuses.iter().filter(|status| status.name == *name);
+            let ids = own.flat_map(|status| {
+                let ended = |state: &Option<v1::ContainerState>| {
+                    state.as_ref()?.terminated.as_ref()?.container_id.clone()
+                };
+                [status.container_id.clone(), ended(&status.state), ended(&status.last_state)]
+            });
+            // `containerd://0123…`: the runtime, and what it calls the container.
+            let mut ids: Vec<String> =
+                ids.flatten().filter_map(|id| Some(id.split_once("://")?.1.to_owned())).collect();
+            ids.sort_unstable();
+            ids.dedup();
+            model::Container { name: name.clone(), ids }
+        })
+        .collect()
 }
 
 fn ips(at: &Field<'_>, status: Option<&v1::PodStatus>) -> Result<Vec<IpAddr>, Invalid> {

@@ -48,5 +48,5 @@ pub fn connect<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         }
         Kept::No => Reason::NotRemembered,
     };
-    Decision::to(found, &record, endpoint, index, reason)
+    Decision::to(found, &record, endpoint, ids, reason)
 }

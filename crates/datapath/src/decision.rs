@@ -1,7 +1,7 @@
 //! What was decided; choosing a backend.
 
 use crate::{Env, Found};
-use abi::{Backend, Endpoint, Reason, Record, Verdict, frontend::record_flag};
+use abi::{Backend, Endpoint, Reason, Record, Verdict, frontend::record_flag, slot::Ids};
 
 /// What was decided, and what events tell of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,8 +10,8 @@ pub struct Decision {
     pub reason: Reason,
     /// Where the connection goes: set if and only if the verdict is "translated".
     pub backend: Endpoint,
-    /// Index of that backend.
-    pub index: u32,
+    /// Index and generation of that backend.
+    pub ids: Ids,
     /// Service port id; 0 where `mode` is 0.
     pub service: u32,
     /// [`abi::frontend::mode`]; 0 = no service.
@@ -25,7 +25,8 @@ impl Decision {
     #[inline(always)]
     pub const fn none(found: Found, reason: Reason) -> Self {
         let backend = Endpoint { address: abi::Address([0; 4]), port_be: 0 };
-        Self { reason, backend, index: 0, service: 0, mode: 0, fallen: found.fallen }
+        let ids = Ids { backend: 0, generation: 0 };
+        Self { reason, backend, ids, service: 0, mode: 0, fallen: found.fallen }
     }
 
     /// A decision for `record` that goes nowhere.
@@ -43,10 +44,10 @@ impl Decision {
         found: Found,
         record: &Record,
         backend: Endpoint,
-        index: u32,
+        ids: Ids,
         reason: Reason,
     ) -> Self {
-        Self { reason, backend, index, service: record.service, mode: record.mode, fallen: found.fallen }
+        Self { reason, backend, ids, service: record.service, mode: record.mode, fallen: found.fallen }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod policy;
 pub mod reply;
 pub mod sendmsg;
 pub mod sockets;
+pub mod usage;
 
 pub use connect::connect;
 pub use decision::{Decision, choose};

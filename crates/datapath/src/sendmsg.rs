@@ -41,7 +41,7 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         let (endpoint, ids) = (pair.backend(), pair.ids());
         // Else another thread has just chosen anew for this socket, and so do we.
         if pair.is_unchanged() {
-            return Decision::to(found, &record, endpoint, ids.backend, Reason::Sticky);
+            return Decision::to(found, &record, endpoint, ids, Reason::Sticky);
         }
     }
     let mut choice = affinity::recalled(env, socket, &record, found.record);
@@ -58,7 +58,7 @@ pub fn sendmsg<E: Env, S: Socket>(env: &E, socket: &S, key: &Key) -> Decision {
         Kept::Evicting => Reason::PairForgotten,
         Kept::No => return Decision::fail(found, &record, Reason::NoMemory),
     };
-    Decision::to(found, &record, endpoint, choice.backend, reason)
+    Decision::to(found, &record, endpoint, ids, reason)
 }
 
 /// The service port whose backend this socket has for a policy's frontend, if it is the policy's, or one below it that the

@@ -1,6 +1,6 @@
 //! Counters and events.
 
-use crate::{maps, tables::Tables};
+use crate::{maps, tables::Tables, usage};
 use abi::{Hook, Key, Word, feature, reason, settings::level};
 use aya_ebpf::{
     EbpfContext,
@@ -20,6 +20,10 @@ pub fn record(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision)
     count(reason::counter(hook, v6, decision.reason));
     let Some(settings) = maps::SETTINGS.get(0) else { return };
     let notable = decision.reason.is_notable();
+    // A datagram that stays where the last one went is no connection, and counting it would double its cost.
+    if (notable || decision.mode != 0) && decision.reason as u8 != abi::Reason::Sticky as u8 {
+        usage::count(settings.usage_page, decision);
+    }
     let wanted = match settings.events {
         level::OFF => false,
         level::FAILURES => notable,
@@ -35,7 +39,7 @@ pub fn record(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision)
 }
 
 #[inline(always)]
-fn count(index: u32) {
+pub fn count(index: u32) {
     if let Some(counter) = maps::COUNTERS.get_ptr_mut(index) {
         // SAFETY: this CPU's own counter. Not atomic, which would cost ten times as much: a run that is preempted here
         // by another on its CPU loses what that one counted.
@@ -86,7 +90,7 @@ fn emit(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision) {
         if features & feature::COMM != 0 {
             bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
         }
-        let backend = if decision.backend.port_be == 0 { None } else { maps::BACKENDS.get(decision.index) };
+        let backend = if decision.backend.port_be == 0 { None } else { maps::BACKENDS.get(decision.ids.backend) };
         (*event).backend_flags = backend.map_or(0, |backend| u32::from(backend.flags));
         (*event).known = features;
         (*event).fallen = u32::from(decision.fallen);

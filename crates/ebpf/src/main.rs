@@ -6,6 +6,7 @@
 #![no_std]
 #![no_main]
 
+mod cgroup;
 mod connect;
 mod context;
 mod event;
@@ -17,6 +18,7 @@ mod release;
 mod sendmsg;
 mod socket;
 mod tables;
+mod usage;
 
 #[cfg(not(test))]
 #[panic_handler]

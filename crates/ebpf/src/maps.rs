@@ -2,14 +2,16 @@
 
 use abi::{
     Affinity, Backend, Client, Event, Limit, Name, Pairs, Policy, Record, Settings, Slot, Space,
+    cgroup::{CgroupPath, Offsets},
     client::AffinityKey,
     lines::{Line, Shape},
     policy::{ExemptKey, LimitKey},
     slot,
     space::{Use4, Use6},
+    usage::{BUCKETS, Bucket, PAGES},
 };
 use aya_ebpf::{
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, SkStorage},
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage},
     macros::btf_map,
 };
 
@@ -86,6 +88,17 @@ pub static PAIRS: SkStorage<Pairs> = SkStorage::new();
 #[btf_map(name = "counters")]
 pub static COUNTERS: PerCpuArray<u64, { abi::reason::COUNTERS as usize }> = PerCpuArray::new();
 
+#[btf_map(name = "usage")]
+pub static USAGE: PerCpuArray<Bucket, { (PAGES * BUCKETS) as usize }> = PerCpuArray::new();
+
+// The oldest make room: what is still there is found by its id.
+#[btf_map(name = "cgroups")]
+pub static CGROUPS: LruHashMap<u64, CgroupPath, 4096> = LruHashMap::new();
+
+// Where a path is put together: the stack is too small.
+#[btf_map(name = "cgroup_path")]
+pub static CGROUP_PATH: PerCpuArray<CgroupPath, 1> = PerCpuArray::new();
+
 #[btf_map(name = "events")]
 pub static EVENTS: RingBuf<Event, 1048576> = RingBuf::new();
 
@@ -118,6 +131,17 @@ pub fn shape(v4: bool) -> Shape {
             lines: if v4 { core::ptr::read_volatile(four) } else { core::ptr::read_volatile(six) },
         }
     }
+}
+
+/// Frozen read-only data: what it is belongs to the kernel.
+#[unsafe(no_mangle)]
+static OFFSETS: Offsets = Offsets { node: 0, id: 0, root: 0, hierarchy: 0 };
+
+/// Where this kernel keeps what is asked of cgroups.
+#[inline(always)]
+pub fn offsets() -> Offsets {
+    // SAFETY: a valid, aligned static; volatile, because the loader replaces the value.
+    unsafe { core::ptr::read_volatile(&raw const OFFSETS) }
 }
 
 /// Bits of [`abi::feature`] that this kernel has. Frozen read-only data: the verifier removes calls of helpers that

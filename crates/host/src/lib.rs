@@ -13,6 +13,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod conflict;
 pub mod conntrack;
+pub mod container;
 pub mod descriptor;
 mod error;
 pub mod kube_proxy;

@@ -46,7 +46,7 @@ fn look(directory: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) {
 }
 
 /// The UID of the pod whose cgroup has this name.
-fn pod_uid(name: &str) -> Option<String> {
+pub(crate) fn pod_uid(name: &str) -> Option<String> {
     let uid = match name.strip_suffix(".slice") {
         Some(slice) => slice.rsplit('-').next()?.strip_prefix("pod")?.replace('_', "-"),
         None => name.strip_prefix("pod")?.to_owned(),

@@ -43,7 +43,8 @@ pub fn install(mut loaded: Loaded, pins: &Pins, sizes: &Sizes, cgroup: &Path) ->
         loaded = Loaded::load(pins, sizes)?;
         put_in_force(&loaded, pins, cgroup)?;
     }
-    Ok(Installed { removed: pins.remove_outdated_maps()?, carried })
+    let unwatched = loaded.watch_cgroups(pins).err();
+    Ok(Installed { removed: pins.remove_outdated_maps()?, carried, unwatched })
 }
 
 /// Do the attached programs look into the tables that are pinned in the layout of this version? Then whatever is written there
@@ -66,12 +67,14 @@ fn note_tables(loaded: &Loaded, pins: &Pins) -> Result<(), Error> {
 }
 
 /// What [`install`] did besides attaching.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Installed {
     /// Pins of maps of other layouts that were removed.
     pub removed: Vec<String>,
     /// Sockets carried over from an earlier slot layout.
     pub carried: Option<carry::Carried>,
+    /// Why cgroups are not noted as they are made: clients whose cgroup is gone are not known.
+    pub unwatched: Option<Error>,
 }
 
 fn put_in_force(loaded: &Loaded, pins: &Pins, cgroup: &Path) -> Result<(), Error> {

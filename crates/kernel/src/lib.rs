@@ -9,7 +9,9 @@
 //! ```
 
 pub mod attach;
+mod btf;
 pub mod carry;
+pub mod cgroups;
 pub mod clients;
 mod code;
 pub mod connections;
@@ -28,6 +30,7 @@ pub mod probe;
 pub mod recover;
 pub mod store;
 mod sys;
+pub mod usage;
 #[cfg(feature = "yardstick")]
 pub mod yardstick;
 

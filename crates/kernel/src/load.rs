@@ -14,7 +14,7 @@ use aya::{
 };
 
 use crate::{
-    Error, Pins, frontends,
+    Error, Pins, btf, cgroups, frontends,
     maps::{PinnedMap, is_hashed},
     object::{HOOKS, HookPoint, OBJECT},
     pins::{MAPS, MapName},
@@ -45,6 +45,8 @@ pub struct Loaded {
     ebpf: Ebpf,
     carrying: Option<u32>,
     put_back: Vec<&'static str>,
+    /// Why cgroups can't be noted as they are made, if they can't.
+    unwatched: Option<Error>,
     /// Maps that are larger than those in whose place they are to be.
     next: Vec<MapName>,
 }
@@ -124,6 +126,9 @@ impl Loaded {
         loader.override_global("FEATURES", &features, true);
         loader.override_global("SEED", &seed, true);
         loader.override_global("LINES", &lines, true);
+        let offsets = btf::offsets();
+        let known: [u32; 4] = bytemuck::cast(offsets.as_ref().copied().unwrap_or_default());
+        loader.override_global("OFFSETS", &known, true);
         if let Some(layout) = earlier {
             loader.map_pin_path("slots_previous", pins.map(MapName { name: "slots", layout }));
             loader.map_max_entries("slots_previous", slot::SLOTS);
@@ -138,7 +143,11 @@ impl Loaded {
             }
         }
         load_programs(&mut ebpf)?;
-        Ok(Self { ebpf, carrying: earlier, put_back: Vec::new(), next })
+        let unwatched = match offsets {
+            Ok(_) => load_watch(&mut ebpf).err(),
+            Err(source) => Some(Error::syscall("read", btf::VMLINUX, source)),
+        };
+        Ok(Self { ebpf, carrying: earlier, put_back: Vec::new(), unwatched, next })
     }
 
     /// Are there larger maps that wait to be in the place of smaller ones?
@@ -162,6 +171,23 @@ impl Loaded {
     /// Maps whose pins had been removed, and that the attached programs still had.
     pub fn put_back(&self) -> &[&'static str] {
         &self.put_back
+    }
+
+    /// Has the program note cgroups from now on, in the place of that of an earlier agent, without a moment without.
+    ///
+    /// # Errors
+    /// The kernel refuses, or refused to load it: it takes CAP_PERFMON, and a kernel with BTF.
+    pub(crate) fn watch_cgroups(&mut self, pins: &Pins) -> Result<(), Error> {
+        if let Some(error) = self.unwatched.take() {
+            return Err(error);
+        }
+        let program = match self.ebpf.program(cgroups::WATCH) {
+            Some(Program::RawTracePoint(program)) => program.fd(),
+            _ => Err(ProgramError::NotLoaded),
+        };
+        let program =
+            program.map_err(|source| Error::Program { program: cgroups::WATCH, source: Box::new(source) })?;
+        cgroups::watch(program.as_fd(), pins)
     }
 
     /// Hands `hook`'s program to `run`, which attaches it or puts it in another's place.
@@ -217,6 +243,15 @@ fn load_programs(ebpf: &mut Ebpf) -> Result<(), Error> {
         }
         Ok(())
     })
+}
+
+/// Loads the program that notes cgroups.
+fn load_watch(ebpf: &mut Ebpf) -> Result<(), Error> {
+    let loaded = match ebpf.program_mut(cgroups::WATCH) {
+        Some(Program::RawTracePoint(program)) => program.load(),
+        _ => Err(ProgramError::UnexpectedProgramType),
+    };
+    loaded.map_err(|source| Error::Program { program: cgroups::WATCH, source: Box::new(source) })
 }
 
 /// Is the pinned link at this hook attached, and to what?

@@ -9,11 +9,13 @@ use std::{
 
 use abi::{
     Affinity, Backend, Client, Hook, Limit, Name, Pairs, Policy, Reason, Record, Settings, Space,
+    cgroup::CgroupPath,
     client::{AffinityKey, SourceKey},
     lines::{self, LineWords},
     policy::{ExemptKey, LimitKey},
     reason, slot,
     space::{Use4, Use6},
+    usage::BucketWords,
 };
 
 use crate::{
@@ -37,6 +39,7 @@ struct Shape {
 const HASH: u32 = 1;
 const ARRAY: u32 = 2;
 const PERCPU_ARRAY: u32 = 6;
+const LRU_HASH: u32 = 9;
 const LPM_TRIE: u32 = 11;
 const SK_STORAGE: u32 = 24;
 const RINGBUF: u32 = 27;
@@ -48,7 +51,7 @@ const fn shape<K, V>(name: &'static str, kind: u32, flags: u32) -> Shape {
     Shape { name, kind, key: size_of::<K>(), value: size_of::<V>(), flags }
 }
 
-const SHAPES: [Shape; 21] = [
+const SHAPES: [Shape; 23] = [
     shape::<u32, LineWords>("frontends4", ARRAY, MMAPABLE),
     shape::<u32, LineWords>("frontends6", ARRAY, MMAPABLE),
     shape::<u32, Record>("records", ARRAY, MMAPABLE),
@@ -69,6 +72,8 @@ const SHAPES: [Shape; 21] = [
     shape::<u32, slot::Entry>("slots", ARRAY, MMAPABLE),
     shape::<i32, Pairs>("pairs", SK_STORAGE, NO_PREALLOC),
     shape::<u32, u64>("counters", PERCPU_ARRAY, 0),
+    shape::<u32, BucketWords>("usage", PERCPU_ARRAY, 0),
+    shape::<u64, CgroupPath>("cgroups", LRU_HASH, 0),
     shape::<(), ()>("events", RINGBUF, 0),
 ];
 
@@ -220,6 +225,8 @@ pub struct Maps {
     pub(crate) slots: PinnedMap,
     pub(crate) pairs: PinnedMap,
     pub(crate) counters: PinnedMap,
+    pub(crate) usage: PinnedMap,
+    pub(crate) cgroups: PinnedMap,
     pub(crate) events: PinnedMap,
     /// The directory that they are pinned in: who changes the settings locks it.
     directory: PathBuf,
@@ -290,6 +297,8 @@ impl Maps {
             slots: open("slots")?,
             pairs: open("pairs")?,
             counters: open("counters")?,
+            usage: open("usage")?,
+            cgroups: open("cgroups")?,
             events: open("events")?,
             directory: pins.directory().join("maps"),
             space_changed: None,
@@ -298,7 +307,7 @@ impl Maps {
     }
 
     /// All of them: first the tables, which refer to one another ([`abi::layout::TABLES`]).
-    pub fn all(&self) -> [&PinnedMap; 21] {
+    pub fn all(&self) -> [&PinnedMap; 23] {
         [
             &self.frontends4,
             &self.frontends6,
@@ -320,6 +329,8 @@ impl Maps {
             &self.slots,
             &self.pairs,
             &self.counters,
+            &self.usage,
+            &self.cgroups,
             &self.events,
         ]
     }
@@ -406,7 +417,7 @@ impl Maps {
         self.counter(reason::COUNTER_LOST)
     }
 
-    fn counter(&self, index: u32) -> Result<u64, Error> {
+    pub(crate) fn counter(&self, index: u32) -> Result<u64, Error> {
         let values = sys::lookup_per_cpu(self.counters.fd(), index, possible_cpus()?)
             .map_err(self.counters.error("BPF_MAP_LOOKUP_ELEM"))?;
         Ok(values.iter().sum())
@@ -428,6 +439,6 @@ impl Maps {
 }
 
 /// Values that a per-CPU map has: one for each possible CPU.
-fn possible_cpus() -> Result<usize, Error> {
+pub(crate) fn possible_cpus() -> Result<usize, Error> {
     aya::util::nr_cpus().map_err(|(path, source)| Error::syscall("read", path, source))
 }

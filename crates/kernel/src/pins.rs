@@ -28,7 +28,7 @@ pub struct MapName {
 }
 
 /// All pinned maps.
-pub const MAPS: [MapName; 21] = [
+pub const MAPS: [MapName; 23] = [
     MapName { name: "frontends4", layout: layout::TABLES },
     MapName { name: "frontends6", layout: layout::TABLES },
     MapName { name: "records", layout: layout::TABLES },
@@ -49,6 +49,8 @@ pub const MAPS: [MapName; 21] = [
     MapName { name: "slots", layout: layout::SLOTS },
     MapName { name: "pairs", layout: layout::PAIRS },
     MapName { name: "counters", layout: layout::COUNTERS },
+    MapName { name: "usage", layout: layout::USAGE },
+    MapName { name: "cgroups", layout: layout::CGROUPS },
     MapName { name: "events", layout: layout::EVENTS },
 ];
 

@@ -3,7 +3,7 @@
 #![allow(unsafe_code)]
 
 use std::{
-    ffi::CString,
+    ffi::{CStr, CString},
     io,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
@@ -27,6 +27,7 @@ mod command {
     pub(super) const MAP_GET_FD_BY_ID: i32 = 14;
     pub(super) const OBJ_GET_INFO_BY_FD: i32 = 15;
     pub(super) const PROG_QUERY: i32 = 16;
+    pub(super) const RAW_TRACEPOINT_OPEN: i32 = 17;
     pub(super) const MAP_LOOKUP_AND_DELETE_ELEM: i32 = 21;
     pub(super) const MAP_LOOKUP_BATCH: i32 = 24;
     pub(super) const MAP_UPDATE_BATCH: i32 = 26;
@@ -204,6 +205,18 @@ pub(crate) fn link_update(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::
     bpf(command::LINK_UPDATE, &mut attribute).map(drop)
 }
 
+/// Attaches a program to a tracepoint, until the link is gone.
+pub(crate) fn raw_tracepoint(program: BorrowedFd<'_>, name: &CStr) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct Attribute {
+        name: u64,
+        program: u32,
+        pad: u32,
+    }
+    let mut attribute = Attribute { name: address(name.as_ptr()), program: raw(program), pad: 0 };
+    bpf(command::RAW_TRACEPOINT_OPEN, &mut attribute).map(owned)
+}
+
 /// Takes a link's program off, whoever else holds the link.
 pub(crate) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     bpf(command::LINK_DETACH, &mut raw(link)).map(drop)
@@ -379,6 +392,36 @@ pub(crate) fn update_batch<K: Pod, V: Pod>(map: BorrowedFd<'_>, keys: &[K], valu
         done += (attribute.count as usize).max(1);
     }
     Ok(())
+}
+
+/// Reads `count` elements of an array from `first` on, in one call. Of a per-CPU array each is as many values as there are
+/// possible CPUs, one after the other.
+pub(crate) fn read_range<V: Pod>(
+    map: BorrowedFd<'_>,
+    first: u32,
+    count: u32,
+    values: &mut [V],
+) -> io::Result<()> {
+    let mut keys = vec![0u32; count as usize];
+    let (before, mut last) = (first.wrapping_sub(1), 0u32);
+    let mut attribute = batch(map, keys.as_mut_ptr(), values.as_mut_ptr(), count as usize);
+    attribute.in_batch = if first == 0 { 0 } else { address(&raw const before) };
+    attribute.out_batch = address(&raw mut last);
+    match bpf(command::MAP_LOOKUP_BATCH, &mut attribute) {
+        // The last one of the map was among them.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => Err(error),
+        _ if attribute.count == count => Ok(()),
+        _ => Err(io::Error::other(format!("{} elements instead of {count}", attribute.count))),
+    }
+}
+
+/// Writes many elements of a per-CPU array, each as many values as there are possible CPUs.
+pub(crate) fn write_per_cpu<V: Pod>(map: BorrowedFd<'_>, keys: &[u32], values: &[V]) -> io::Result<()> {
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let mut attribute = batch(map, keys.as_ptr(), values.as_ptr(), keys.len());
+    bpf(command::MAP_UPDATE_BATCH, &mut attribute).map(drop)
 }
 
 /// Removes many elements. The kernel stops at the first one that is missing; we go on behind it.

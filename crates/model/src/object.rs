@@ -219,6 +219,17 @@ pub struct Pod {
     pub terminating: bool,
     /// Named ports of containers and restartable init containers.
     pub ports: Vec<ContainerPort>,
+    /// Its containers of all kinds: init, ordinary, ephemeral.
+    pub containers: Vec<Container>,
+}
+
+/// A container of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Container {
+    /// Its name.
+    pub name: String,
+    /// As runtimes call it, of the one that runs and those before it that the status has; empty before the first runs.
+    pub ids: Vec<String>,
 }
 
 /// A ServiceCIDR.

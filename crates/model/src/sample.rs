@@ -106,6 +106,7 @@ pub(crate) fn pod(pod: &str, address: &str) -> Pod {
         finished: false,
         terminating: false,
         ports: vec![],
+        containers: vec![],
     }
 }
 

@@ -56,6 +56,21 @@ pub struct ClientUse {
     pub last: Timestamp,
 }
 
+/// How near a backend is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Locality {
+    /// On this node.
+    Node,
+    /// In this zone.
+    Zone,
+    /// Elsewhere.
+    Other,
+    /// It has no node.
+    #[default]
+    Unknown,
+}
+
 /// What one backend of a service port or policy got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -74,8 +89,8 @@ pub struct BackendUse {
     pub pod: Option<String>,
     /// Its node.
     pub node: Option<String>,
-    /// `node` (the same), `zone` (the same), `other`; `unknown` where it has no node.
-    pub locality: String,
+    /// How near it is.
+    pub locality: Locality,
     /// How often it was chosen.
     #[serde(flatten)]
     pub count: Count,

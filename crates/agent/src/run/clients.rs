@@ -69,10 +69,15 @@ fn client(netns: u64, addresses: &[IpAddr], pods: &BTreeSet<IpAddr>) -> Client {
 }
 
 impl Agent {
-    /// Looks at addresses if that is due; at those of namespaces only while some VIP is for some clients only, or some policy
-    /// has pods here.
+    /// Some VIP is for some clients only, or some policy has pods here.
+    fn needs_clients(&self) -> bool {
+        self.reconciler.table().has_sources() || self.exemptions.matter()
+    }
+
+    /// Looks at addresses if that is due; at those of namespaces only while some VIP is for some clients only, some policy
+    /// has pods here, or an event's client is not known otherwise.
     pub(super) fn look_for_clients(&mut self) {
-        let all = self.reconciler.table().has_sources() || self.exemptions.matter();
+        let all = self.needs_clients() || self.namespaces_wanted;
         let is_due = Instant::now() >= self.finding.due || all && !self.finding.all;
         if self.finding.running || !is_due {
             return;
@@ -101,9 +106,12 @@ impl Agent {
         if self.finding.all
             && let Ok(found) = &seen.namespaces
         {
+            self.namespaces_wanted = false;
+            self.identities.set_namespaces(found);
             self.exempt_found(found);
         }
-        match seen.namespaces.map_err(Error::from).and_then(|found| self.set_clients(found)) {
+        let namespaces = seen.namespaces.map(|found| if self.needs_clients() { found } else { Found::new() });
+        match namespaces.map_err(Error::from).and_then(|found| self.set_clients(found)) {
             Ok(0) => drop(self.failures.remove(FINDING)),
             Ok(left_out) => {
                 let text = format!("{left_out} network namespaces have no room in the map clients");

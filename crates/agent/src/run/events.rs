@@ -1,64 +1,119 @@
 //! Decisions of the programs, read from the ring buffer and given names.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
+use abi::{Event, Name};
+use host::container::{Place, v1_path};
 use jiff::Timestamp;
 use kernel::{Events, LiveTables};
-use observe::event::{Clock, Decision, Names, Who};
+use observe::event::{Clock, Decision, Names};
 
 use super::Agent;
-use crate::answer;
+use crate::{
+    answer::{self, Backends},
+    usage::Owner,
+};
 
 /// How long events are read in one go, so that tables don't wait for them.
 const EVENTS_AT_ONCE: Duration = Duration::from_millis(10);
+
+/// What several events of one go have in common.
+#[derive(Default)]
+struct Shared {
+    services: HashMap<u32, Option<(Name, Backends)>>,
+}
 
 impl Agent {
     /// Reads what there is; was there anything?
     pub(super) fn read_events(&mut self, ring: &mut Events) -> bool {
         let begun = Instant::now();
         let mut any = false;
+        let mut shared = Shared::default();
         while begun.elapsed() < EVENTS_AT_ONCE {
             let Some(event) = ring.next_event() else { break };
             any = true;
-            if event.reason == abi::Reason::UnknownClient as u8 {
-                self.look_for_clients_now();
-            }
-            let cgroup = self.log.cgroup(event.cgroup);
-            let tables = LiveTables::new(self.reconciler.store());
-            let service = if event.mode == 0 { None } else { tables.name(event.service) };
-            let to = abi::Endpoint { address: event.backend, port_be: event.backend_port_be }.socket_addr();
-            let candidate = service
-                .as_ref()
-                .filter(|_| event.backend_port_be != 0)
-                .and_then(|name| answer::candidate(self.reconciler.cluster(), name, to));
-            let names = Names {
-                node: &self.config.node_name,
-                clock: clock(),
-                service: service.as_ref(),
-                cgroup: cgroup.as_deref(),
-                who: Who::default(),
-                backend: (
-                    candidate.as_ref().and_then(|backend| backend.pod.as_ref()),
-                    candidate.as_ref().and_then(|backend| backend.node.as_deref()),
-                ),
-            };
-            let mut decision = Decision::new(&event, &names);
-            if event.reason == abi::Reason::UnknownPort as u8 {
-                // No service port has it; the service whose address it is is known all the same.
-                let owner = self.cluster_ips.service(self.reconciler.cluster(), decision.original.ip);
-                decision.service = owner.map(|it| observe::event::Service {
-                    namespace: it.namespace.to_string(),
-                    name: it.name.clone(),
-                    port: String::new(),
-                });
-            }
-            self.log.add(decision);
+            self.read_event(&event, &mut shared);
         }
+        self.release_held();
         // Where there was nothing to read there was room.
         if any {
             self.report_lost();
         }
         any
+    }
+
+    fn read_event(&mut self, event: &Event, shared: &mut Shared) {
+        if event.reason == abi::Reason::UnknownClient as u8 {
+            self.look_for_clients_now();
+        }
+        let found = self.cgroups.find(event.cgroup, self.reconciler.store());
+        let netns = Some(event.netns).filter(|netns| *netns != self.host_netns);
+        let place = found.as_ref().map(|(_, place)| &**place);
+        let named = self.identities.who(place, netns, || v1_place(event.pid));
+        let service = (event.mode != 0).then(|| self.service(event.service, shared)).flatten();
+        let to = abi::Endpoint { address: event.backend, port_be: event.backend_port_be }.socket_addr();
+        let backend = service.and_then(|(_, backends)| backends.get(&to));
+        let (pod, node) = backend.map_or((None, None), |(pod, node)| (pod.as_ref(), node.as_deref()));
+        let names = Names {
+            node: &self.config.node_name,
+            clock: clock(),
+            service: service.map(|(name, _)| name),
+            cgroup: found.as_ref().map(|(path, _)| &**path),
+            who: named.who,
+            backend: (pod, node),
+        };
+        let mut decision = Decision::new(event, &names);
+        if event.reason == abi::Reason::UnknownPort as u8 {
+            // No service port has it; the service whose address it is is known all the same.
+            let owner = self.cluster_ips.service(self.reconciler.cluster(), decision.original.ip);
+            decision.service = owner.map(|it| observe::event::Service {
+                namespace: it.namespace.to_string(),
+                name: it.name.clone(),
+                port: String::new(),
+            });
+        }
+        if named.sure || self.holding.is_hopeless(event.cgroup, netns) {
+            return self.log.add(decision);
+        }
+        self.namespaces_wanted |= place.is_none_or(|place| place.pods.is_empty());
+        let place = found.map(|(_, place)| place);
+        if let Some(oldest) = self.holding.hold(decision, place, netns, Instant::now()) {
+            self.log.add(oldest.decision);
+        }
+    }
+
+    /// Decisions whose client is known by now, or will not be.
+    fn release_held(&mut self) {
+        let identities = &self.identities;
+        let released = self.holding.release(identities.version(), Instant::now(), |held| {
+            let pid = held.decision.client.pid.unwrap_or_default();
+            let named = identities.who(held.place.as_deref(), held.netns, || v1_place(pid));
+            held.decision.client.who = named.who;
+            named.sure
+        });
+        for held in released {
+            // Its namespace may have gone before anybody saw it.
+            held.netns.into_iter().for_each(|netns| self.identities.give_up_namespace(netns));
+            self.log.add(held.decision);
+        }
+    }
+
+    /// Name and backends of a service port, for all events of one go.
+    fn service<'a>(&self, id: u32, shared: &'a mut Shared) -> Option<&'a (Name, Backends)> {
+        let look = || {
+            let name = LiveTables::new(self.reconciler.store()).name(id)?;
+            Some((name, answer::backends(self.reconciler.cluster(), &Owner::from(&name).id())))
+        };
+        shared.services.entry(id).or_insert_with(look).as_ref()
+    }
+
+    /// Whose processes a cgroup has.
+    pub(super) fn place(&mut self, cgroup: u64) -> Option<Arc<Place>> {
+        self.cgroups.find(cgroup, self.reconciler.store()).map(|(_, place)| place)
     }
 
     pub(super) fn report_lost(&mut self) {
@@ -72,6 +127,11 @@ impl Agent {
             }
         }
     }
+}
+
+/// What the process's other cgroups say.
+fn v1_place(pid: u32) -> Option<Place> {
+    v1_path(pid).map(|path| Place::of(&path))
 }
 
 fn clock() -> Clock {

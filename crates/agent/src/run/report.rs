@@ -79,6 +79,8 @@ impl Agent {
         let probed = self.probing.found();
         notices.extend(probed.notice());
         notices.extend(self.probed_frontends());
+        notices
+            .extend(self.unwatched.iter().map(|problem| format!("{}: {problem}", super::round::UNWATCHED)));
         Status {
             version: env!("CARGO_PKG_VERSION").into(),
             pid: std::process::id(),

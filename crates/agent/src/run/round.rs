@@ -16,6 +16,9 @@ const APART: Duration = Duration::from_millis(10);
 /// What can fail.
 const COUNTING: &str = "counting connections of policies (P6)";
 
+/// What is missing where the kernel does not note cgroups as they are made.
+pub(super) const UNWATCHED: &str = "clients whose cgroup is gone when their event is read are not known";
+
 impl Agent {
     /// A round now, or as soon as the last one is long enough ago.
     pub(super) fn round_apart(&mut self) {
@@ -118,6 +121,11 @@ impl Agent {
         self.in_force = true;
         // Also what happened while no agent ran (R27).
         self.sockets.backends_lost();
+        let unwatched = installed.unwatched.map(|error| error.to_string());
+        if let Some(problem) = unwatched.as_ref().filter(|_| self.unwatched.is_none()) {
+            tracing::warn!("{UNWATCHED}: {problem}");
+        }
+        self.unwatched = unwatched;
         if let Some(carried) = installed.carried {
             tracing::info!(sockets = carried.sockets, lost = carried.lost, "sockets carried to a new layout");
         }

@@ -87,11 +87,11 @@ fn r8_every_decision_names_the_index_of_its_backend() {
     let socket = MemorySocket::new(1, &slots);
     for reason in [Reason::Balanced, Reason::Sticky] {
         let decision = socket.send(&tables, VIP);
-        assert_eq!((decision.reason, decision.index), (reason, index));
-        assert_eq!(tables.backends[&decision.index].endpoint(), decision.backend);
+        assert_eq!((decision.reason, decision.ids.backend), (reason, index));
+        assert_eq!(tables.backends[&decision.ids.backend].endpoint(), decision.backend);
     }
     let decision = MemorySocket::new(2, &slots).dial(&tables, udp(VIP));
-    assert_eq!((decision.reason, decision.index), (Reason::Balanced, index));
+    assert_eq!((decision.reason, decision.ids.backend), (Reason::Balanced, index));
 }
 
 #[test]
