@@ -43,8 +43,8 @@ pub enum Key {
     Client {
         /// Id of the client's cgroup; 0 where the kernel can't tell.
         cgroup: u64,
-        /// Id of the service port; 0 where there is none.
-        service: u32,
+        /// Id of the service port.
+        service: Option<u32>,
         /// [`crate::Reason`].
         reason: u8,
     },
@@ -60,7 +60,7 @@ pub enum Key {
 /// Bits of a client's cgroup in a packed key. (The kernel numbers kernfs's files and directories one after the other, kernel
 /// 6.18 fs/kernfs/dir.c `__kernfs_new_node`: enough for 10^9 cgroups.)
 const CGROUP_BITS: u32 = 36;
-/// Bits of a service port's id.
+/// Bits of one more than a service port's id; 0 = none.
 const SERVICE_BITS: u32 = 22;
 const SERVICE_AT: u32 = CGROUP_BITS;
 const REASON_AT: u32 = SERVICE_AT + SERVICE_BITS;
@@ -70,11 +70,15 @@ const GENERATION: u32 = (1 << 31) - 1;
 
 /// A client's packed key; 0 if it can't be packed.
 #[inline(always)]
-pub const fn client(cgroup: u64, service: u32, reason: u8) -> u64 {
+pub const fn client(cgroup: u64, service: Option<u32>, reason: u8) -> u64 {
+    let service = match service {
+        Some(id) => id as u64 + 1,
+        None => 0,
+    };
     if cgroup >> CGROUP_BITS != 0 || service >> SERVICE_BITS != 0 {
         return 0;
     }
-    CLIENT | ((reason & 31) as u64) << REASON_AT | (service as u64) << SERVICE_AT | cgroup
+    CLIENT | ((reason & 31) as u64) << REASON_AT | service << SERVICE_AT | cgroup
 }
 
 /// A backend's packed key; 0, which is no backend's, for generation 0 of index 0.
@@ -92,7 +96,7 @@ impl Key {
         Some(if key & CLIENT != 0 {
             Self::Client {
                 cgroup: key & ((1 << CGROUP_BITS) - 1),
-                service: (key >> SERVICE_AT) as u32 & ((1 << SERVICE_BITS) - 1),
+                service: ((key >> SERVICE_AT) as u32 & ((1 << SERVICE_BITS) - 1)).checked_sub(1),
                 reason: (key >> REASON_AT) as u8 & 31,
             }
         } else {
@@ -122,16 +126,18 @@ mod tests {
     #[test]
     fn keys_come_back_as_they_were() {
         let most = (1 << CGROUP_BITS) - 1;
-        for (cgroup, service, reason) in
-            [(0, 0, 0), (1, 0, 0), (most, (1 << SERVICE_BITS) - 1, 31), (7, 9, 5)]
-        {
+        let last = Some((1 << SERVICE_BITS) - 2);
+        for (cgroup, service, reason) in [(0, None, 0), (1, Some(0), 0), (most, last, 31), (7, Some(9), 5)] {
             let key = client(cgroup, service, reason);
             assert_eq!(Key::unpack(key), Some(Key::Client { cgroup, service, reason }));
         }
         for (index, generation) in [(0, 1), (u32::MAX, GENERATION), (3, 4)] {
             assert_eq!(Key::unpack(backend(index, generation)), Some(Key::Backend { index, generation }));
         }
-        assert_eq!((Key::unpack(0), client(most + 1, 0, 0), client(0, 1 << SERVICE_BITS, 0)), (None, 0, 0));
+        assert_eq!(
+            (Key::unpack(0), client(most + 1, None, 0), client(0, last.map(|it| it + 1), 0)),
+            (None, 0, 0)
+        );
     }
 
     #[test]
@@ -139,7 +145,7 @@ mod tests {
         let mut used = [[0u32; BUCKETS as usize]; PAGES as usize];
         for page in 0..PAGES {
             for n in 0..u64::from(BUCKETS) {
-                for key in [client(9000 + n * 61, 5, 1), backend(n as u32, 1)] {
+                for key in [client(9000 + n * 61, Some(5), 1), backend(n as u32, 1)] {
                     for bucket in buckets(key, page) {
                         assert_eq!(bucket / BUCKETS, page);
                         used[page as usize][(bucket % BUCKETS) as usize] += 1;

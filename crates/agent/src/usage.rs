@@ -162,7 +162,7 @@ impl Ledger {
         for (key, count) in counted {
             let added = match key {
                 Key::Client { cgroup, service, reason } => {
-                    let owner = (service != 0).then(|| meaning.owner(service)).flatten();
+                    let owner = service.and_then(|service| meaning.owner(service));
                     let key = (cgroup, (owner, reason));
                     make_room(&mut self.clients, &key, MOST[0], now, |it| it.tally.last).then(|| {
                         let new = || Client { place: meaning.place(cgroup), tally: Tally::default() };

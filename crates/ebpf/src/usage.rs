@@ -14,7 +14,8 @@ pub fn count(page: u32, decision: &Decision) {
     // SAFETY: a helper without arguments.
     let cgroup =
         if maps::features() & feature::CGROUP != 0 { unsafe { bpf_get_current_cgroup_id() } } else { 0 };
-    add(page, client(cgroup, decision.service, decision.reason as u8));
+    let service = if decision.mode != 0 { Some(decision.service) } else { None };
+    add(page, client(cgroup, service, decision.reason as u8));
     if decision.backend.port_be != 0 {
         add(page, backend(decision.ids.backend, decision.ids.generation));
     }

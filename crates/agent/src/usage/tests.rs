@@ -25,7 +25,7 @@ impl Meaning for Numbers {
 }
 
 fn client(cgroup: u64, service: u32, reason: Reason) -> Key {
-    Key::Client { cgroup, service, reason: reason as u8 }
+    Key::Client { cgroup, service: (service != 0).then_some(service), reason: reason as u8 }
 }
 
 fn read(ledger: &mut Ledger, seconds: u64, counted: &[(Key, u64)]) {
