@@ -88,6 +88,11 @@ fn expected(host: &Host, pid: u32, verdict: &str, reason: &str, service: &str, l
         "reason": reason,
         "protocol": "TCP",
         "client": {
+            "namespace": null,
+            "pod": null,
+            "container": null,
+            "containerId": null,
+            "host": name,
             "pid": pid,
             "tid": pid,
             "comm": "bash",

@@ -157,18 +157,12 @@ fn pods_and_containers_that_connected_and_are_gone_with_their_cgroups_have_names
     // Nobody looks until all of them are gone.
     agent.signal(Signal::STOP).unwrap();
     let mut expected = Vec::new();
-    for container in 0..CONTAINERS.len() {
+    for (container, name) in CONTAINERS.into_iter().enumerate() {
         for path in shapes(1, container) {
             let tree = Tree::make(host.cgroup(), &path);
             let pid = connects(&host, tree.innermost());
             let id = id(1, container);
-            expected.push((
-                pid,
-                path,
-                [Some("shop"), Some("shop-1"), Some(CONTAINERS[container])],
-                Some(id),
-                None,
-            ));
+            expected.push((pid, path, [Some("shop"), Some("shop-1"), Some(name)], Some(id), None));
         }
     }
     let path = format!("kubepods/podfedcba9876543210fedcba9876543210/{}", id(2, 2));

@@ -1,10 +1,11 @@
 //! What this kernel can do, found out by asking it, never by its version.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use abi::feature;
 
 use crate::{
+    btf,
     code::{EXIT, add, call, copy, set},
     sys,
 };
@@ -16,7 +17,7 @@ pub struct Feature {
     pub name: &'static str,
     /// What it is for.
     pub purpose: &'static str,
-    /// Bit of [`abi::feature`], if the programs can do without it.
+    /// Bit of [`abi::feature`], if the programs can do without it; 0 where they need not be told.
     pub optional: Option<u32>,
     /// What the kernel said; `None` if it has it.
     pub problem: Option<String>,
@@ -80,24 +81,38 @@ fn load(mut code: Vec<u64>) -> std::io::Result<OwnedFd> {
 
 /// Asks the kernel for everything that the programs use. Needs the rights to load programs.
 pub fn features() -> Vec<Feature> {
-    let problem = |code| load(code).err().map(|error| error.to_string());
     let program = Feature {
         name: "cgroup/connect4",
         purpose: "services where connections begin",
         optional: None,
-        problem: problem(Vec::new()),
+        problem: load(Vec::new()).err().map(|error| error.to_string()),
     };
-    let helpers = helpers().map(|Helper { name, purpose, optional, code }| Feature {
+    let watch = Feature {
+        name: "tracepoint cgroup_mkdir",
+        purpose: "the pod, in events, of clients whose cgroup is gone at once",
+        optional: Some(0),
+        problem: btf::offsets().and_then(|_| open_tracepoint()).err().map(|error| error.to_string()),
+    };
+    std::iter::once(program).chain(helper_features()).chain([watch]).collect()
+}
+
+fn helper_features() -> impl Iterator<Item = Feature> {
+    helpers().into_iter().map(|Helper { name, purpose, optional, code }| Feature {
         name,
         purpose,
         optional,
-        problem: problem(code),
-    });
-    std::iter::once(program).chain(helpers).collect()
+        problem: load(code).err().map(|error| error.to_string()),
+    })
+}
+
+/// Attaches a program that does nothing, for a moment.
+fn open_tracepoint() -> std::io::Result<()> {
+    let program = sys::program_load(sys::RAW_TRACEPOINT, 0, &[set(0, 0), EXIT])?;
+    sys::raw_tracepoint(program.as_fd(), c"cgroup_mkdir").map(drop)
 }
 
 /// Bits of [`abi::feature`] that this kernel has.
 pub fn optional_features() -> u32 {
-    let found = features().into_iter().filter(|feature| feature.problem.is_none());
+    let found = helper_features().filter(|feature| feature.problem.is_none());
     found.filter_map(|feature| feature.optional).fold(0, |bits, bit| bits | bit)
 }

@@ -485,6 +485,8 @@ pub(crate) fn for_each<K: Pod, V: Pod>(
 
 /// Type of the programs that see socket addresses (`enum bpf_prog_type`).
 pub(crate) const CGROUP_SOCK_ADDR: u32 = 18;
+/// Type of those that run at tracepoints.
+pub(crate) const RAW_TRACEPOINT: u32 = 17;
 /// Type of those that see sockets come and go.
 #[cfg(feature = "yardstick")]
 pub(crate) const CGROUP_SOCK: u32 = 9;
