@@ -14,6 +14,7 @@
 //! load        K2, K3; seen: when the maps have what was written
 //! idle        K4
 //! report      the table
+//! observe     S1 to S4: events, metrics, usage
 //! oversight   O1 to O5: not the agent but the controller; follower: an agent that it works for
 //! ```
 
@@ -26,6 +27,7 @@ pub(crate) mod kube;
 mod load;
 mod manifests;
 mod objects;
+pub(crate) mod observe;
 pub(crate) mod oversight;
 mod process;
 mod report;

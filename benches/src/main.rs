@@ -75,6 +75,8 @@ enum Part {
     Control(control::Arguments),
     /// Measure the agent with an API server as its source: the same, and a large cluster that changes all the time, or not at all
     Kube(control::kube::Arguments),
+    /// What it costs to see what connections do: events, metrics, who uses what
+    Observe(control::observe::Arguments),
     /// The controller: what slices of policies cost, in a large cluster
     Controller(control::oversight::Arguments),
     /// Measure the same on one CPU and on all at once; fails if it costs more there
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         None => connections(&arguments),
         Some(Part::Control(control)) => control::run(control),
         Some(Part::Kube(kube)) => control::kube::run(kube),
+        Some(Part::Observe(observe)) => control::observe::run(observe),
         Some(Part::Controller(controller)) => control::oversight::run(controller),
         Some(Part::Cores(scale)) => all_cores(scale),
         Some(Part::Peers { quick, json }) => {
@@ -154,7 +157,7 @@ fn all_cores(scale: &Scale) -> Result<()> {
 }
 
 /// Writes what was measured where it is wanted.
-fn write_json(file: Option<&Path>, measured: &impl Serialize) -> Result<()> {
+pub(crate) fn write_json(file: Option<&Path>, measured: &impl Serialize) -> Result<()> {
     let Some(file) = file else { return Ok(()) };
     let text = serde_json::to_string_pretty(measured).context("cannot write JSON")?;
     std::fs::write(file, text + "\n").with_context(|| format!("cannot write {}", file.display()))

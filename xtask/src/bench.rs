@@ -48,6 +48,8 @@ enum Part {
     Kube(Kube),
     /// The controller: 500 policies that select 50,000 pods, and pods that change all the time (four minutes)
     Controller(Controller),
+    /// What it costs to see what connections do: events, metrics, who uses what, at 10,000 services (two minutes)
+    Observe(Observe),
     /// The same on one CPU and on all at once; fails if it costs more there
     Cores(Scale),
     /// Beside nftables and iptables with rules of kube-proxy's shape, at 1, 1,000 and 10,000 services (eight minutes;
@@ -107,6 +109,17 @@ struct Controller {
     json: Option<PathBuf>,
 }
 
+/// What it costs to see.
+#[derive(clap::Args)]
+struct Observe {
+    /// Services, each with ten endpoints
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(100..=50_000))]
+    services: u32,
+    /// Also write everything to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
@@ -154,6 +167,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 bench.args(["--policies", "50", "--pods", "5000", "--seconds", "10"]);
             }
             &controller.json
+        }
+        Some(Part::Observe(observe)) => {
+            bench.args(["observe", "--program"]).arg(build("balancing-cli", "balancing", false)?);
+            bench.arg("--services").arg(observe.services.to_string());
+            &observe.json
         }
         Some(Part::Cores(scale)) => {
             bench.args(["cores", "--services"]).arg(scale.services.to_string());

@@ -40,6 +40,7 @@ pub(super) struct Stage<F> {
     program: PathBuf,
     feed: F,
     vip: SocketAddr,
+    metrics_port: u16,
 }
 
 impl<F: Feed> Stage<F> {
@@ -69,6 +70,7 @@ impl<F: Feed> Stage<F> {
             program: program.to_owned(),
             feed: feed(vip, SETS[0].1)?,
             vip: SocketAddr::new(vip.into(), PORT),
+            metrics_port: free_port()?,
         })
     }
 
@@ -81,7 +83,13 @@ impl<F: Feed> Stage<F> {
         &self.feed
     }
 
-    fn socket(&self) -> PathBuf {
+    /// Where the agent's metrics are, on the machine's loopback.
+    pub(super) fn metrics_port(&self) -> u16 {
+        self.metrics_port
+    }
+
+    /// Where the agent answers.
+    pub(super) fn socket(&self) -> PathBuf {
         self.directory.path().join("agent.sock")
     }
 
@@ -109,6 +117,10 @@ impl<F: Feed> Stage<F> {
         let mut command = Command::new(&self.program);
         // Nothing in the environment configures it.
         command.env_clear().env("BALANCING_BPFFS", self.pins()).env("BALANCING_SOCKET", self.socket());
+        // It is in the machine's own network namespace, where others may be.
+        command
+            .env("BALANCING_HEALTH_PORT", "0")
+            .env("BALANCING_METRICS_PORT", self.metrics_port.to_string());
         command.arg(verb).stdin(Stdio::null());
         command
     }
@@ -155,6 +167,12 @@ impl<F: Feed> Stage<F> {
         }
         Ok(agent)
     }
+}
+
+/// A port that nobody has.
+fn free_port() -> Result<u16> {
+    let listener = std::net::TcpListener::bind("[::]:0").context("look for a free port")?;
+    Ok(listener.local_addr().context("getsockname")?.port())
 }
 
 /// A running agent; killed when dropped.

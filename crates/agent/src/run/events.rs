@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kernel::{Events, LiveTables};
 use observe::event::{Clock, Decision, Names};
 
-use super::Agent;
+use super::{Agent, pace::Read};
 use crate::{
     answer::{self, Backends},
     usage::Owner,
@@ -28,22 +28,25 @@ struct Shared {
 }
 
 impl Agent {
-    /// Reads what there is; was there anything?
-    pub(super) fn read_events(&mut self, ring: &mut Events) -> bool {
+    /// Reads what there is, for a while.
+    pub(super) fn read_events(&mut self, ring: &mut Events) -> Read {
         let begun = Instant::now();
-        let mut any = false;
+        let mut read = Read::Nothing;
         let mut shared = Shared::default();
-        while begun.elapsed() < EVENTS_AT_ONCE {
-            let Some(event) = ring.next_event() else { break };
-            any = true;
+        while let Some(event) = ring.next_event() {
             self.read_event(&event, &mut shared);
+            read = Read::All;
+            if begun.elapsed() >= EVENTS_AT_ONCE {
+                read = Read::Part;
+                break;
+            }
         }
         self.release_held();
         // Where there was nothing to read there was room.
-        if any {
+        if read != Read::Nothing {
             self.report_lost();
         }
-        any
+        read
     }
 
     fn read_event(&mut self, event: &Event, shared: &mut Shared) {

@@ -17,9 +17,25 @@ const AUDIT_LEAST: Duration = Duration::from_millis(100);
 /// Then audits may take this part of a CPU.
 const SHARE: u32 = 1000;
 
-/// How long until events are read again, after a pause of `before` in which there were `any`, or none.
-pub(super) fn until_events(before: Duration, any: bool) -> Duration {
-    if any { EVENTS } else { (before * 2).min(NO_EVENTS) }
+/// What there was to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Read {
+    /// Nothing.
+    Nothing,
+    /// All that there was.
+    All,
+    /// More than could be read in one go.
+    Part,
+}
+
+/// How long until events are read again, after a pause of `before` and what was read then.
+pub(super) fn until_events(before: Duration, read: Read) -> Duration {
+    match read {
+        Read::Nothing => (before * 2).min(NO_EVENTS),
+        Read::All => EVENTS,
+        // Whatever else there is to do goes first.
+        Read::Part => Duration::from_millis(1),
+    }
 }
 
 /// How long until the next audit, after one that took so much CPU time. What somebody has asked for counts.
@@ -40,10 +56,11 @@ mod tests {
     fn events_are_read_often_only_while_there_are_any() {
         let mut pause = EVENTS;
         for expected in [40, 80, 160, 160] {
-            pause = until_events(pause, false);
+            pause = until_events(pause, Read::Nothing);
             assert_eq!(pause, Duration::from_millis(expected));
         }
-        assert_eq!(until_events(pause, true), EVENTS);
+        assert_eq!(until_events(pause, Read::All), EVENTS);
+        assert!(until_events(pause, Read::Part) < EVENTS);
     }
 
     #[test]
