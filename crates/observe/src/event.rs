@@ -32,6 +32,18 @@ pub enum Line {
     Destroyed(Box<Destroyed>),
 }
 
+impl Line {
+    /// When.
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Self::Decision(decision) => decision.time,
+            Self::Lost(lost) => lost.time,
+            Self::Suppressed(suppressed) => suppressed.time,
+            Self::Destroyed(socket) => socket.time,
+        }
+    }
+}
+
 /// One decision.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {

@@ -147,6 +147,16 @@ fn values_survive_text() {
     for text in ["", "30", "s", "-1s", "1.5s", "1d", "99999999999999999h"] {
         Duration::read(&[text]).unwrap_err();
     }
+    for (text, shown) in [("64KiB", "64KiB"), ("1024KiB", "1MiB"), ("100MiB", "100MiB"), ("3GiB", "3GiB")] {
+        assert_eq!(Bytes::read(&[text]).unwrap().show(), json!(shown));
+    }
+    for text in ["", "0MiB", "100", "100MB", "MiB", "-1MiB", "99999999999GiB"] {
+        Bytes::read(&[text]).unwrap_err();
+    }
+    assert_eq!(Mode::read(&["660"]).unwrap().show(), json!("0660"));
+    for text in ["", "0888", "1777", "rw"] {
+        Mode::read(&[text]).unwrap_err();
+    }
     assert_eq!(bool::read(&["true"]), Ok(true));
     bool::read(&["yes"]).unwrap_err();
     assert_eq!(Vec::<String>::read(&["a", "b"]).unwrap().show(), json!(["a", "b"]));

@@ -43,12 +43,16 @@ impl Agent {
         if any {
             self.report_lost();
         }
-        any
+        // What is still to be told of is not left until somebody is slow to look again.
+        self.log.tell_suppressed(Instant::now()) || any
     }
 
     fn read_event(&mut self, event: &Event, shared: &mut Shared) {
         if event.reason == abi::Reason::UnknownClient as u8 {
             self.look_for_clients_now();
+        }
+        if !self.log.passes(event.reason, Instant::now()) {
+            return;
         }
         let found = self.cgroups.find(event.cgroup, self.reconciler.store());
         let netns = Some(event.netns).filter(|netns| *netns != self.host_netns);
