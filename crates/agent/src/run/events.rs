@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kernel::{Events, LiveTables};
 use observe::event::{Clock, Decision, Names};
 
-use super::Agent;
+use super::{Agent, pace::Found};
 use crate::{
     answer::{self, Backends},
     usage::Owner,
@@ -28,23 +28,28 @@ struct Shared {
 }
 
 impl Agent {
-    /// Reads what there is; was there anything?
-    pub(super) fn read_events(&mut self, ring: &mut Events) -> bool {
+    /// Reads what there is, for as long as others can wait.
+    pub(super) fn read_events(&mut self, ring: &mut Events) -> Found {
         let begun = Instant::now();
-        let mut any = false;
+        let mut found = Found::Nothing;
         let mut shared = Shared::default();
-        while begun.elapsed() < EVENTS_AT_ONCE {
+        loop {
+            if begun.elapsed() >= EVENTS_AT_ONCE {
+                found = Found::Part;
+                break;
+            }
             let Some(event) = ring.next_event() else { break };
-            any = true;
+            found = Found::All;
             self.read_event(&event, &mut shared);
         }
         self.release_held();
         // Where there was nothing to read there was room.
-        if any {
+        if found != Found::Nothing {
             self.report_lost();
         }
-        // What is still to be told of is not left until somebody is slow to look again.
-        self.log.tell_suppressed(Instant::now()) || any
+        // What is still to be told of does not wait until this is looked at less often.
+        let more = self.log.tell_suppressed(Instant::now());
+        if more && found == Found::Nothing { Found::All } else { found }
     }
 
     fn read_event(&mut self, event: &Event, shared: &mut Shared) {
