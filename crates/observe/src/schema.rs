@@ -58,6 +58,21 @@ mod tests {
         );
     }
 
+    /// Every field is documented, by its name.
+    #[test]
+    fn docs_tell_of_every_field() {
+        let text = include_str!("../../../docs/events.md");
+        let schema = schema();
+        let kinds = schema["$defs"].as_object().unwrap();
+        for (kind, definition) in kinds {
+            for field in definition["properties"].as_object().into_iter().flat_map(|fields| fields.keys()) {
+                let name = if kind == "Client" { format!("`client.{field}`") } else { format!("`{field}`") };
+                assert!(text.contains(&name), "docs/events.md does not tell of {name} of {kind}");
+            }
+        }
+        assert!(kinds.contains_key("Client") && kinds.contains_key("Suppressed"), "{kinds:?}");
+    }
+
     #[test]
     fn lines_of_each_kind_are_valid() {
         let validator = validator();
