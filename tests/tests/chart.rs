@@ -54,6 +54,7 @@ const SET: &[&str] = &[
     r#"config.excludeCgroup=["system.slice"]"#,
     "config.events=sampled=100",
     r#"config.eventLog=["stdout", "socket:/run/balancing/events.sock"]"#,
+    "config.eventOtlp=http://10.0.0.9:4318",
     "config.eventLogSize=1MiB",
     "config.eventLogKeep=2",
     r#"config.eventSocketMode="0660""#,

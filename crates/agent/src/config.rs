@@ -34,7 +34,7 @@ pub use level::EventLevel;
 pub use resolve::{ConfigError, Effective, Origin, Shown, resolve};
 use setting::settings;
 pub use setting::{Setting, setting};
-pub use value::{Bytes, Entries, Kind, Label, Mode, Number, Value};
+pub use value::{Bytes, Entries, Kind, Label, Mode, Number, Url, Value};
 
 settings! {
     /// Directory of Kubernetes manifests (YAML or JSON), followed live, instead of a cluster
@@ -86,6 +86,10 @@ settings! {
     /// Where events are written, one JSON object a line: stdout, file:PATH (rotated), or socket:PATH (whoever connects gets each
     /// new one). `balancing events` has them in any case
     event_log: Vec<EventSink> = Vec::new(), "SINK", default "none";
+
+    /// URL of an OpenTelemetry collector that gets events as logs, by OTLP over HTTP, as http://10.0.0.9:4318. Only in programs
+    /// that were built with the feature otel
+    event_otlp: Option<Url> = None, "URL", default "none";
 
     /// Bytes at which a file of events is rotated, as 100MiB
     event_log_size: Bytes = Bytes(100 << 20), "SIZE";
@@ -140,13 +144,16 @@ impl Config {
     /// Where objects come from.
     ///
     /// # Errors
-    /// Nothing says so, or two do.
+    /// Nothing says so, or two do; or this program can't do what is asked for.
     pub fn choice(&self) -> Result<Choice, ConfigError> {
         if !self.outside_cluster && (self.outside_external || !self.outside_label.is_empty()) {
             return Err(ConfigError::OnlyOutside);
         }
         if self.outside_cluster && self.replace_kube_proxy {
             return Err(ConfigError::NoNode);
+        }
+        if self.event_otlp.is_some() && !cfg!(feature = "otel") {
+            return Err(ConfigError::NoOtel);
         }
         match (&self.manifests, &self.kubeconfig) {
             (Some(_), Some(_)) => Err(ConfigError::TwoSources),

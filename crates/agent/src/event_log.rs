@@ -8,11 +8,14 @@
 //! file         a file that is rotated
 //! rotation     when, and which files take whose place
 //! socket       unix sockets, served on a thread of their own
+//! otlp         a collector of OpenTelemetry (only with the feature `otel`)
 //! ```
 
 mod batch;
 mod file;
 mod follower;
+#[cfg(feature = "otel")]
+mod otlp;
 mod rotation;
 mod sink;
 mod socket;
@@ -114,6 +117,13 @@ impl EventLog {
                 }
             };
             log.ending.push(ended);
+        }
+        #[cfg(feature = "otel")]
+        if let Some(url) = &config.event_otlp {
+            let standing = Standing::new(&url.0);
+            log.sinks.push(standing.clone());
+            let follower = Follower::new(log.followers.subscribe(), &log.node, &url.0);
+            log.ending.push(sink::start(follower, otlp::Otlp::new(&url.0, &log.node)?, standing)?);
         }
         if !sockets.is_empty() {
             let (end, ended) = socket::start(sockets, &log.followers.downgrade(), &log.node)?;

@@ -240,6 +240,27 @@ impl Value for Label {
     }
 }
 
+/// Where something is asked by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url(pub String);
+
+impl Value for Url {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let text = single(texts)?;
+        let url = text.parse::<hyper::Uri>().ok().filter(|url| {
+            matches!(url.scheme_str(), Some("http" | "https"))
+                && url.host().is_some_and(|host| !host.is_empty())
+        });
+        url.map(|_| Self(text.into())).ok_or_else(|| "give a URL, as http://10.0.0.9:4318".into())
+    }
+
+    fn show(&self) -> Json {
+        self.0.as_str().into()
+    }
+}
+
 /// A port; 0 = none.
 impl Value for u16 {
     const KIND: Kind = Kind::Number;

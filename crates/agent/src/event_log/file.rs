@@ -10,7 +10,7 @@ use std::{
 use super::{
     batch::Batch,
     rotation::Rotation,
-    sink::{Failure, Output, write},
+    sink::{Failure, Output, Standing, write},
 };
 
 /// The file, and what becomes of it when it is full.
@@ -82,7 +82,7 @@ impl RotatedFile {
 }
 
 impl Output for RotatedFile {
-    fn write(&mut self, batch: &mut Batch, written: &mut u64) -> Result<(), Failure> {
+    fn write(&mut self, batch: &mut Batch, standing: &Standing) -> Result<(), Failure> {
         if !self.is_in_place() {
             self.open = None;
             batch.begin_line_again();
@@ -102,7 +102,7 @@ impl Output for RotatedFile {
             }
             let part = batch.rest().get(..room).unwrap_or_default();
             let bytes = write(file, part).map_err(Failure::of("write", &path))?;
-            *written += batch.wrote(bytes);
+            standing.add(batch.wrote(bytes), 0);
         }
         Ok(())
     }
@@ -115,9 +115,9 @@ mod tests {
     use super::*;
 
     fn put(file: &mut RotatedFile, lines: &[&str]) -> Result<u64, Failure> {
-        let (mut batch, mut written) = (Batch::default(), 0);
+        let (mut batch, standing) = (Batch::default(), Standing::new(&"file:x"));
         lines.iter().for_each(|line| batch.push(line));
-        file.write(&mut batch, &mut written).map(|()| written)
+        file.write(&mut batch, &standing).map(|()| standing.get().written)
     }
 
     fn read(path: &Path) -> String {

@@ -37,29 +37,37 @@ impl Follower {
         self.add(first, batch)
     }
 
-    fn add(&mut self, first: Result<Arc<str>, RecvError>, batch: &mut Batch) -> Option<u64> {
+    /// Adds what there is without waiting; how many are missing among them.
+    pub(crate) fn more(&mut self, batch: &mut Batch) -> u64 {
         let mut missing = 0;
-        let mut next = first;
-        loop {
-            match next {
+        while !batch.is_large() {
+            match self.coming.try_recv() {
                 Ok(line) => batch.push(&line),
-                Err(RecvError::Lagged(lost)) => {
-                    missing += lost;
-                    let line = serde_json::to_string(&lost_line(&self.node, lost, &self.at));
-                    batch.push(&line.unwrap_or_default());
-                }
-                Err(RecvError::Closed) => return None,
+                Err(TryRecvError::Lagged(lost)) => missing += self.miss(lost, batch),
+                // If it is closed, who waits for the next one is told.
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
             }
-            if batch.is_large() {
-                return Some(missing);
-            }
-            next = match self.coming.try_recv() {
-                Ok(line) => Ok(line),
-                Err(TryRecvError::Lagged(lost)) => Err(RecvError::Lagged(lost)),
-                // If it is closed, the next call says so.
-                Err(TryRecvError::Empty | TryRecvError::Closed) => return Some(missing),
-            };
         }
+        missing
+    }
+
+    fn add(&mut self, first: Result<Arc<str>, RecvError>, batch: &mut Batch) -> Option<u64> {
+        let missing = match first {
+            Ok(line) => {
+                batch.push(&line);
+                0
+            }
+            Err(RecvError::Lagged(lost)) => self.miss(lost, batch),
+            Err(RecvError::Closed) => return None,
+        };
+        Some(missing + self.more(batch))
+    }
+
+    fn miss(&self, lost: u64, batch: &mut Batch) -> u64 {
+        if let Ok(line) = serde_json::to_string(&lost_line(&self.node, lost, &self.at)) {
+            batch.push(&line);
+        }
+        lost
     }
 
     /// Writes all that comes to `out`, and says how many lines were written and are missing each time.

@@ -25,12 +25,20 @@ pub(crate) struct Failure {
     call: &'static str,
     path: PathBuf,
     source: io::Error,
+    /// When it is tried again.
+    pause: Duration,
 }
 
 impl Failure {
     /// For `map_err`.
     pub(crate) fn of(call: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self { call, path: path.to_owned(), source }
+        move |source| Self { call, path: path.to_owned(), source, pause: RETRY }
+    }
+
+    /// Of what is on another machine.
+    #[cfg(feature = "otel")]
+    pub(crate) fn remote(url: &str, why: String, pause: Duration) -> Self {
+        Self { call: "send to", path: url.into(), source: io::Error::other(why), pause }
     }
 
     fn hint(&self) -> &'static str {
@@ -69,6 +77,16 @@ impl Standing {
         }
     }
 
+    /// So many lines were refused.
+    #[cfg(feature = "otel")]
+    pub(crate) fn refused(&self, lost: u64, why: &str) {
+        if lost > 0 {
+            let mut sink = self.lock();
+            sink.lost += lost;
+            tracing::warn!("events: {} has refused {lost}: {why}", sink.name);
+        }
+    }
+
     /// It works.
     pub(crate) fn works(&self) {
         let mut sink = self.lock();
@@ -97,8 +115,13 @@ impl Standing {
 
 /// Where lines are written.
 pub(crate) trait Output: Send + 'static {
-    /// Writes all of the batch, or as much as it can; [`Batch::wrote`] gives the lines for `written`.
-    fn write(&mut self, batch: &mut Batch, written: &mut u64) -> Result<(), Failure>;
+    /// Writes all of the batch, or as much as it can, and says how many lines that were.
+    fn write(&mut self, batch: &mut Batch, standing: &Standing) -> Result<(), Failure>;
+
+    /// How long lines are gathered, where each writing costs more than waiting for more of them.
+    fn gather(&self) -> Duration {
+        Duration::ZERO
+    }
 }
 
 /// Standard output.
@@ -112,11 +135,11 @@ impl Stdout {
 }
 
 impl Output for Stdout {
-    fn write(&mut self, batch: &mut Batch, written: &mut u64) -> Result<(), Failure> {
+    fn write(&mut self, batch: &mut Batch, standing: &Standing) -> Result<(), Failure> {
         while !batch.rest().is_empty() {
             let bytes = write(&mut self.0, batch.rest())
                 .map_err(Failure::of("write", Path::new("standard output")))?;
-            *written += batch.wrote(bytes);
+            standing.add(batch.wrote(bytes), 0);
         }
         Ok(())
     }
@@ -145,15 +168,16 @@ pub(crate) fn start(
         let mut batch = Batch::default();
         while let Some(missing) = coming.next_blocking(&mut batch) {
             standing.add(0, missing);
+            if !batch.is_large() && !output.gather().is_zero() {
+                thread::sleep(output.gather());
+                standing.add(0, coming.more(&mut batch));
+            }
             while !batch.rest().is_empty() {
-                let mut written = 0;
-                let outcome = output.write(&mut batch, &mut written);
-                standing.add(written, 0);
-                match outcome {
+                match output.write(&mut batch, &standing) {
                     Ok(()) => standing.works(),
                     Err(failure) => {
                         standing.fails(&failure);
-                        thread::sleep(RETRY);
+                        thread::sleep(failure.pause);
                     }
                 }
             }
@@ -178,13 +202,13 @@ mod tests {
     }
 
     impl Output for Slow {
-        fn write(&mut self, batch: &mut Batch, written: &mut u64) -> Result<(), Failure> {
+        fn write(&mut self, batch: &mut Batch, standing: &Standing) -> Result<(), Failure> {
             let bytes = match self.lets.recv().unwrap_or(usize::MAX) {
                 0 => return Err(Failure::of("write", Path::new("/x"))(ErrorKind::StorageFull.into())),
                 bytes => bytes.min(batch.rest().len()),
             };
             self.text.send(batch.rest()[..bytes].to_vec()).unwrap();
-            *written += batch.wrote(bytes);
+            standing.add(batch.wrote(bytes), 0);
             Ok(())
         }
     }
