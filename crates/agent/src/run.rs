@@ -100,7 +100,7 @@ pub async fn run(
             biased;
             () = &mut stop => {
                 tracing::info!("stopping; programs and tables stay in force");
-                agent.log.end();
+                agent.end_events();
                 return Ok(());
             }
             Some(error) = agent.fatal() => return Err(error),

@@ -95,6 +95,14 @@ impl Agent {
         }
     }
 
+    /// Tells all that is known when the agent ends, and lets it be written.
+    pub(super) fn end_events(&mut self) {
+        for decision in self.holding.rest() {
+            self.log.add(decision);
+        }
+        self.log.end();
+    }
+
     /// Decisions whose client is known by now, or will not be.
     fn release_held(&mut self) {
         let identities = &self.identities;
