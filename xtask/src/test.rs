@@ -126,6 +126,8 @@ fn build(pure: bool) -> Result<(Vec<TestBinary>, Option<PathBuf>)> {
     if pure {
         build.args(["--exclude", "balancing-tests"]);
     }
+    // What is not compiled in by default is tested with the rest.
+    build.args(["--features", "balancing-cli/otel"]);
     let printed = capture(&mut build).context("the tests do not build")?;
     let mut binaries = Vec::new();
     let mut program = None;

@@ -17,14 +17,14 @@ use plan::{Refusal, Room};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, broadcast, mpsc, oneshot},
+    sync::{Semaphore, mpsc, oneshot},
 };
 
 use crate::{
     Error, Reconciler,
     config::Shown,
-    event_log::lost_line,
-    local::{self, Endpoint, Holder, HolderService, Node, PortEndpoints, Request},
+    event_log::{Follower, Past},
+    local::{self, Endpoint, Holder, HolderService, Node, PortEndpoints, Remembered, Request},
     status::Status,
 };
 
@@ -35,9 +35,6 @@ const REQUEST: u64 = 64 * 1024;
 /// and the manifests must not run out of them.
 const CONVERSATIONS: usize = 48;
 
-/// Past and coming events.
-pub(crate) type Follow = (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>);
-
 /// A request, on its way to the task that can answer it.
 pub(crate) enum Question {
     Status(oneshot::Sender<Box<Status>>),
@@ -45,7 +42,7 @@ pub(crate) enum Question {
     Address(IpAddr, oneshot::Sender<Holder>),
     Nodes(oneshot::Sender<Vec<Node>>),
     Usage(oneshot::Sender<Box<observe::Usage>>),
-    Events(oneshot::Sender<Follow>),
+    Events(oneshot::Sender<Past>),
 }
 
 /// What does not change while the agent runs, so that nobody need be asked; and its log.
@@ -116,9 +113,12 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still
         Request::Nodes => put(&mut write, &fetch(&ask, Question::Nodes).await?).await,
         Request::Configuration => put(&mut write, &still.settings).await,
         Request::Log => put(&mut write, &still.log.lines()).await,
-        Request::Events { follow } => {
-            let (past, coming) = fetch(&ask, Question::Events).await?;
-            for line in past {
+        Request::Events { follow, how_far } => {
+            let past = fetch(&ask, Question::Events).await?;
+            if how_far {
+                put(&mut write, &Remembered { since: past.since }).await?;
+            }
+            for line in past.lines {
                 put_line(&mut write, &line).await?;
             }
             if !follow {
@@ -127,24 +127,8 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still
             tokio::select! {
                 // A follower that hangs up is noticed even if nothing happens.
                 _ = lines.next_line() => Ok(()),
-                done = pass_on(&mut write, coming, &still.node) => done,
+                done = Follower::new(past.coming, &still.node, "reader").pass_on(&mut write, |_, _| {}) => done,
             }
-        }
-    }
-}
-
-async fn pass_on(
-    write: &mut (impl AsyncWriteExt + Unpin),
-    mut coming: broadcast::Receiver<Arc<str>>,
-    node: &str,
-) -> std::io::Result<()> {
-    loop {
-        match coming.recv().await {
-            Ok(line) => put_line(write, &line).await?,
-            Err(broadcast::error::RecvError::Lagged(lost)) => {
-                put(write, &lost_line(node, lost, "reader")).await?;
-            }
-            Err(broadcast::error::RecvError::Closed) => return Ok(()),
         }
     }
 }

@@ -149,7 +149,8 @@ impl Asked<'_> {
     }
 
     fn events(&mut self) -> Result<String, String> {
-        self.ask(|socket| local::ask_all(socket, &Request::Events { follow: false })).map(joined)
+        self.ask(|socket| local::ask_all(socket, &Request::Events { follow: false, how_far: false }))
+            .map(joined)
     }
 }
 

@@ -11,8 +11,10 @@
 //! file     the configuration file, with lines
 //! resolve  who wins: flag, environment, file, default
 //! level    how much is told of decisions
+//! event_sink  where that is written
 //! ```
 
+mod event_sink;
 mod file;
 mod level;
 mod resolve;
@@ -26,12 +28,13 @@ use model::{NodePortAddresses, Outside, View};
 use plan::Capacity;
 use source::{Choice, kubernetes::Access};
 
+pub use event_sink::EventSink;
 pub use file::FileError;
 pub use level::EventLevel;
 pub use resolve::{ConfigError, Effective, Origin, Shown, resolve};
 use setting::settings;
 pub use setting::{Setting, setting};
-pub use value::{Entries, Kind, Label, Value};
+pub use value::{Bytes, Entries, Kind, Label, Mode, Number, Url, Value};
 
 settings! {
     /// Directory of Kubernetes manifests (YAML or JSON), followed live, instead of a cluster
@@ -80,6 +83,32 @@ settings! {
     /// Which decisions become events: off, failures, sampled=N (one in N) or all
     events: EventLevel = EventLevel::Failures, "LEVEL";
 
+    /// Where events are written, one JSON object a line: stdout, file:PATH (rotated), or socket:PATH (whoever connects gets each
+    /// new one). `balancing events` has them in any case
+    event_log: Vec<EventSink> = Vec::new(), "SINK", default "none";
+
+    /// URL of an OpenTelemetry collector that gets events as logs, by OTLP over HTTP, as http://10.0.0.9:4318. Only in programs
+    /// that were built with the feature otel
+    event_otlp: Option<Url> = None, "URL", default "none";
+
+    /// Bytes at which a file of events is rotated, as 100MiB
+    event_log_size: Bytes = Bytes(100 << 20), "SIZE";
+
+    /// How many earlier files of events are kept, as PATH.1, PATH.2 and so on
+    event_log_keep: Number<1000> = Number(5), "N";
+
+    /// Permissions of a socket of events, octal
+    event_socket_mode: Mode = Mode(0o600), "MODE";
+
+    /// Events a second of one reason that are told of one by one; of what is more, exactly how many. 0 = any number
+    event_rate: u32 = 10_000, "N";
+
+    /// Events of one reason that are told of one by one at once, before that rate counts
+    event_burst: Entries<10_000_000> = Entries(20_000), "N";
+
+    /// Events that the agent remembers for `balancing events`
+    event_memory: Entries<1_048_576> = Entries(8192), "N";
+
     /// How often everything is compared with what the kernel really holds; the first time and every fourth the sockets too
     audit_interval: Option<Duration> = None, "DURATION", default "30s, and with large tables as rarely as takes a thousandth of a CPU";
 
@@ -115,13 +144,16 @@ impl Config {
     /// Where objects come from.
     ///
     /// # Errors
-    /// Nothing says so, or two do.
+    /// Nothing says so, or two do; or this program can't do what is asked for.
     pub fn choice(&self) -> Result<Choice, ConfigError> {
         if !self.outside_cluster && (self.outside_external || !self.outside_label.is_empty()) {
             return Err(ConfigError::OnlyOutside);
         }
         if self.outside_cluster && self.replace_kube_proxy {
             return Err(ConfigError::NoNode);
+        }
+        if self.event_otlp.is_some() && !cfg!(feature = "otel") {
+            return Err(ConfigError::NoOtel);
         }
         match (&self.manifests, &self.kubeconfig) {
             (Some(_), Some(_)) => Err(ConfigError::TwoSources),

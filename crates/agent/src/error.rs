@@ -47,6 +47,11 @@ pub enum Error {
         "starting the thread that answers health checks: {0}; allow more threads or files (ulimit -u, ulimit -n)"
     )]
     Health(io::Error),
+    /// What writes events can't be started.
+    #[error(
+        "starting the threads that write events: {0}; allow more threads or files (ulimit -u, ulimit -n)"
+    )]
+    Events(io::Error),
     /// A client that can't be explained.
     #[error("client {0:?}: give `host` or a process id; pods are not known by name in this version")]
     UnknownClient(String),

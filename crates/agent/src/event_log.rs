@@ -1,33 +1,188 @@
-//! The node's recent events, and who follows them.
+//! The node's events: how many of them are told of, who remembers them, who follows them, and where they are written.
+//!
+//! ```text
+//! suppression  which are too many to be told of one by one
+//! follower     who gets each new line, and exactly how many it was too slow for
+//! batch        lines on their way to where they are written
+//! sink         files and standard output, written on threads of their own
+//! file         a file that is rotated
+//! rotation     when, and which files take whose place
+//! socket       unix sockets, served on a thread of their own
+//! otlp         a collector of OpenTelemetry (only with the feature `otel`)
+//! ```
 
-use std::{collections::VecDeque, sync::Arc};
+mod batch;
+mod file;
+mod follower;
+#[cfg(feature = "otel")]
+mod otlp;
+mod rotation;
+mod sink;
+mod socket;
+mod suppression;
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Arc, mpsc},
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use observe::{
-    Destroyed,
+    Destroyed, Suppressed,
     event::{Decision, Line, Lost, SCHEMA},
 };
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, watch};
 
-/// Events remembered for those who ask later.
-const REMEMBERED: usize = 4096;
+pub(crate) use follower::Follower;
+use rotation::Rotation;
+use sink::Standing;
+use suppression::{Suppression, Told};
+
+use crate::{Config, config::EventSink, status};
 
 /// Lines that a follower may be behind before it loses some, which it is told exactly.
 const BEHIND: usize = 16_384;
 
+/// How long the end of the agent waits for what is still to be written.
+const END: Duration = Duration::from_secs(1);
+
 /// The log.
 pub struct EventLog {
     node: String,
-    recent: VecDeque<Arc<str>>,
+    suppression: Suppression,
+    recent: VecDeque<(Timestamp, Arc<str>)>,
+    /// How many are remembered.
+    memory: usize,
+    /// Everything after this is remembered.
+    since: Timestamp,
     followers: broadcast::Sender<Arc<str>>,
+    sinks: Vec<Standing>,
+    /// Whose end is waited for.
+    ending: Vec<mpsc::Receiver<()>>,
+    /// Ends the sockets.
+    sockets: Option<watch::Sender<()>>,
     reported: u32,
 }
 
+/// What is remembered, and what comes.
+pub(crate) struct Past {
+    /// Everything after this is there.
+    pub(crate) since: Timestamp,
+    /// The lines.
+    pub(crate) lines: Vec<Arc<str>>,
+    /// New ones.
+    pub(crate) coming: broadcast::Receiver<Arc<str>>,
+}
+
 impl EventLog {
-    /// An empty log; `reported` events that the ring buffer lost have been told of before (modulo 2^32).
-    pub fn new(node: &str, reported: u32) -> Self {
-        let followers = broadcast::channel(BEHIND).0;
-        Self { node: node.into(), recent: VecDeque::new(), followers, reported }
+    /// An empty log, which begins to be written where the configuration says; `reported` events that the ring buffer lost
+    /// have been told of before (modulo 2^32).
+    ///
+    /// # Errors
+    /// There can be no more threads, or files.
+    pub fn new(config: &Config, reported: u32) -> io::Result<Self> {
+        let mut log = Self {
+            node: config.node_name.clone(),
+            suppression: Suppression::new(config.event_rate, config.event_burst.0),
+            recent: VecDeque::new(),
+            memory: config.event_memory.0 as usize,
+            since: Timestamp::now(),
+            followers: broadcast::channel(BEHIND).0,
+            sinks: Vec::new(),
+            ending: Vec::new(),
+            sockets: None,
+            reported,
+        };
+        let mut sockets = Vec::new();
+        for (number, sink) in config.event_log.iter().enumerate() {
+            // Twice at one place would be in each other's way.
+            if config.event_log.iter().take(number).any(|earlier| earlier == sink) {
+                continue;
+            }
+            let standing = Standing::new(sink);
+            log.sinks.push(standing.clone());
+            let follower = Follower::new(log.followers.subscribe(), &log.node, &sink.to_string());
+            let ended = match sink {
+                EventSink::Stdout => sink::start(follower, sink::Stdout::open()?, standing)?,
+                EventSink::File(path) => {
+                    let rotation = Rotation { size: config.event_log_size.0, keep: config.event_log_keep.0 };
+                    sink::start(follower, file::RotatedFile::new(path.clone(), rotation), standing)?
+                }
+                EventSink::Socket(path) => {
+                    let mode = config.event_socket_mode.0;
+                    sockets.push(socket::Socket { path: path.clone(), mode, standing });
+                    continue;
+                }
+            };
+            log.ending.push(ended);
+        }
+        #[cfg(feature = "otel")]
+        if let Some(url) = &config.event_otlp {
+            let standing = Standing::new(&url.0);
+            log.sinks.push(standing.clone());
+            let follower = Follower::new(log.followers.subscribe(), &log.node, &url.0);
+            log.ending.push(sink::start(follower, otlp::Otlp::new(&url.0, &log.node)?, standing)?);
+        }
+        if !sockets.is_empty() {
+            let (end, ended) = socket::start(sockets, &log.followers.downgrade(), &log.node)?;
+            log.sockets = Some(end);
+            log.ending.push(ended);
+        }
+        Ok(log)
+    }
+
+    /// May a decision of this reason be told of? Else it is counted, and [`tell_suppressed`](Self::tell_suppressed) tells how
+    /// many there were.
+    pub fn passes(&mut self, reason: u8, now: Instant) -> bool {
+        self.suppression.passes(reason, now)
+    }
+
+    /// Tells how many decisions were not told of one by one, once a second; are there more to be told of?
+    pub fn tell_suppressed(&mut self, now: Instant) -> bool {
+        for told in self.suppression.due(now) {
+            self.push(&self.suppressed_line(told, now));
+        }
+        self.suppression.is_waiting()
+    }
+
+    fn suppressed_line(&self, told: Told, now: Instant) -> Line {
+        let millis = now.saturating_duration_since(told.since).as_millis();
+        Line::Suppressed(Suppressed {
+            schema: SCHEMA,
+            time: Timestamp::now(),
+            node: self.node.clone(),
+            suppressed: told.count,
+            reason: abi::Reason::from_u8(told.reason).map_or("unknown", abi::Reason::name).into(),
+            seconds: millis as f64 / 1000.0,
+        })
+    }
+
+    /// How many decisions were not told of one by one.
+    pub fn suppressed(&self) -> u64 {
+        self.suppression.total()
+    }
+
+    /// Where the log is written, and how that is.
+    pub fn sinks(&self) -> Vec<status::EventSink> {
+        self.sinks.iter().map(Standing::get).collect()
+    }
+
+    /// Tells what is still to be told, ends who follows, and waits a moment for what is still to be written.
+    pub fn end(&mut self) {
+        let now = Instant::now();
+        for told in self.suppression.rest(now) {
+            self.push(&self.suppressed_line(told, now));
+        }
+        self.followers = broadcast::channel(1).0;
+        self.sockets = None;
+        for ended in self.ending.drain(..) {
+            let left = END.saturating_sub(now.elapsed());
+            if ended.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
+                tracing::warn!("events are not all written yet; those that still waited are lost");
+            }
+        }
     }
 
     /// Adds a decision.
@@ -54,17 +209,21 @@ impl EventLog {
     fn push(&mut self, line: &Line) {
         let Ok(text) = serde_json::to_string(line) else { return };
         let text: Arc<str> = text.into();
-        if self.recent.len() == REMEMBERED {
-            self.recent.pop_front();
+        if self.recent.len() == self.memory
+            && let Some((time, _)) = self.recent.pop_front()
+        {
+            // Events of several CPUs are not quite in their order.
+            self.since = self.since.max(time);
         }
-        self.recent.push_back(text.clone());
+        self.recent.push_back((line.time(), text.clone()));
         // No follower is no error.
         let _ = self.followers.send(text);
     }
 
     /// What is remembered, and what comes.
-    pub fn follow(&self) -> (Vec<Arc<str>>, broadcast::Receiver<Arc<str>>) {
-        (self.recent.iter().cloned().collect(), self.followers.subscribe())
+    pub(crate) fn follow(&self) -> Past {
+        let lines = self.recent.iter().map(|(_, line)| line.clone()).collect();
+        Past { since: self.since, lines, coming: self.followers.subscribe() }
     }
 }
 

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::status::Status;
@@ -47,7 +48,17 @@ pub enum Request {
     Events {
         /// Go on with new ones.
         follow: bool,
+        /// Say first, as [`Remembered`], how far back that goes.
+        #[serde(default)]
+        how_far: bool,
     },
+}
+
+/// How far back the events go that are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remembered {
+    /// All after this.
+    pub since: Timestamp,
 }
 
 /// Which traffic of this node an endpoint is chosen for.

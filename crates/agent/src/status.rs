@@ -51,6 +51,13 @@ pub struct Status {
     pub published: Option<Published>,
     /// Events that the ring buffer had no room for.
     pub events_lost: u64,
+    /// Decisions since the agent started that were too many to be told of one by one. (The agent that is asked may be an older
+    /// one.)
+    #[serde(default)]
+    pub events_suppressed: u64,
+    /// Where events are written.
+    #[serde(default)]
+    pub event_sinks: Vec<EventSink>,
     /// Rounds that wrote something.
     pub rounds: u64,
     /// Differences that audits have found; 0 unless somebody else writes our maps.
@@ -78,6 +85,19 @@ pub struct HealthChecks {
     pub addresses: usize,
     /// Those that are not.
     pub unhealthy: usize,
+}
+
+/// A place where events are written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventSink {
+    /// As `--event-log` has it.
+    pub name: String,
+    /// Lines that were written there since the agent started; of a socket, to all who read it.
+    pub written: u64,
+    /// Lines that are missing there.
+    pub lost: u64,
+    /// Why nothing can be written now.
+    pub problem: Option<String>,
 }
 
 /// What an agent has written to the cluster since it started.

@@ -1,11 +1,15 @@
 //! `balancing events`.
 
+mod filter;
+
 use std::process::ExitCode;
 
 use agent::{EventLevel, local};
 use clap::Args;
+use filter::Filter;
+use jiff::Timestamp;
 use observe::{
-    Destroyed,
+    Destroyed, Suppressed,
     event::{Decision, Line},
 };
 
@@ -20,7 +24,8 @@ use crate::{
 #[derive(Args)]
 #[command(after_help = "Examples:\n  balancing events -f --level all\n  \
                         balancing events --verdict refused -o json | jq .client.comm\n  \
-                        balancing events -n shop -o wide\n\n\
+                        balancing events -n shop -o wide\n  \
+                        balancing events --since 10m --pod shop/web-1\n\n\
                         Exit codes: 0 done, 1 failed (also: no agent runs), 2 wrong usage.")]
 pub(crate) struct Options {
     /// Go on with new ones until interrupted
@@ -29,18 +34,11 @@ pub(crate) struct Options {
     /// First set the level, for everyone: off, failures, sampled=N or all
     #[arg(long, value_name = "LEVEL")]
     level: Option<EventLevel>,
-    /// Only this verdict: translated, refused, unreachable, denied or passed
-    #[arg(long, value_name = "VERDICT", value_parser = ["translated", "refused", "unreachable", "denied", "passed"])]
-    verdict: Option<String>,
-    /// Only services of this namespace
-    #[arg(short, long, value_name = "NAME")]
-    namespace: Option<String>,
-    /// Only this service
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = service)]
-    service: Option<(String, String)>,
-    /// Only this process
-    #[arg(long, value_name = "PID")]
-    pid: Option<u32>,
+    #[command(flatten)]
+    filter: Filter,
+    /// Print the JSON Schema of the lines, and exit
+    #[arg(long, exclusive = true)]
+    schema: bool,
     /// Form of the lines; json is one object a line, yaml one document an event
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -48,30 +46,37 @@ pub(crate) struct Options {
     place: Place,
 }
 
-fn service(text: &str) -> Result<(String, String), String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok((namespace.into(), name.into()))
-        }
-        _ => Err("give NAMESPACE/NAME".into()),
-    }
-}
-
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
-        let lines = local::ask(&self.place.socket, &local::Request::Events { follow: self.follow })?;
+        if self.schema {
+            print(&format!("{:#}", observe::schema::schema()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let (now, how_far) = (Timestamp::now(), self.filter.since.is_some());
+        let mut lines =
+            local::ask(&self.place.socket, &local::Request::Events { follow: self.follow, how_far })?
+                .peekable();
         if let Some(level) = self.level {
             agent::set_level(&self.place.maps()?, level)?;
             eprintln!(
                 "level {level} from now on, for everyone, until it is set again or the agent is started again"
             );
         }
+        // An agent that does not know the question begins with the events.
+        let is_answer = |line: &Result<String, _>| line.as_ref().is_ok_and(|line| remembered(line).is_some());
+        if let Some(since) = self.filter.since
+            && let Some(Ok(first)) = lines.next_if(is_answer)
+            && let Some(known) = remembered(&first).filter(|it| it.since > since.at(now))
+        {
+            eprintln!("the agent remembers events only since {}; what was before is not known", known.since);
+        }
         for line in lines {
             let line = line?;
             let parsed: Line = serde_json::from_str(&line)?;
+            if !self.filter.wants(&parsed, now) {
+                continue;
+            }
             match &parsed {
-                Line::Decision(decision) if !self.wants(decision) => continue,
-                Line::Destroyed(socket) if !self.wants_destroyed(socket) => continue,
                 _ if self.output == Format::Json => print(&line)?,
                 _ if self.output == Format::Yaml => {
                     print(&format!("---\n{}", serde_saphyr::to_string(&parsed)?.trim_end()))?;
@@ -79,6 +84,7 @@ impl Options {
                 Line::Decision(decision) if self.output == Format::Wide => print(&plain(&wide(decision)))?,
                 Line::Decision(decision) => print(&plain(&text(decision)))?,
                 Line::Destroyed(socket) => print(&destroyed(socket))?,
+                Line::Suppressed(suppressed) => print(&summary(suppressed))?,
                 Line::Lost(lost) => {
                     print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
                 }
@@ -86,29 +92,20 @@ impl Options {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
 
-    fn wants(&self, decision: &Decision) -> bool {
-        let service = |(namespace, name): &(String, String)| {
-            decision.service.as_ref().is_some_and(|it| it.namespace == *namespace && it.name == *name)
-        };
-        let namespace = |name: &String| decision.service.as_ref().is_some_and(|it| it.namespace == *name);
-        self.namespace.as_ref().is_none_or(namespace)
-            && self.verdict.as_ref().is_none_or(|verdict| decision.verdict == *verdict)
-            && self.service.as_ref().is_none_or(service)
-            && self.pid.is_none_or(|pid| decision.client.pid == Some(pid))
-    }
+fn remembered(line: &str) -> Option<local::Remembered> {
+    serde_json::from_str(line).ok()
+}
 
-    /// Nobody asked for it, so it has no verdict and no process.
-    fn wants_destroyed(&self, socket: &Destroyed) -> bool {
-        let service = |(namespace, name): &(String, String)| {
-            socket.service.as_ref().is_some_and(|it| it.namespace == *namespace && it.name == *name)
-        };
-        let namespace = |name: &String| socket.service.as_ref().is_some_and(|it| it.namespace == *name);
-        self.namespace.as_ref().is_none_or(namespace)
-            && self.service.as_ref().is_none_or(service)
-            && self.verdict.is_none()
-            && self.pid.is_none()
-    }
+fn summary(suppressed: &Suppressed) -> String {
+    format!(
+        "{}  {} more of {} in {:.1} s, too many to be shown one by one",
+        suppressed.time.strftime("%H:%M:%S%.3f"),
+        suppressed.suppressed,
+        suppressed.reason,
+        suppressed.seconds,
+    )
 }
 
 fn destroyed(socket: &Destroyed) -> String {

@@ -77,7 +77,13 @@ fn screen(status: &Status, format: Format) -> String {
         ("tables", format!("{} frontends, {} backends", status.frontends, status.backends)),
         ("map use", fullest),
         ("decisions", if decisions.is_empty() { "none yet".into() } else { decisions.join(", ") }),
-        ("events", format!("level {}, {} lost in the kernel", status.events, status.events_lost)),
+        (
+            "events",
+            format!(
+                "level {}, {} lost in the kernel, {} suppressed",
+                status.events, status.events_lost, status.events_suppressed
+            ),
+        ),
         ("audits", format!("{} differences found", status.audit_differences)),
         (
             "sockets",
@@ -87,6 +93,9 @@ fn screen(status: &Status, format: Format) -> String {
             ),
         ),
     ];
+    rows.extend(status.event_sinks.iter().map(|sink| {
+        ("event log", format!("{}: {} lines written, {} lost", sink.name, sink.written, sink.lost))
+    }));
     if status.health_checks.addresses > 0 {
         let agent::status::HealthChecks { addresses, unhealthy } = status.health_checks;
         rows.push((

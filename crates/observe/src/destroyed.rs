@@ -1,12 +1,13 @@
 //! The line of the event log about a socket whose connection was ended under its owner.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::{Address, Service};
 
 /// A socket that was connected through a service to a backend that is no longer usable.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Destroyed {
     /// Version of the schema.
     pub schema: u32,

@@ -10,27 +10,42 @@ use abi::{
 };
 use jiff::{Timestamp, Unit};
 use model::ObjectName;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Destroyed;
+use crate::{Destroyed, Suppressed};
 
 /// Version of the lines' schema.
 pub const SCHEMA: u32 = 1;
 
 /// A line of the event log.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Line {
     /// A decision.
     Decision(Box<Decision>),
     /// Decisions that are missing from here on.
     Lost(Lost),
+    /// Decisions that were too many to be told of one by one.
+    Suppressed(Suppressed),
     /// A socket whose connection was ended.
     Destroyed(Box<Destroyed>),
 }
 
+impl Line {
+    /// When.
+    pub fn time(&self) -> Timestamp {
+        match self {
+            Self::Decision(decision) => decision.time,
+            Self::Lost(lost) => lost.time,
+            Self::Suppressed(suppressed) => suppressed.time,
+            Self::Destroyed(socket) => socket.time,
+        }
+    }
+}
+
 /// One decision.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Decision {
     /// Version of the schema.
     pub schema: u32,
@@ -64,7 +79,7 @@ pub struct Decision {
 }
 
 /// Decisions that are missing.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lost {
     /// Version of the schema.
     pub schema: u32,
@@ -74,14 +89,16 @@ pub struct Lost {
     pub node: String,
     /// How many, exactly.
     pub lost: u64,
-    /// Where: `ring` (the kernel's buffer was full) or `reader` (this reader was too slow).
+    /// Where: `ring` (the kernel's buffer was full), `reader` (this reader was too slow), or the sink that was, as `--event-log`
+    /// names it.
     pub at: String,
 }
 
 /// An address and a port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Address {
     /// Address.
+    #[schemars(schema_with = "crate::schema::ip")]
     pub ip: IpAddr,
     /// Port.
     pub port: u16,
@@ -102,7 +119,7 @@ impl Address {
 }
 
 /// Whose process it is. What is not known is null.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Who {
     /// Namespace of its pod.
@@ -123,7 +140,7 @@ pub struct Who {
 }
 
 /// Who asked. What the kernel can't give is null.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Client {
     /// Whose process it is.
     #[serde(flatten)]
@@ -147,9 +164,10 @@ pub struct Client {
 }
 
 /// A chosen backend.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Backend {
     /// Address.
+    #[schemars(schema_with = "crate::schema::ip")]
     pub ip: IpAddr,
     /// Port.
     pub port: u16,
@@ -162,7 +180,7 @@ pub struct Backend {
 }
 
 /// A service port.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Service {
     /// Namespace.
     pub namespace: String,
@@ -173,7 +191,7 @@ pub struct Service {
 }
 
 /// A policy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Policy {
     /// `LocalRedirectPolicy` or `BalancingPolicy`.
     pub kind: String,

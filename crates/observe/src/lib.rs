@@ -5,9 +5,12 @@ pub mod destroyed;
 pub mod event;
 pub mod log;
 pub mod metrics;
+pub mod schema;
+pub mod suppressed;
 pub mod usage;
 
 pub use destroyed::Destroyed;
 pub use event::{Clock, Line, Lost, Names};
 pub use metrics::Metrics;
+pub use suppressed::Suppressed;
 pub use usage::Usage;

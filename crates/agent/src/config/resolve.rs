@@ -61,6 +61,12 @@ pub enum ConfigError {
         "replaceKubeProxy is for nodes, and outsideCluster says that this machine is none; give one of the two"
     )]
     NoNode,
+    /// OpenTelemetry is not compiled in.
+    #[error(
+        "eventOtlp is set, and this program was built without OpenTelemetry: build it with `cargo build --release --features otel`, \
+         or remove that setting"
+    )]
+    NoOtel,
     /// A directory of manifests is needed.
     #[error(
         "manifests is not set; give --manifests DIR, or BALANCING_MANIFESTS, or `manifests: DIR` in the configuration file"

@@ -130,6 +130,13 @@ fn mistakes_name_where_they_are() {
         let error = choice(&[("manifests", "/m"), (second, "https://s")]).unwrap_err().to_string();
         assert!(error.contains("not both"), "{error}");
     }
+    let otlp = choice(&[("manifests", "/m"), ("event-otlp", "http://c:4318")]);
+    match otlp {
+        Err(error) if !cfg!(feature = "otel") => {
+            assert!(error.to_string().contains("--features otel"), "{error}")
+        }
+        outcome => assert_eq!(outcome.is_ok(), cfg!(feature = "otel")),
+    }
     let access = Access { kubeconfig: Some("/k".into()), api_servers: vec!["https://s".into()] };
     let both = choice(&[("kubeconfig", "/k"), ("api-server", "https://s")]);
     assert_eq!(both.unwrap(), Choice::Kubernetes(access));
@@ -146,6 +153,20 @@ fn values_survive_text() {
     }
     for text in ["", "30", "s", "-1s", "1.5s", "1d", "99999999999999999h"] {
         Duration::read(&[text]).unwrap_err();
+    }
+    for (text, shown) in [("64KiB", "64KiB"), ("1024KiB", "1MiB"), ("100MiB", "100MiB"), ("3GiB", "3GiB")] {
+        assert_eq!(Bytes::read(&[text]).unwrap().show(), json!(shown));
+    }
+    for text in ["", "0MiB", "100", "100MB", "MiB", "-1MiB", "99999999999GiB"] {
+        Bytes::read(&[text]).unwrap_err();
+    }
+    assert_eq!(Mode::read(&["660"]).unwrap().show(), json!("0660"));
+    for text in ["", "0888", "1777", "rw"] {
+        Mode::read(&[text]).unwrap_err();
+    }
+    assert_eq!(Url::read(&["https://c:4318/v1/logs"]).unwrap().show(), json!("https://c:4318/v1/logs"));
+    for text in ["", "c:4318", "ftp://c", "http://", "http:///v1/logs"] {
+        Url::read(&[text]).unwrap_err();
     }
     assert_eq!(bool::read(&["true"]), Ok(true));
     bool::read(&["yes"]).unwrap_err();

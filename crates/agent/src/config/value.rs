@@ -7,7 +7,7 @@ use kernel::Pins;
 use model::NodePortAddresses;
 use serde_json::Value as Json;
 
-use super::EventLevel;
+use super::{EventLevel, EventSink};
 
 /// What a setting is in YAML.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +103,18 @@ impl Value for EventLevel {
     }
 }
 
+impl Value for EventSink {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        single(texts)?.parse()
+    }
+
+    fn show(&self) -> Json {
+        self.to_string().into()
+    }
+}
+
 impl Value for NodePortAddresses {
     const KIND: Kind = Kind::Text;
 
@@ -129,6 +141,65 @@ impl<const MAX: u32> Value for Entries<MAX> {
 
     fn show(&self) -> Json {
         self.0.into()
+    }
+}
+
+/// A number: 0 to `MAX`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Number<const MAX: u32>(pub u32);
+
+impl<const MAX: u32> Value for Number<MAX> {
+    const KIND: Kind = Kind::Number;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let number = single(texts)?.parse().ok().filter(|number| *number <= MAX);
+        number.map(Self).ok_or_else(|| format!("give a number from 0 to {MAX}"))
+    }
+
+    fn show(&self) -> Json {
+        self.0.into()
+    }
+}
+
+/// How large something may be: `64KiB`, `100MiB`, `1GiB`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes(pub u64);
+
+impl Bytes {
+    const UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+}
+
+impl Value for Bytes {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let text = single(texts)?;
+        let of =
+            |(unit, size): &(&str, u64)| text.strip_suffix(unit)?.parse::<u64>().ok()?.checked_mul(*size);
+        let bytes = Self::UNITS.iter().find_map(of).filter(|bytes| *bytes > 0);
+        bytes.map(Self).ok_or_else(|| "give a number with a unit, as 64KiB, 100MiB or 1GiB".into())
+    }
+
+    fn show(&self) -> Json {
+        let unit = Self::UNITS.into_iter().find(|(_, size)| self.0.is_multiple_of(*size));
+        unit.map_or_else(|| self.0.into(), |(unit, size)| format!("{}{unit}", self.0 / size).into())
+    }
+}
+
+/// Permissions of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode(pub u32);
+
+impl Value for Mode {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let mode = u32::from_str_radix(single(texts)?, 8).ok().filter(|mode| *mode <= 0o777);
+        mode.map(Self).ok_or_else(|| "give permissions in octal, as 0600 or 0660".into())
+    }
+
+    fn show(&self) -> Json {
+        format!("{:04o}", self.0).into()
     }
 }
 
@@ -166,6 +237,27 @@ impl Value for Label {
 
     fn show(&self) -> Json {
         format!("{}={}", self.key, self.value).into()
+    }
+}
+
+/// Where something is asked by HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Url(pub String);
+
+impl Value for Url {
+    const KIND: Kind = Kind::Text;
+
+    fn read(texts: &[&str]) -> Result<Self, String> {
+        let text = single(texts)?;
+        let url = text.parse::<hyper::Uri>().ok().filter(|url| {
+            matches!(url.scheme_str(), Some("http" | "https"))
+                && url.host().is_some_and(|host| !host.is_empty())
+        });
+        url.map(|_| Self(text.into())).ok_or_else(|| "give a URL, as http://10.0.0.9:4318".into())
+    }
+
+    fn show(&self) -> Json {
+        self.0.as_str().into()
     }
 }
 

@@ -52,6 +52,11 @@ impl Holding {
         (self.held.len() > MOST).then(|| self.held.pop_front()).flatten()
     }
 
+    /// All of them, as they are.
+    pub(crate) fn rest(&mut self) -> impl Iterator<Item = Decision> {
+        self.held.drain(..).map(|held| held.decision)
+    }
+
     /// Those that have been held long enough, and those that `known` gives a name now, if anything new is known.
     pub(crate) fn release(
         &mut self,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use kernel::{Events, LiveTables};
 use observe::event::{Clock, Decision, Names};
 
-use super::{Agent, pace::Read};
+use super::{Agent, pace::Found};
 use crate::{
     answer::{self, Backends},
     usage::Owner,
@@ -28,30 +28,36 @@ struct Shared {
 }
 
 impl Agent {
-    /// Reads what there is, for a while.
-    pub(super) fn read_events(&mut self, ring: &mut Events) -> Read {
+    /// Reads what there is, for as long as others can wait.
+    pub(super) fn read_events(&mut self, ring: &mut Events) -> Found {
         let begun = Instant::now();
-        let mut read = Read::Nothing;
+        let mut found = Found::Nothing;
         let mut shared = Shared::default();
-        while let Some(event) = ring.next_event() {
-            self.read_event(&event, &mut shared);
-            read = Read::All;
+        loop {
             if begun.elapsed() >= EVENTS_AT_ONCE {
-                read = Read::Part;
+                found = Found::Part;
                 break;
             }
+            let Some(event) = ring.next_event() else { break };
+            found = Found::All;
+            self.read_event(&event, &mut shared);
         }
         self.release_held();
         // Where there was nothing to read there was room.
-        if read != Read::Nothing {
+        if found != Found::Nothing {
             self.report_lost();
         }
-        read
+        // What is still to be told of does not wait until this is looked at less often.
+        let more = self.log.tell_suppressed(Instant::now());
+        if more && found == Found::Nothing { Found::All } else { found }
     }
 
     fn read_event(&mut self, event: &Event, shared: &mut Shared) {
         if event.reason == abi::Reason::UnknownClient as u8 {
             self.look_for_clients_now();
+        }
+        if !self.log.passes(event.reason, Instant::now()) {
+            return;
         }
         let found = self.cgroups.find(event.cgroup, self.reconciler.store());
         let netns = Some(event.netns).filter(|netns| *netns != self.host_netns);
@@ -87,6 +93,14 @@ impl Agent {
         if let Some(oldest) = self.holding.hold(decision, place, netns, Instant::now()) {
             self.log.add(oldest.decision);
         }
+    }
+
+    /// Tells all that is known when the agent ends, and lets it be written.
+    pub(super) fn end_events(&mut self) {
+        for decision in self.holding.rest() {
+            self.log.add(decision);
+        }
+        self.log.end();
     }
 
     /// Decisions whose client is known by now, or will not be.

@@ -10,6 +10,20 @@ pub(super) const EVENTS: Duration = Duration::from_millis(20);
 /// The same while there are none, for a while: waking up is most of what an idle agent takes.
 const NO_EVENTS: Duration = Duration::from_millis(160);
 
+/// The same when there was no time to read all that there was: others are let do their work first, no more.
+const MORE_EVENTS: Duration = Duration::from_millis(1);
+
+/// What was found when events were read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    /// None.
+    Nothing,
+    /// All that there were.
+    All,
+    /// As many as there was time for.
+    Part,
+}
+
 /// Everything is compared with what the maps really hold this often, unless somebody says how often.
 const AUDIT: Duration = Duration::from_secs(30);
 /// And no more often than this, whoever says so.
@@ -17,24 +31,12 @@ const AUDIT_LEAST: Duration = Duration::from_millis(100);
 /// Then audits may take this part of a CPU.
 const SHARE: u32 = 1000;
 
-/// What there was to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Read {
-    /// Nothing.
-    Nothing,
-    /// All that there was.
-    All,
-    /// More than could be read in one go.
-    Part,
-}
-
-/// How long until events are read again, after a pause of `before` and what was read then.
-pub(super) fn until_events(before: Duration, read: Read) -> Duration {
-    match read {
-        Read::Nothing => (before * 2).min(NO_EVENTS),
-        Read::All => EVENTS,
-        // Whatever else there is to do goes first.
-        Read::Part => Duration::from_millis(1),
+/// How long until events are read again, after a pause of `before` and what was found then.
+pub(super) fn until_events(before: Duration, found: Found) -> Duration {
+    match found {
+        Found::Nothing => (before * 2).clamp(EVENTS * 2, NO_EVENTS),
+        Found::All => EVENTS,
+        Found::Part => MORE_EVENTS,
     }
 }
 
@@ -56,11 +58,12 @@ mod tests {
     fn events_are_read_often_only_while_there_are_any() {
         let mut pause = EVENTS;
         for expected in [40, 80, 160, 160] {
-            pause = until_events(pause, Read::Nothing);
+            pause = until_events(pause, Found::Nothing);
             assert_eq!(pause, Duration::from_millis(expected));
         }
-        assert_eq!(until_events(pause, Read::All), EVENTS);
-        assert!(until_events(pause, Read::Part) < EVENTS);
+        assert_eq!(until_events(pause, Found::All), EVENTS);
+        assert_eq!(until_events(EVENTS, Found::Part), MORE_EVENTS);
+        assert_eq!(until_events(MORE_EVENTS, Found::Nothing), EVENTS * 2);
     }
 
     #[test]

@@ -67,6 +67,9 @@ impl Agent {
         problems.extend(self.contract.problems(&kube_proxy));
         problems.extend(self.refused.iter().map(answer::refused));
         problems.extend(answer::conflicts(self.reconciler.desired()));
+        let event_sinks = self.log.sinks();
+        let troubles = event_sinks.iter().filter_map(|sink| sink.problem.as_ref().map(|it| (&sink.name, it)));
+        problems.extend(troubles.map(|(name, problem)| format!("writing events to {name}: {problem}")));
         let full = maps.iter().filter(|map| map.percent() >= MapUse::WARN_PERCENT);
         problems.extend(full.map(|map| format!("map {} is {} % full", map.name, map.percent())));
         let (errors, notices): (Vec<_>, Vec<_>) =
@@ -102,6 +105,8 @@ impl Agent {
             health_checks: HealthChecks { addresses: probed.targets, unhealthy: probed.unhealthy() },
             published: self.telling.told(),
             events_lost: store.events_lost().unwrap_or_default(),
+            events_suppressed: self.log.suppressed(),
+            event_sinks,
             rounds: self.rounds,
             audit_differences: self.audit_differences,
             sockets_destroyed: self.sockets.destroyed,
