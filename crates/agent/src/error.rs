@@ -52,6 +52,17 @@ pub enum Error {
         "starting the threads that write events: {0}; allow more threads or files (ulimit -u, ulimit -n)"
     )]
     Events(io::Error),
+    /// Events can't be sent to a collector.
+    #[error(
+        "sending events to {url}: {source}; if certificates of authorities are missing, install them (ca-certificates), or give an \
+         http URL"
+    )]
+    Collector {
+        /// Where it is.
+        url: String,
+        /// What happened.
+        source: io::Error,
+    },
     /// A client that can't be explained.
     #[error("client {0:?}: give `host` or a process id; pods are not known by name in this version")]
     UnknownClient(String),

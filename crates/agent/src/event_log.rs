@@ -23,7 +23,6 @@ mod suppression;
 
 use std::{
     collections::VecDeque,
-    io,
     sync::{Arc, mpsc},
     time::{Duration, Instant},
 };
@@ -40,7 +39,7 @@ use rotation::Rotation;
 use sink::Standing;
 use suppression::{Suppression, Told};
 
-use crate::{Config, config::EventSink, status};
+use crate::{Config, Error, config::EventSink, status};
 
 /// Lines that a follower may be behind before it loses some, which it is told exactly.
 const BEHIND: usize = 16_384;
@@ -81,8 +80,8 @@ impl EventLog {
     /// have been told of before (modulo 2^32).
     ///
     /// # Errors
-    /// There can be no more threads, or files.
-    pub fn new(config: &Config, reported: u32) -> io::Result<Self> {
+    /// There can be no more threads, or files; or no certificates to check a collector's.
+    pub fn new(config: &Config, reported: u32) -> Result<Self, Error> {
         let mut log = Self {
             node: config.node_name.clone(),
             suppression: Suppression::new(config.event_rate, config.event_burst.0),
@@ -105,10 +104,12 @@ impl EventLog {
             log.sinks.push(standing.clone());
             let follower = Follower::new(log.followers.subscribe(), &log.node, &sink.to_string());
             let ended = match sink {
-                EventSink::Stdout => sink::start(follower, sink::Stdout::open()?, standing)?,
+                EventSink::Stdout => {
+                    sink::Stdout::open().and_then(|out| sink::start(follower, out, standing))
+                }
                 EventSink::File(path) => {
                     let rotation = Rotation { size: config.event_log_size.0, keep: config.event_log_keep.0 };
-                    sink::start(follower, file::RotatedFile::new(path.clone(), rotation), standing)?
+                    sink::start(follower, file::RotatedFile::new(path.clone(), rotation), standing)
                 }
                 EventSink::Socket(path) => {
                     let mode = config.event_socket_mode.0;
@@ -116,17 +117,20 @@ impl EventLog {
                     continue;
                 }
             };
-            log.ending.push(ended);
+            log.ending.push(ended.map_err(Error::Events)?);
         }
         #[cfg(feature = "otel")]
         if let Some(url) = &config.event_otlp {
             let standing = Standing::new(&url.0);
             log.sinks.push(standing.clone());
             let follower = Follower::new(log.followers.subscribe(), &log.node, &url.0);
-            log.ending.push(sink::start(follower, otlp::Otlp::new(&url.0, &log.node)?, standing)?);
+            let otlp = otlp::Otlp::new(&url.0, &log.node);
+            let otlp = otlp.map_err(|source| Error::Collector { url: url.0.clone(), source })?;
+            log.ending.push(sink::start(follower, otlp, standing).map_err(Error::Events)?);
         }
         if !sockets.is_empty() {
-            let (end, ended) = socket::start(sockets, &log.followers.downgrade(), &log.node)?;
+            let started = socket::start(sockets, &log.followers.downgrade(), &log.node);
+            let (end, ended) = started.map_err(Error::Events)?;
             log.sockets = Some(end);
             log.ending.push(ended);
         }

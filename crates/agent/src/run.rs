@@ -257,7 +257,7 @@ impl Agent {
         maps.change_settings(|settings| settings.host_netns = host_netns)?;
         let settings = maps.settings()?;
         let paused = settings.paused != 0;
-        let log = EventLog::new(&config, settings.reported_lost).map_err(Error::Events)?;
+        let log = EventLog::new(&config, settings.reported_lost)?;
         // The agent before may have written until a moment ago; what it freed is reused from here on.
         kernel::wait_for_readers();
         let view = config.view(feed.has_selectors);

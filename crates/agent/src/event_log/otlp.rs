@@ -5,7 +5,7 @@
 
 mod record;
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -73,11 +73,18 @@ impl Otlp {
             parts.path_and_query = Some(hyper::http::uri::PathAndQuery::from_static("/v1/logs"));
             uri = Uri::from_parts(parts).map_err(io::Error::other)?;
         }
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())?
-            .https_or_http()
-            .enable_http1()
-            .build();
+        let builder = HttpsConnectorBuilder::new();
+        let provider = rustls::crypto::ring::default_provider();
+        let builder = if uri.scheme_str() == Some("https") {
+            builder.with_provider_and_native_roots(provider)?
+        } else {
+            // There may be no certificates on the machine.
+            let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider));
+            let config = config.with_safe_default_protocol_versions().map_err(io::Error::other)?;
+            let none = rustls::RootCertStore::empty();
+            builder.with_tls_config(config.with_root_certificates(none).with_no_client_auth())
+        };
+        let connector = builder.https_or_http().enable_http1().build();
         let attribute = |key: &str, value: &str| KeyValue {
             key: key.into(),
             value: Some(AnyValue { value: record::text(value) }),
