@@ -80,3 +80,24 @@ impl Metrics {
         text
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_them_are_documented_and_no_others() {
+        let metrics = Metrics::new();
+        metrics.answered(&Request {
+            webhook: "default",
+            kind: "BalancingPolicy",
+            operation: "CREATE",
+            verdict: "allowed",
+        });
+        metrics.oversight.policies(model::Kind::BalancingPolicy, 1);
+        metrics.oversight.wrote("slice", &Ok(()));
+        let documented =
+            testkit::metrics::documented(include_str!("../../../docs/metrics.md"), "Controller").unwrap();
+        assert_eq!(testkit::metrics::metrics(&metrics.text()).unwrap(), documented);
+    }
+}

@@ -107,7 +107,7 @@ impl Figures {
         self.leads.set(leads.into());
     }
 
-    pub(super) fn policies(&self, kind: Kind, count: usize) {
+    pub(crate) fn policies(&self, kind: Kind, count: usize) {
         set(&self.policies.get_or_create(&OfKind { kind: kind.to_string() }), count);
     }
 
@@ -120,7 +120,7 @@ impl Figures {
         set(&self.waiting, waiting);
     }
 
-    pub(super) fn wrote<T>(&self, resource: &'static str, outcome: &Result<T, Failure>) {
+    pub(crate) fn wrote<T>(&self, resource: &'static str, outcome: &Result<T, Failure>) {
         let outcome = match outcome {
             Ok(_) => "ok",
             Err(Failure::Missing | Failure::Exists | Failure::Taken) => "conflict",
