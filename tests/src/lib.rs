@@ -20,6 +20,7 @@ pub mod dns;
 pub mod feed;
 pub mod machine;
 pub mod process;
+pub mod promql;
 pub mod random;
 pub mod scenario;
 pub mod soak;

@@ -51,7 +51,7 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
-        Verb::Setup => setup::run().and_then(|()| setup::kubernetes()),
+        Verb::Setup => setup::run().and_then(|()| setup::kubernetes()).and_then(|()| setup::prometheus()),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
         Verb::Lint(arguments) => lint::run(&arguments),

@@ -80,6 +80,14 @@ impl Health {
         self.turned.store(self.started.elapsed().as_millis() as u64, Relaxed);
     }
 
+    /// A change waits to be written, since then or longer. What can't be written before the sources have synced need not be.
+    pub(crate) fn waits(&self, since: Instant) {
+        let condition = &mut *lock(&self.condition);
+        if condition.synced {
+            condition.waiting.get_or_insert(since);
+        }
+    }
+
     /// The task says how things are.
     pub(crate) fn say(&self, condition: Condition) {
         *lock(&self.condition) = condition;

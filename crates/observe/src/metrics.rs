@@ -45,6 +45,9 @@ pub struct Metrics {
     suppressed: Labelled<ForReason, Counter>,
 }
 
+/// What can come of asking an address whether it is well.
+const OUTCOMES: [&str; 7] = ["good", "refused", "timeout", "unreachable", "status", "not-http", "unasked"];
+
 /// What the text of metrics is, for HTTP.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -117,6 +120,13 @@ impl Metrics {
             self.suppressed.clone(),
         );
         self.probe_targets(0, 0);
+        // There from the start, so that the first is one more than before.
+        for outcome in OUTCOMES {
+            drop(self.probes.get_or_create(&WithOutcome { outcome }));
+        }
+        for reason in abi::Reason::ALL {
+            self.events_suppressed(reason.name(), 0);
+        }
         self
     }
 

@@ -116,7 +116,8 @@ impl Contract {
 
     /// Sees changes before `cluster` does.
     pub(super) fn see(&mut self, cluster: &Cluster, changes: &[Change]) {
-        self.waiting.get_or_insert_with(Instant::now);
+        // At once: it may get stuck in writing it.
+        self.health.waits(*self.waiting.get_or_insert_with(Instant::now));
         self.metrics().queued(Timestamp::now());
         self.triggers.see(cluster, changes);
     }

@@ -71,6 +71,15 @@ impl Figures {
             self.leads.clone(),
         );
         registry.register("balancing_controller_policies", "Policies that there are", self.policies.clone());
+        // There from the start, so that the first is one more than before.
+        for kind in [Kind::LocalRedirectPolicy, Kind::BalancingPolicy] {
+            self.policies(kind, 0);
+        }
+        for resource in ["slice", "status", "lease"] {
+            for outcome in ["ok", "conflict", "refused", "failed"] {
+                drop(self.writes.get_or_create(&Write { resource, outcome }));
+            }
+        }
         registry.register("balancing_controller_pods", "Pods that are followed", self.pods.clone());
         registry.register(
             "balancing_controller_slices",
@@ -107,7 +116,7 @@ impl Figures {
         self.leads.set(leads.into());
     }
 
-    pub(crate) fn policies(&self, kind: Kind, count: usize) {
+    pub(super) fn policies(&self, kind: Kind, count: usize) {
         set(&self.policies.get_or_create(&OfKind { kind: kind.to_string() }), count);
     }
 
@@ -120,7 +129,7 @@ impl Figures {
         set(&self.waiting, waiting);
     }
 
-    pub(crate) fn wrote<T>(&self, resource: &'static str, outcome: &Result<T, Failure>) {
+    pub(super) fn wrote<T>(&self, resource: &'static str, outcome: &Result<T, Failure>) {
         let outcome = match outcome {
             Ok(_) => "ok",
             Err(Failure::Missing | Failure::Exists | Failure::Taken) => "conflict",
