@@ -19,6 +19,7 @@ pub mod control;
 pub mod dns;
 pub mod feed;
 pub mod machine;
+pub mod picture;
 pub mod process;
 pub mod promql;
 pub mod random;

@@ -24,6 +24,7 @@ use balancing_tests::{
 };
 use testkit::{
     metrics::{documented, metrics, samples},
+    object::{documents, endpoint, service, slice},
     wait,
 };
 
@@ -179,4 +180,35 @@ fn it_says_so_when_the_kernel_can_not_be_read() {
 
 fn is_counters(path: &Path) -> bool {
     path.file_name().unwrap().to_string_lossy().starts_with("counters")
+}
+
+/// In the build for tests, which is slower than the one that is shipped. What is read does not grow with services, and how many have
+/// series of their own is limited: with 10,000 services, whose manifests take half a minute to read here, it was the same 1.6 ms.
+#[test]
+fn a_scrape_with_many_services_takes_little_time() {
+    const SERVICES: u32 = 1_000;
+    let host = Host::new("metrics-many").unwrap();
+    let mut text = String::new();
+    for number in 0..SERVICES {
+        let (vip, backend) = (Ipv4Addr::from(0x0a60_0100 + number), Ipv4Addr::from(0x0a01_0100 + number));
+        let slice = slice(&format!("s{number}-a"), &format!("s{number}")).port("http:8080");
+        let objects: [&dyn std::fmt::Display; 2] = [
+            &service(&format!("s{number}")).cluster_ip(vip).port("http:80"),
+            &slice.endpoint(endpoint(backend).node("n2")),
+        ];
+        text.push_str(&documents(&objects));
+        text.push_str("\n---\n");
+    }
+    host.write("many.yaml", text).unwrap();
+    let _agent = host.agent_inside(&["--metrics-port=5811"]).unwrap();
+    let all = f64::from(SERVICES);
+    wait::until_equal(PATIENCE, &all, || value(&host, "balancing_map_entries", &[("map", "frontends4")]));
+    let took = |_| {
+        let begun = Instant::now();
+        scrape(&host);
+        begun.elapsed()
+    };
+    let least = (0..10).map(took).min().unwrap();
+    println!("{SERVICES} services: {least:?}");
+    assert!(least < Duration::from_millis(50), "{least:?}");
 }

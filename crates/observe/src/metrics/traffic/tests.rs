@@ -180,3 +180,23 @@ fn none_is_none() {
     let of = |sample: &Sample| sample.name.contains("_service_") || sample.name.contains("_policy_");
     assert_eq!(all(&metrics).into_iter().filter(of).collect::<Vec<_>>(), []);
 }
+
+/// In the build for tests, which is slower than the one that is shipped.
+#[test]
+fn a_text_of_ten_thousand_services_takes_little_time() {
+    let metrics = Metrics::new(10_000);
+    let names: Vec<String> = (0..10_000).map(|low| format!("service-{low}")).collect();
+    let clients = names.iter().flat_map(|name| {
+        [Reason::Balanced, Reason::NoEndpoints].map(|reason| client(service(name), None, reason, 1))
+    });
+    let backends = names.iter().map(|name| backend(service(name), None, 1, "zone", 1));
+    metrics.used(&usage(1, clients.collect(), backends.collect()));
+    let took = |_| {
+        let begun = std::time::Instant::now();
+        assert!(metrics.text(Reading::default()).lines().count() > 30_000);
+        begun.elapsed()
+    };
+    let least = (0..5).map(took).min().unwrap();
+    println!("30,000 series: {least:?}");
+    assert!(least < Duration::from_millis(500), "{least:?}");
+}
