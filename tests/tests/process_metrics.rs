@@ -31,6 +31,20 @@ use testkit::{
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const PORT: u16 = 5811;
 
+/// A policy without a backend.
+const NEAR: &str = r#"
+apiVersion: balancing.elf.io/v1beta1
+kind: LocalRedirectPolicy
+metadata: {name: near}
+spec:
+  frontend: {serviceMatcher: {namespace: default, serviceName: web}}
+  backend:
+    endpointSelector: {matchLabels: {app: near}}
+    toPorts:
+    - {port: "8080", protocol: TCP, name: http}
+    - {port: "5353", protocol: UDP, name: dns}
+"#;
+
 fn scrape_at(host: &Host, port: u16) -> Reply {
     ask(host, (LOOPBACK, port), "/metrics").unwrap()
 }
@@ -86,6 +100,27 @@ fn an_agent_exposes_what_is_documented_and_what_the_kernel_counts() {
         assert_eq!(value(&host, decisions, &[("reason", reason)]), *count as f64, "{reason}");
     }
 
+    let becomes = |expected: f64, name: &str, labels: &[(&str, &str)]| {
+        wait::until_equal(PATIENCE, &expected, || value(&host, name, labels));
+    };
+    let web = [("namespace", "default"), ("service", "web"), ("port", "http")];
+    becomes(7.0, "balancing_service_connections_total", &web);
+    // The manifest has them on another node, of no known zone.
+    becomes(7.0, "balancing_service_backend_connections_total", &[("service", "web"), ("locality", "other")]);
+    becomes(3.0, "balancing_service_failures_total", &[("service", "none"), ("reason", "no-endpoints")]);
+    host.write("near.yaml", NEAR).unwrap();
+    let fallen = [("kind", "LocalRedirectPolicy"), ("policy", "near"), ("reason", "fallback")];
+    wait::until_equal(PATIENCE, &true, || {
+        web::ask(&host, 10).unwrap();
+        value(&host, "balancing_policy_fallen_total", &fallen) > 0.0
+    });
+    wait::until_equal(PATIENCE, &true, || {
+        value(&host, "balancing_service_fallen_total", &[("service", "web"), ("reason", "fallback")]) > 0.0
+    });
+    is_documented(&scrape(&host), "Agent");
+    host.remove("near.yaml").unwrap();
+
+    let status = agent.status().unwrap();
     for hook in &status.hooks {
         assert_eq!(value(&host, "balancing_hook_attached", &[("hook", &hook.name)]), 1.0, "{hook:?}");
     }

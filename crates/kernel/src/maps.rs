@@ -410,7 +410,11 @@ impl Maps {
         let all = rows.flat_map(|(hook, v6)| {
             Reason::ALL.map(|reason| (hook, v6, reason, count(reason::counter(hook, v6, reason))))
         });
-        Ok(Counted { decisions: all.collect(), events_lost: count(reason::COUNTER_LOST) })
+        Ok(Counted {
+            decisions: all.collect(),
+            events_lost: count(reason::COUNTER_LOST),
+            unattributed: count(reason::COUNTER_UNATTRIBUTED),
+        })
     }
 
     /// Events that the ring buffer had no room for, so far.
@@ -449,6 +453,8 @@ pub struct Counted {
     pub decisions: Vec<(Hook, bool, Reason, u64)>,
     /// Events that the ring buffer had no room for.
     pub events_lost: u64,
+    /// Decisions that there was no room to count by client or backend.
+    pub unattributed: u64,
 }
 
 /// Values that a per-CPU map has: one for each possible CPU.

@@ -49,6 +49,7 @@ fn of_kernel(pins: &Pins, maps: &Maps) -> Result<Kernel, kernel::Error> {
     Ok(Kernel {
         decisions: counted.decisions,
         events_lost: counted.events_lost,
+        unattributed: counted.unattributed,
         paused: maps.settings()?.paused != 0,
         programs: programs.collect(),
     })

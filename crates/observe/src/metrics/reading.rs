@@ -38,6 +38,8 @@ pub struct Kernel {
     pub decisions: Vec<(Hook, bool, Reason, u64)>,
     /// Events that the ring buffer had no room for.
     pub events_lost: u64,
+    /// Decisions that there was no room to count by client or backend.
+    pub unattributed: u64,
     /// `balancing pause` is in force.
     pub paused: bool,
     /// The hooks.
@@ -229,6 +231,12 @@ impl Kernel {
             "balancing_events_lost",
             "Events that the ring buffer had no room for, since the maps were made",
             |metric| metric.encode_counter::<NoLabelSet, u64, u64>(&self.events_lost, None),
+        )?;
+        write.family(
+            MetricType::Counter,
+            "balancing_usage_unattributed",
+            "Decisions that there was no room to count by client or backend, since the maps were made",
+            |metric| metric.encode_counter::<NoLabelSet, u64, u64>(&self.unattributed, None),
         )?;
         write.gauge(
             "balancing_paused",

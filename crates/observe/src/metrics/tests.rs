@@ -76,6 +76,7 @@ fn busy() -> (Metrics, Reading) {
     let kernel = Kernel {
         decisions: vec![(abi::Hook::Connect, true, abi::Reason::NoEndpoints, 7)],
         events_lost: 2,
+        unattributed: 3,
         paused: true,
         programs: vec![
             Program { hook: "connect4", attached: true, runs: Some((Duration::from_millis(1500), 3)) },
@@ -113,6 +114,7 @@ fn what_is_read_is_written() {
     for line in [
         "balancing_decisions_total{hook=\"connect\",family=\"IPv6\",verdict=\"refused\",reason=\"no-endpoints\"} 7",
         "balancing_events_lost_total 2",
+        "balancing_usage_unattributed_total 3",
         "balancing_events_suppressed_total{reason=\"no-endpoints\"} 5",
         "balancing_paused 1.0",
         "balancing_hook_attached{hook=\"connect4\"} 1.0",

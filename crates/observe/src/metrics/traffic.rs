@@ -178,7 +178,7 @@ impl Traffic {
         }
         for it in usage.backends.iter().filter(|it| is_new(&it.count)) {
             for sum in sums.of(it.service.as_ref(), it.policy.as_ref(), now) {
-                *sum.localities.entry(it.locality.clone()).or_default() += it.count.recent;
+                *sum.localities.entry(it.locality.name().to_owned()).or_default() += it.count.recent;
             }
         }
     }

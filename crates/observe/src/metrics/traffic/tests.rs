@@ -5,7 +5,7 @@ use crate::{
     Metrics,
     event::Who,
     metrics::Reading,
-    usage::{BackendUse, ClientUse},
+    usage::{BackendUse, ClientUse, Locality},
 };
 
 fn at(second: i64) -> Timestamp {
@@ -41,7 +41,7 @@ fn backend(
     service: Option<Service>,
     policy: Option<Policy>,
     low: u8,
-    locality: &str,
+    locality: Locality,
     recent: u64,
 ) -> BackendUse {
     BackendUse {
@@ -52,7 +52,7 @@ fn backend(
         namespace: None,
         pod: None,
         node: None,
-        locality: locality.into(),
+        locality,
         count: count(recent),
     }
 }
@@ -71,9 +71,9 @@ pub(crate) fn use_all(metrics: &Metrics) {
         client(None, Some(policy("dns")), Reason::NoEndpoints, 1),
     ];
     let backends = vec![
-        backend(service("web"), None, 1, "node", 5),
-        backend(service("web"), None, 2, "zone", 3),
-        backend(None, Some(policy("dns")), 3, "other", 4),
+        backend(service("web"), None, 1, Locality::Node, 5),
+        backend(service("web"), None, 2, Locality::Zone, 3),
+        backend(None, Some(policy("dns")), 3, Locality::Other, 4),
     ];
     metrics.used(&usage(1, clients, backends));
     metrics.fell(&[Fallen { policy: policy("dns"), fallbacks: 7, spills: 1, own: 0 }], at(1));
@@ -189,7 +189,7 @@ fn a_text_of_ten_thousand_services_takes_little_time() {
     let clients = names.iter().flat_map(|name| {
         [Reason::Balanced, Reason::NoEndpoints].map(|reason| client(service(name), None, reason, 1))
     });
-    let backends = names.iter().map(|name| backend(service(name), None, 1, "zone", 1));
+    let backends = names.iter().map(|name| backend(service(name), None, 1, Locality::Zone, 1));
     metrics.used(&usage(1, clients.collect(), backends.collect()));
     let took = |_| {
         let begun = std::time::Instant::now();
