@@ -41,6 +41,9 @@ const CHANGED: &[&str] = &[
     r#"resources={"limits": {"memory": "1Gi"}}"#,
     r#"podAnnotations={"a": "b"}"#,
     "controller.replicas=2",
+    "monitoring.dashboard=true",
+    "monitoring.rules=true",
+    "monitoring.podMonitors=true",
     "admissionPolicy=false",
     "clean=true",
 ];
@@ -66,6 +69,7 @@ const SET: &[&str] = &[
     "config.replaceKubeProxy=true",
     "config.healthPort=15810",
     "config.metricsPort=0",
+    "config.metricsServices=50",
     "config.publish=false",
     "config.maxServices=4194304",
     "config.maxBackends=16777216",
@@ -225,12 +229,15 @@ fn kubernetes_knows_every_field() {
                 "PodDisruptionBudget" => is_understood::<PodDisruptionBudget>(object),
                 "MutatingWebhookConfiguration" => is_understood::<MutatingWebhookConfiguration>(object),
                 "ValidatingWebhookConfiguration" => is_understood::<ValidatingWebhookConfiguration>(object),
+                // The operator's definitions; tests/monitoring.rs looks at what is in them.
+                "PrometheusRule" | "PodMonitor" => {}
                 kind => panic!("{kind}: add it here"),
             }
         }
         let of_agents = if values.contains(&"admissionPolicy=false") { 5 } else { 7 };
         let of_controllers = if values.contains(&"controller.replicas=2") { 10 } else { 0 };
-        assert_eq!(objects.len(), of_agents + of_controllers);
+        let of_monitoring = if values.contains(&"monitoring.rules=true") { 4 } else { 0 };
+        assert_eq!(objects.len(), of_agents + of_controllers + of_monitoring);
     }
 }
 

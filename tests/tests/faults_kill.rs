@@ -116,7 +116,7 @@ fn too_few_open_files_are_said_at_the_start_and_conversations_take_only_their_sh
     }
 
     // The soft limit is nothing to care for, as long as the hard one is high enough.
-    let mut agent = host.start_command(&mut limited("ulimit -Sn 20; ulimit -Hn 160")).unwrap();
+    let mut agent = host.start_command(&mut limited("ulimit -Sn 20; ulimit -Hn 180")).unwrap();
     agent.wait_ready().unwrap();
     // Whoever asks and then says nothing: more of them than files may be open.
     let silent: Vec<_> = (0..120).map(|_| UnixStream::connect(host.socket())).collect();

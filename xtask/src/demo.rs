@@ -3,15 +3,13 @@
 use std::{
     env, fs,
     io::{BufRead, BufReader, IsTerminal},
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
-use serde_json::Value;
 
 use crate::{
-    run::{as_root, capture, cargo, workspace},
+    run::{as_root, build_programs, workspace},
     setup,
 };
 
@@ -40,7 +38,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     }
     setup::run()?;
     println!("==> build");
-    let (demo, balancing) = build()?;
+    let built = build_programs(&["balancing-demo", "balancing-cli"])?;
+    let (demo, balancing) = (built("balancing-demo")?, built("balancing")?);
     let mut run = as_root("env", "the demo makes namespaces and attaches programs to a cgroup of its own:")?;
     // `env` carries what is set here through sudo, which drops it.
     for kept in ["PATH", "TERM", "NO_COLOR"] {
@@ -62,22 +61,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     fs::write(&readme, spliced(&text, &printed)?).context("cannot write README.md")?;
     println!("\nrecorded in README.md");
     Ok(())
-}
-
-/// Builds both programs; where they are.
-fn build() -> Result<(PathBuf, PathBuf)> {
-    let mut build = cargo();
-    build.args(["build", "--package", "balancing-demo", "--package", "balancing-cli", "--bins"]);
-    let printed = capture(build.arg("--message-format=json-render-diagnostics"))?;
-    let built: Vec<Value> = printed.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
-    let program = |name: &str| {
-        let message = built
-            .iter()
-            .find(|message| message["target"]["name"] == name && message["executable"].is_string());
-        let file = message.and_then(|message| message["executable"].as_str()).map(PathBuf::from);
-        file.with_context(|| format!("the build produced no program `{name}`"))
-    };
-    Ok((program("balancing-demo")?, program("balancing")?))
 }
 
 /// Runs the demo, shows what it prints, and returns it.

@@ -3,6 +3,7 @@
 
 mod bench;
 mod check_layers;
+mod dashboard;
 mod demo;
 mod fuzz;
 mod image;
@@ -33,6 +34,8 @@ enum Verb {
     Demo(demo::Arguments),
     /// Measure what a connection costs with the programs and without, or what the agent takes (as root, three minutes)
     Bench(bench::Arguments),
+    /// The picture in docs/metrics.md, of the dashboard with real samples (as root, two minutes)
+    Dashboard(dashboard::Arguments),
     /// Formatting, clippy, the layers, licences and sources of dependencies
     Lint(lint::Arguments),
     /// Only the layers: which crate may use which (docs/adr/0001-layers.md)
@@ -51,9 +54,10 @@ enum Verb {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().verb {
-        Verb::Setup => setup::run().and_then(|()| setup::kubernetes()),
+        Verb::Setup => setup::run().and_then(|()| setup::kubernetes()).and_then(|()| setup::prometheus()),
         Verb::Demo(arguments) => demo::run(&arguments),
         Verb::Bench(arguments) => bench::run(&arguments),
+        Verb::Dashboard(arguments) => dashboard::run(&arguments),
         Verb::Lint(arguments) => lint::run(&arguments),
         Verb::CheckLayers => check_layers::run(),
         Verb::Test(arguments) => test::run(&arguments),

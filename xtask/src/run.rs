@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 
 /// The root of the workspace.
 pub(crate) fn workspace() -> PathBuf {
@@ -100,6 +101,19 @@ pub(crate) fn capture(command: &mut Command) -> Result<String> {
         bail!("`{shown}` failed: {}", output.status);
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Builds the programs of these packages; says where each is.
+pub(crate) fn build_programs(packages: &[&str]) -> Result<impl Fn(&str) -> Result<PathBuf>> {
+    let mut build = cargo();
+    build.args(["build", "--bins"]).args(packages.iter().flat_map(|package| ["--package", package]));
+    let printed = capture(build.arg("--message-format=json-render-diagnostics"))?;
+    Ok(move |name: &str| {
+        let messages = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut executables = messages.filter(|message| message["target"]["name"] == name);
+        let file = executables.find_map(|message| message["executable"].as_str().map(PathBuf::from));
+        file.with_context(|| format!("the build produced no program `{name}`"))
+    })
 }
 
 fn shown(command: &Command) -> String {

@@ -6,6 +6,7 @@
 //! The build script of `crates/kernel` finds either by looking, so nothing is recorded here.
 
 mod kubernetes;
+mod prometheus;
 
 use std::{
     fs,
@@ -19,6 +20,7 @@ use anyhow::{Context, Result, bail};
 use crate::run::{as_root, cargo, cargo_bin, command, output, succeed, which};
 
 pub(crate) use kubernetes::kubernetes;
+pub(crate) use prometheus::prometheus;
 
 const LINKER_VERSION: &str = "0.13.0";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
@@ -170,14 +172,20 @@ fn install_packages(packages: &[String]) -> Result<()> {
             packages.join(" ")
         );
     }
-    let apt = |arguments: &[&str]| -> Result<Command> {
-        let mut apt = as_root("env", "installing packages")?;
-        apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]);
-        apt.args(arguments);
-        Ok(apt)
-    };
-    step("refresh the package lists", &mut apt(&["update"])?)?;
+    refresh()?;
     step("install packages", apt(&["install", "--yes", "--no-install-recommends"])?.args(packages))
+}
+
+/// Learns what packages there are.
+fn refresh() -> Result<()> {
+    step("refresh the package lists", &mut apt(&["update"])?)
+}
+
+fn apt(arguments: &[&str]) -> Result<Command> {
+    let mut apt = as_root("env", "installing packages")?;
+    apt.args(["DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120"]);
+    apt.args(arguments);
+    Ok(apt)
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -1,12 +1,11 @@
 //! `cargo xtask soak`: sets up, builds, and runs the soak of `tests/src/soak.rs` as root.
 
-use std::{env, os::unix::process::CommandExt, path::PathBuf};
+use std::{env, os::unix::process::CommandExt};
 
 use anyhow::{Context, Result};
-use serde_json::Value;
 
 use crate::{
-    run::{as_root, capture, cargo},
+    run::{as_root, build_programs},
     setup,
 };
 
@@ -25,15 +24,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     println!("==> build");
-    let mut build = cargo();
-    build.args(["build", "--package", "balancing-cli", "--package", "balancing-tests", "--bins"]);
-    let printed = capture(build.arg("--message-format=json-render-diagnostics"))?;
-    let built = |name: &str| -> Result<PathBuf> {
-        let messages = printed.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let mut executables = messages.filter(|message| message["target"]["name"] == name);
-        let file = executables.find_map(|message| message["executable"].as_str().map(PathBuf::from));
-        file.with_context(|| format!("the build produced no program `{name}`"))
-    };
+    let built = build_programs(&["balancing-cli", "balancing-tests"])?;
     // `env` carries the variables through sudo, which drops them.
     let mut soak = as_root("env", "a soak makes namespaces and a cgroup of its own, and")?;
     soak.arg(format!("PATH={}", env::var("PATH").unwrap_or_default()));

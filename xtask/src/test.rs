@@ -66,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     setup::run()?;
     if !arguments.pure {
         setup::kubernetes()?;
+        setup::prometheus()?;
         setup::programs(&[("systemd-analyze", "systemd")]);
     }
 

@@ -124,6 +124,9 @@ settings! {
     /// Port of the agent's metrics, on all addresses; 0 = none
     metrics_port: u16 = 5811, "PORT";
 
+    /// Service ports, and policies, that have metrics of their own; what others get is one sum. 0 = none, not even that
+    metrics_services: u32 = 1000, "N";
+
     /// Service ports, over both families, that tables may grow to have room for
     max_services: Entries<4_194_304> = Entries(65_536), "N";
 

@@ -143,9 +143,10 @@ impl EventLog {
         self.suppression.passes(reason, now)
     }
 
-    /// Tells how many decisions were not told of one by one, once a second; are there more to be told of?
-    pub fn tell_suppressed(&mut self, now: Instant) -> bool {
+    /// Tells how many decisions were not told of one by one, once a second, to `count` too; are there more to be told of?
+    pub fn tell_suppressed(&mut self, now: Instant, count: impl Fn(&str, u64)) -> bool {
         for told in self.suppression.due(now) {
+            count(abi::Reason::from_u8(told.reason).map_or("unknown", abi::Reason::name), told.count);
             self.push(&self.suppressed_line(told, now));
         }
         self.suppression.is_waiting()

@@ -8,12 +8,14 @@
 //! condition  what the task knows, and what that means for each question
 //! answer     from a path to a status, headers and a body
 //! listeners  sockets that are wanted, and those that are there
+//! scrape     what metrics are read from
 //! trouble    what can't be served
 //! ```
 
 mod answer;
 mod condition;
 mod listeners;
+mod scrape;
 mod trouble;
 
 use std::{
@@ -30,6 +32,7 @@ use std::{
 pub(crate) use answer::Face;
 pub(crate) use condition::Condition;
 use jiff::Timestamp;
+use kernel::Pins;
 pub(crate) use listeners::Wanted;
 use observe::Metrics;
 use tokio::sync::watch;
@@ -44,15 +47,16 @@ pub(crate) struct Health {
     wanted: watch::Sender<Wanted>,
     /// What can't be listened on.
     troubles: Mutex<BTreeMap<SocketAddr, Trouble>>,
+    pins: Pins,
     pub(crate) metrics: Metrics,
 }
 
 impl Health {
-    /// Begins to answer; nothing is listened on yet.
+    /// Begins to answer; nothing is listened on yet. So many service ports have metrics of their own.
     ///
     /// # Errors
     /// There can be no more threads, or files.
-    pub(crate) fn start() -> std::io::Result<Arc<Self>> {
+    pub(crate) fn start(pins: Pins, services: usize) -> std::io::Result<Arc<Self>> {
         let (wanted, listening) = watch::channel(Wanted::default());
         let health = Arc::new(Self {
             started: Instant::now(),
@@ -60,7 +64,8 @@ impl Health {
             condition: Mutex::default(),
             wanted,
             troubles: Mutex::default(),
-            metrics: Metrics::new(),
+            pins,
+            metrics: Metrics::new(services),
         });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let shared = health.clone();
@@ -73,6 +78,14 @@ impl Health {
     /// The task turns.
     pub(crate) fn turned(&self) {
         self.turned.store(self.started.elapsed().as_millis() as u64, Relaxed);
+    }
+
+    /// A change waits to be written, since then or longer. What can't be written before the sources have synced need not be.
+    pub(crate) fn waits(&self, since: Instant) {
+        let condition = &mut *lock(&self.condition);
+        if condition.synced {
+            condition.waiting.get_or_insert(since);
+        }
     }
 
     /// The task says how things are.
@@ -103,7 +116,7 @@ impl Health {
             face,
             path,
             &condition,
-            &self.metrics,
+            || self.metrics.text(scrape::read(&self.pins, &condition, silent)),
             &answer::Clock { silent, now: Timestamp::now() },
         )
     }

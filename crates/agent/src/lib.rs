@@ -20,6 +20,7 @@ pub mod local;
 mod lock;
 mod probing;
 pub mod reconcile;
+mod room;
 mod run;
 mod sockets;
 pub mod status;

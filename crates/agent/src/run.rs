@@ -10,6 +10,7 @@ mod contract;
 mod events;
 mod growth;
 mod look;
+mod measure;
 mod pace;
 mod policies;
 mod probing;
@@ -53,8 +54,9 @@ use crate::{
 
 /// How often the small things are looked at: is it paused, are the programs still attached.
 const LOOK: Duration = Duration::from_secs(1);
-/// Files that it takes: about 50 of its own, as many again while it opens the maps anew, and conversations.
-const OPEN_FILES: u64 = 160;
+/// Files that it takes: about 50 of its own, as many again while it opens the maps anew, those of somebody who reads metrics, and
+/// conversations.
+const OPEN_FILES: u64 = 180;
 /// Activities that can fail.
 const ROUND: &str = "writing the tables";
 const AUDIT_OF_TABLES: &str = "auditing the tables";
@@ -188,6 +190,7 @@ struct Agent {
     sockets: Sockets,
     contract: Contract,
     probing: Probing,
+    measuring: measure::Due,
     /// Whose cluster IP it is that has no such port.
     cluster_ips: ClusterIps,
     /// The kernel can't leave cgroups alone, and should.
@@ -307,6 +310,7 @@ impl Agent {
             sockets,
             contract,
             probing,
+            measuring: measure::Due::now(),
             cluster_ips: ClusterIps::default(),
             can_not_exclude,
             log,

@@ -56,6 +56,14 @@ impl Metrics {
             "When the certificate of the webhooks ends; 0: there is none",
             to.clone(),
         );
+        // There from the start, so that the first is one more than before.
+        for (webhook, verdict) in [("default", "patched"), ("validate", "allowed"), ("validate", "refused")] {
+            for kind in ["LocalRedirectPolicy", "BalancingPolicy"] {
+                for operation in ["CREATE", "UPDATE"] {
+                    drop(requests.get_or_create(&Request { webhook, kind, operation, verdict }));
+                }
+            }
+        }
         let oversight = Arc::new(Figures::default());
         oversight.register(&mut registry);
         Self { registry, requests, from, to, oversight }
@@ -78,5 +86,18 @@ impl Metrics {
         // Writing to a String does not fail.
         let _ = text::encode(&mut text, &self.registry);
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_of_them_are_documented_and_no_others() {
+        let metrics = Metrics::new();
+        let documented =
+            testkit::metrics::documented(include_str!("../../../docs/metrics.md"), "Controller").unwrap();
+        assert_eq!(testkit::metrics::metrics(&metrics.text()).unwrap(), documented);
     }
 }

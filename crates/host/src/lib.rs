@@ -24,6 +24,7 @@ pub mod namespace;
 pub mod netfilter;
 mod netlink;
 mod pod_cgroup;
+pub mod process;
 pub mod sock_diag;
 
 pub use address::Addresses;
@@ -34,4 +35,5 @@ pub use conntrack::Conntrack;
 pub use error::{Error, Result};
 pub use kube_proxy::KubeProxy;
 pub use namespace::{NetworkNamespace, OpenNamespace};
+pub use process::Process;
 pub use sock_diag::{InetSocket, SockDiag, Transport};

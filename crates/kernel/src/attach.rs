@@ -119,6 +119,14 @@ pub fn attached(pins: &Pins) -> Result<Vec<Attached>, Error> {
         .collect()
 }
 
+impl Attached {
+    /// For how many nanoseconds its program has run, and how often. `None` where the kernel does not say: it takes
+    /// CAP_SYS_ADMIN, and the sysctl kernel.bpf_stats_enabled.
+    pub fn runs(&self) -> Option<(u64, u64)> {
+        sys::program_runs(self.program_id?).ok().filter(|(_, runs)| *runs > 0)
+    }
+}
+
 /// A program that others have attached to the same cgroup and hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stranger {

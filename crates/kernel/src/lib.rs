@@ -41,7 +41,7 @@ pub use events::Events;
 pub use grow::grow;
 pub use live::LiveTables;
 pub use load::{Loaded, Sizes};
-pub use maps::Maps;
+pub use maps::{Counted, Maps};
 pub use pins::Pins;
 pub use store::{Contents, TableStore};
 

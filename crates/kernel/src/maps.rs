@@ -395,18 +395,26 @@ impl Maps {
     /// # Errors
     /// The map can't be read.
     pub fn decisions(&self) -> Result<Vec<(Hook, bool, Reason, u64)>, Error> {
-        let mut decisions = Vec::new();
-        for hook in Hook::ALL {
-            for v6 in [false, true] {
-                for reason in Reason::ALL {
-                    let count = self.counter(reason::counter(hook, v6, reason))?;
-                    if count > 0 {
-                        decisions.push((hook, v6, reason, count));
-                    }
-                }
-            }
-        }
-        Ok(decisions)
+        Ok(self.counted()?.decisions.into_iter().filter(|(.., count)| *count > 0).collect())
+    }
+
+    /// All that the programs count, read in one call.
+    ///
+    /// # Errors
+    /// The map can't be read.
+    pub fn counted(&self) -> Result<Counted, Error> {
+        let counts = sys::sum_per_cpu(self.counters.fd(), reason::COUNTERS as usize, possible_cpus()?)
+            .map_err(self.counters.error("BPF_MAP_LOOKUP_BATCH"))?;
+        let count = |index: u32| counts.get(index as usize).copied().unwrap_or_default();
+        let rows = Hook::ALL.into_iter().flat_map(|hook| [false, true].map(|v6| (hook, v6)));
+        let all = rows.flat_map(|(hook, v6)| {
+            Reason::ALL.map(|reason| (hook, v6, reason, count(reason::counter(hook, v6, reason))))
+        });
+        Ok(Counted {
+            decisions: all.collect(),
+            events_lost: count(reason::COUNTER_LOST),
+            unattributed: count(reason::COUNTER_UNATTRIBUTED),
+        })
     }
 
     /// Events that the ring buffer had no room for, so far.
@@ -436,6 +444,17 @@ impl Maps {
             .filter(|slot| slot.owner.load() & slot::owner::COOKIE != 0)
             .count())
     }
+}
+
+/// What the programs have counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Decisions by hook, IPv6, and reason, also where there were none.
+    pub decisions: Vec<(Hook, bool, Reason, u64)>,
+    /// Events that the ring buffer had no room for.
+    pub events_lost: u64,
+    /// Decisions that there was no room to count by client or backend.
+    pub unattributed: u64,
 }
 
 /// Values that a per-CPU map has: one for each possible CPU.

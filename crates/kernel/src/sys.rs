@@ -6,13 +6,17 @@ use std::{
     ffi::{CStr, CString},
     io,
     os::{
-        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
     path::Path,
 };
 
 use bytemuck::{Pod, Zeroable};
+
+mod program;
+
+pub(crate) use program::{maps_of_program, program_name, program_runs};
 
 mod command {
     #[cfg(feature = "yardstick")]
@@ -249,43 +253,6 @@ pub(crate) fn programs_of_cgroup(cgroup: BorrowedFd<'_>, attach_type: u32) -> io
     Ok(ids.iter().copied().take(attribute.count as usize).collect())
 }
 
-/// The beginning of `struct bpf_prog_info`, as far as its name; the rest of that is not asked for.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Zeroable)]
-struct ProgramInfo {
-    kind: u32,
-    id: u32,
-    tag: [u8; 8],
-    lengths: [u32; 2],
-    instructions: [u64; 2],
-    load_time: u64,
-    user: u32,
-    maps: u32,
-    map_ids: u64,
-    name: [u8; 16],
-}
-
-/// Name of a loaded program. Takes CAP_SYS_ADMIN.
-pub(crate) fn program_name(id: u32) -> io::Result<String> {
-    let fd = bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)?;
-    Ok(name_text(info::<ProgramInfo>(fd.as_fd())?.name))
-}
-
-/// The maps that a loaded program uses. Takes CAP_SYS_ADMIN.
-pub(crate) fn maps_of_program(id: u32) -> io::Result<Vec<OwnedFd>> {
-    let fd = bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)?;
-    let mut ids = [0u32; 64];
-    let mut info =
-        ProgramInfo { maps: ids.len() as u32, map_ids: address(ids.as_mut_ptr()), ..Zeroable::zeroed() };
-    let len = std::mem::size_of::<ProgramInfo>() as u32;
-    let mut attribute = InfoAttribute { fd: raw(fd.as_fd()), len, info: address(&raw mut info) };
-    bpf(command::OBJ_GET_INFO_BY_FD, &mut attribute)?;
-    ids.iter()
-        .take(info.maps as usize)
-        .map(|id| bpf(command::MAP_GET_FD_BY_ID, &mut [*id, 0, 0]).map(owned))
-        .collect()
-}
-
 /// `struct bpf_map_info` as far as the name.
 fn name_text(name: [u8; 16]) -> String {
     let len = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
@@ -320,6 +287,22 @@ pub(crate) fn lookup_per_cpu(map: BorrowedFd<'_>, key: u32, cpus: usize) -> io::
     let mut values = vec![0u64; cpus];
     bpf(command::MAP_LOOKUP_ELEM, &mut element(map, &key, values.as_mut_ptr()))?;
     Ok(values)
+}
+
+/// Reads the first `count` elements of a per-CPU array of `u64` in one call, and adds up the CPUs' values of each.
+pub(crate) fn sum_per_cpu(map: BorrowedFd<'_>, count: usize, cpus: usize) -> io::Result<Vec<u64>> {
+    let (mut keys, mut values) = (vec![0u32; count], vec![0u64; count * cpus]);
+    let mut next = 0u32;
+    let mut attribute = batch(map, keys.as_mut_ptr(), values.as_mut_ptr(), count);
+    attribute.out_batch = address(&raw mut next);
+    match bpf(command::MAP_LOOKUP_BATCH, &mut attribute) {
+        // There are no more than these.
+        Err(error) if error.raw_os_error() != Some(libc::ENOENT) => return Err(error),
+        _ => {}
+    }
+    // An array gives its elements in order.
+    let read = values.chunks(cpus.max(1)).take(attribute.count as usize);
+    Ok(read.map(|values| values.iter().sum()).collect())
 }
 
 /// Writes one element.

@@ -71,6 +71,18 @@ pub enum Locality {
     Unknown,
 }
 
+impl Locality {
+    /// As answers and labels have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Node => "node",
+            Self::Zone => "zone",
+            Self::Other => "other",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// What one backend of a service port or policy got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -11,6 +11,7 @@ pub mod bpffs;
 pub mod cgroup;
 pub mod client;
 pub mod leftover;
+pub mod metrics;
 pub mod netns;
 pub mod object;
 pub mod wait;

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{program, unconfigure};
+use super::{Host, program, unconfigure};
 
 /// A controller; killed when dropped.
 pub struct Controller(Child);
@@ -20,13 +20,29 @@ impl Controller {
     /// # Errors
     /// It can't be started.
     pub fn start(kubeconfig: &Path) -> Result<Self> {
+        Self::start_by(kubeconfig, None)
+    }
+
+    /// One in the network namespace of `host`, whose metrics are answered there at port 5821.
+    ///
+    /// # Errors
+    /// It can't be started.
+    pub fn start_inside(kubeconfig: &Path, host: &Host) -> Result<Self> {
+        Self::start_by(kubeconfig, Some(host))
+    }
+
+    fn start_by(kubeconfig: &Path, host: Option<&Host>) -> Result<Self> {
         let mut command = Command::new(program());
         unconfigure(&mut command);
         // Of all ports that are free some time later somebody else may have this one: then it says so in its log.
         let port =
             TcpListener::bind("[::]:0").context("find a port")?.local_addr().context("getsockname")?.port();
-        command.args(["controller", "--health-port=0", "--metrics-port=0", "--namespace=kube-system"]);
+        command.args(["controller", "--health-port=0", "--namespace=kube-system"]);
         command.args(["--webhook-port", &port.to_string(), "--kubeconfig"]).arg(kubeconfig);
+        match host {
+            None => drop(command.arg("--metrics-port=0")),
+            Some(host) => host.namespace().contain(command.arg("--metrics-port=5821"))?,
+        }
         let log = kubeconfig.with_extension("controller.log");
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(File::create(log).context("make the controller's log")?);

@@ -46,9 +46,11 @@ pub fn ask(host: &Host, address: impl Into<SocketAddr>, path: &str) -> io::Resul
     host.namespace().run(|| {
         let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {address}\r\n\r\n").as_bytes())?;
+        stream.write_all(
+            format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+        )?;
         let mut text = String::new();
-        // It closes the connection after each answer.
+        // That is what it was asked for.
         if stream.read_to_string(&mut text)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }

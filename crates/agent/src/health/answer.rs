@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use model::{Family, ObjectName};
-use observe::{Metrics, metrics};
+use observe::metrics;
 use serde::Serialize;
 use serde_json::json;
 
@@ -72,8 +72,14 @@ fn not_found(paths: &str) -> Answer {
     text(NOT_FOUND, format!("404 page not found; there is {paths}\n"))
 }
 
-/// Answers a request for `path`.
-pub(super) fn answer(face: &Face, path: &str, it: &Condition, metrics: &Metrics, clock: &Clock) -> Answer {
+/// Answers a request for `path`; metrics are asked for only if they are wanted.
+pub(super) fn answer(
+    face: &Face,
+    path: &str,
+    it: &Condition,
+    metrics: impl FnOnce() -> String,
+    clock: &Clock,
+) -> Answer {
     let silent = clock.silent;
     match (face, path) {
         (Face::Agent, "/livez") => of_agent(it, it.dead(silent)),
@@ -86,7 +92,7 @@ pub(super) fn answer(face: &Face, path: &str, it: &Condition, metrics: &Metrics,
         (Face::ProxyMetrics, "/proxyMode") => text(OK, MODE),
         (Face::ProxyMetrics, "/healthz") => text(OK, "ok"),
         (Face::ProxyMetrics | Face::Metrics, "/metrics") => {
-            Answer { status: OK, content_type: metrics::CONTENT_TYPE, weight: None, body: metrics.text() }
+            Answer { status: OK, content_type: metrics::CONTENT_TYPE, weight: None, body: metrics() }
         }
         (Face::ProxyMetrics, _) => not_found("/proxyMode, /healthz, /metrics"),
         (Face::Metrics, _) => not_found("/metrics"),

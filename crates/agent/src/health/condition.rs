@@ -9,6 +9,8 @@ use std::{
 use jiff::Timestamp;
 use model::{HealthCheck, ObjectName};
 
+use crate::status::MapUse;
+
 /// How long the task may be busy with one thing, and how long a change may wait to be written: as long as kube-proxy's may
 /// (kubernetes 1.36 cmd/kube-proxy/app/server.go: twice its sync period of 30 s).
 pub(super) const LATE: Duration = Duration::from_secs(60);
@@ -24,6 +26,12 @@ pub(crate) struct Condition {
     pub(crate) hooks_off: usize,
     /// `balancing pause` is in force.
     pub(crate) paused: bool,
+    /// What the source is: `kubernetes` or `manifests`.
+    pub(crate) source: Option<&'static str>,
+    /// Since when it has not been read well, or not completely.
+    pub(crate) stale: Option<Instant>,
+    /// How full the tables are.
+    pub(crate) tables: Arc<[MapUse]>,
     /// Since when something waits to be written.
     pub(crate) waiting: Option<Instant>,
     /// Why that fails.

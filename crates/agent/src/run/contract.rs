@@ -15,12 +15,14 @@ use host::{
 use jiff::Timestamp;
 use kernel::Attached;
 use model::{Change, Cluster, Family, HealthCheck, ObjectName};
+use observe::Metrics;
 use source::Severity;
 
 use super::{Agent, ROUND};
 use crate::{
     Config, Error, doctor,
     health::{Condition, Face, Health, Trouble, Wanted},
+    status::MapUse,
     triggers::Triggers,
 };
 
@@ -44,6 +46,12 @@ pub(super) struct Contract {
     updated: Option<Timestamp>,
     /// Since when something waits to be written.
     waiting: Option<Instant>,
+    /// What the source is.
+    source: &'static str,
+    /// Since when the source has not been read well, or not completely.
+    stale: Option<Instant>,
+    /// How full the tables were at the last look.
+    tables: Arc<[MapUse]>,
     /// Hooks without a program, at the last look.
     hooks_off: usize,
     /// This node has had a Node object.
@@ -70,7 +78,8 @@ impl Contract {
             }
             tracing::warn!("{}", doctor::UNSERVED);
         }
-        let health = Health::start().map_err(Error::Health)?;
+        let health =
+            Health::start(config.bpffs.clone(), config.metrics_services as usize).map_err(Error::Health)?;
         let now = i64::try_from(Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
         Ok(Self {
             health,
@@ -81,6 +90,9 @@ impl Contract {
             checks: Arc::default(),
             updated: None,
             waiting: None,
+            source: if config.manifests.is_some() { "manifests" } else { "kubernetes" },
+            stale: Some(Instant::now()),
+            tables: Arc::new([]),
             hooks_off: 0,
             was_node: false,
             conntrack: config.replace_kube_proxy.then(|| (Conntrack::own(), Instant::now())),
@@ -92,6 +104,11 @@ impl Contract {
         self.health.clone()
     }
 
+    /// Where to say what happens.
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.health.metrics
+    }
+
     /// The task that owns the tables turns.
     pub(super) fn turned(&self) {
         self.health.turned();
@@ -99,7 +116,9 @@ impl Contract {
 
     /// Sees changes before `cluster` does.
     pub(super) fn see(&mut self, cluster: &Cluster, changes: &[Change]) {
-        self.waiting.get_or_insert_with(Instant::now);
+        // At once: it may get stuck in writing it.
+        self.health.waits(*self.waiting.get_or_insert_with(Instant::now));
+        self.metrics().queued(Timestamp::now());
         self.triggers.see(cluster, changes);
     }
 
@@ -140,11 +159,13 @@ impl Agent {
             self.count_hooks(&kernel::attached(&self.config.bpffs).unwrap_or_default());
         }
         let now = Timestamp::now();
-        (self.contract.updated, self.contract.waiting) = (Some(now), None);
+        let waited = self.contract.waiting.take().map(|since| since.elapsed());
+        self.contract.updated = Some(now);
+        self.contract.metrics().synced(now, waited);
         for (family, at) in self.contract.triggers.take() {
             // Another machine's clock said when it happened: it may be ahead of ours.
             let took = u64::try_from(now.as_nanosecond() - i128::from(at)).unwrap_or_default();
-            self.contract.health.metrics.programmed(family, Duration::from_nanos(took));
+            self.contract.metrics().programmed(family, Duration::from_nanos(took));
         }
         let asked_anew = self.contract.replaces_kube_proxy && self.take_checks();
         self.say_how_it_is();
@@ -157,6 +178,7 @@ impl Agent {
     pub(super) fn look_at_contract(&mut self, attached: &[Attached]) {
         self.adopt_sysctls();
         self.count_hooks(attached);
+        self.contract.tables = self.tables().into();
         self.say_how_it_is();
         self.contract.health.want(self.contract.wanted());
         self.tell();
@@ -180,6 +202,11 @@ impl Agent {
     fn say_how_it_is(&mut self) {
         let node = self.reconciler.cluster().own_node();
         self.contract.was_node |= node.is_some();
+        // One object that is not understood says nothing of the others.
+        let is_stale = !self.synced
+            || self.sources.iter().any(|it| it.severity == Severity::Error && it.object.is_none());
+        let stale = self.contract.stale.filter(|_| is_stale);
+        self.contract.stale = stale.or_else(|| is_stale.then(Instant::now));
         let contract = &self.contract;
         let errors = self.sources.iter().filter(|problem| problem.severity == Severity::Error);
         let condition = Condition {
@@ -187,6 +214,9 @@ impl Agent {
             in_force: self.in_force,
             hooks_off: contract.hooks_off,
             paused: self.paused,
+            source: Some(contract.source),
+            stale: contract.stale,
+            tables: contract.tables.clone(),
             // What can't be written before the sources have synced need not be.
             waiting: contract.waiting.filter(|_| self.synced),
             failure: self.failures.get(ROUND).cloned(),
@@ -196,7 +226,7 @@ impl Agent {
             sources: errors.map(ToString::to_string).collect(),
             checks: contract.checks.clone(),
         };
-        contract.health.metrics.source_problems(condition.sources.len());
+        contract.metrics().source_problems(condition.sources.len());
         contract.health.say(condition);
     }
 

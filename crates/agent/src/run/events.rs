@@ -48,7 +48,10 @@ impl Agent {
             self.report_lost();
         }
         // What is still to be told of does not wait until this is looked at less often.
-        let more = self.log.tell_suppressed(Instant::now());
+        let metrics = self.contract.metrics();
+        let more = self
+            .log
+            .tell_suppressed(Instant::now(), |reason, count| metrics.events_suppressed(reason, count));
         if more && found == Found::Nothing { Found::All } else { found }
     }
 

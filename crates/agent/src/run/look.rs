@@ -21,6 +21,7 @@ impl Agent {
         self.look_for_clients();
         let attached = kernel::attached(&self.config.bpffs);
         self.look_at_contract(attached.as_deref().unwrap_or_default());
+        self.measure();
         // Also what an agent that was killed had no time to tell.
         self.report_lost();
         match attached.map_err(Error::from).and_then(|attached| self.try_look(&attached)) {

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use host::KubeProxy;
 use kernel::Maps;
 use model::Node;
-use plan::{Capacity, Deletes, Room, Usage};
+use plan::Deletes;
 use source::Severity;
 
 use super::Agent;
 use crate::{
     answer,
     config::EventLevel,
-    doctor,
-    status::{HealthChecks, MapUse, Source, Status},
+    doctor, room,
+    status::{HealthChecks, Hook, MapUse, Source, Status},
 };
 
 impl Agent {
@@ -21,9 +21,56 @@ impl Agent {
         let cluster = self.reconciler.cluster();
         let store = self.reconciler.store();
         let usage = self.reconciler.table().usage();
-        let maps = uses(&usage, &self.reconciler.table().capacity(), &self.config.most(), store);
+        let mut maps = self.tables();
+        maps.extend(room::of_others(store));
         let settings = store.settings().unwrap_or_default();
         let hooks = self.hooks().unwrap_or_default();
+        // What can't be seen is not there, as far as we are concerned.
+        let kube_proxy = KubeProxy::look().unwrap_or_default();
+        let probed = self.probing.found();
+        let (problems, notices) = self.findings(&hooks, &maps, settings.paused != 0, &kube_proxy);
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            node: self.config.node_name.clone(),
+            outside: cluster.view().outside.is_some(),
+            node_id: cluster.node(&self.config.node_name).and_then(Node::id),
+            zone: cluster.here().zone,
+            cgroup: self.cgroup.display().to_string(),
+            hooks,
+            sources: vec![Source { name: self.source.clone(), synced: self.synced }],
+            objects: answer::objects(cluster),
+            frontends: (usage.frontends4 + usage.frontends6) as usize,
+            backends: usage.backends as usize,
+            maps,
+            decisions: decisions(store),
+            paused: settings.paused != 0,
+            events: EventLevel::from_settings(&settings).to_string(),
+            health_checks: HealthChecks { addresses: probed.targets, unhealthy: probed.unhealthy() },
+            published: self.telling.told(),
+            events_lost: store.events_lost().unwrap_or_default(),
+            events_suppressed: self.log.suppressed(),
+            event_sinks: self.log.sinks(),
+            rounds: self.rounds,
+            audit_differences: self.audit_differences,
+            sockets_destroyed: self.sockets.destroyed,
+            slots_freed: self.sockets.freed,
+            owners: doctor::owners(&self.config, &kube_proxy),
+            problems,
+            notices,
+        }
+    }
+
+    /// What is wrong now, and what has no effect here though it is valid.
+    pub(super) fn findings(
+        &self,
+        hooks: &[Hook],
+        maps: &[MapUse],
+        paused: bool,
+        kube_proxy: &KubeProxy,
+    ) -> (Vec<String>, Vec<String>) {
+        let cluster = self.reconciler.cluster();
         let mut problems: Vec<String> = Vec::new();
         if !self.synced {
             problems.push(format!("{} has not been read completely yet", self.source));
@@ -52,7 +99,7 @@ impl Agent {
         if self.synced && off > 0 {
             problems.push(format!("{off} hooks have no program"));
         }
-        if settings.paused != 0 {
+        if paused {
             problems.push("paused: connections pass untranslated; `balancing resume` ends that".into());
         }
         problems.extend(self.growing.iter().map(ToString::to_string));
@@ -62,9 +109,7 @@ impl Agent {
         problems.extend(others.into_iter().map(|stranger| self.about(stranger)));
         problems
             .extend(self.sockets.problem.iter().map(|problem| format!("looking after sockets: {problem}")));
-        // What can't be seen is not there, as far as we are concerned.
-        let kube_proxy = KubeProxy::look().unwrap_or_default();
-        problems.extend(self.contract.problems(&kube_proxy));
+        problems.extend(self.contract.problems(kube_proxy));
         problems.extend(self.refused.iter().map(answer::refused));
         problems.extend(answer::conflicts(self.reconciler.desired()));
         let event_sinks = self.log.sinks();
@@ -79,67 +124,12 @@ impl Agent {
         notices.extend(unlike.into_iter().map(|stranger| self.about(stranger)));
         notices.extend(answer::crowded(cluster));
         notices.extend(self.contract.notices());
-        let probed = self.probing.found();
-        notices.extend(probed.notice());
+        notices.extend(self.probing.found().notice());
         notices.extend(self.probed_frontends());
         notices
             .extend(self.unwatched.iter().map(|problem| format!("{}: {problem}", super::round::UNWATCHED)));
-        Status {
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            node: self.config.node_name.clone(),
-            outside: view.outside.is_some(),
-            node_id: cluster.node(&self.config.node_name).and_then(Node::id),
-            zone: cluster.here().zone,
-            cgroup: self.cgroup.display().to_string(),
-            hooks,
-            sources: vec![Source { name: self.source.clone(), synced: self.synced }],
-            objects: answer::objects(cluster),
-            frontends: (usage.frontends4 + usage.frontends6) as usize,
-            backends: usage.backends as usize,
-            maps,
-            decisions: decisions(store),
-            paused: settings.paused != 0,
-            events: EventLevel::from_settings(&settings).to_string(),
-            health_checks: HealthChecks { addresses: probed.targets, unhealthy: probed.unhealthy() },
-            published: self.telling.told(),
-            events_lost: store.events_lost().unwrap_or_default(),
-            events_suppressed: self.log.suppressed(),
-            event_sinks,
-            rounds: self.rounds,
-            audit_differences: self.audit_differences,
-            sockets_destroyed: self.sockets.destroyed,
-            slots_freed: self.sockets.freed,
-            owners: doctor::owners(&self.config, &kube_proxy),
-            problems,
-            notices,
-        }
+        (problems, notices)
     }
-}
-
-fn uses(usage: &Usage, capacity: &Capacity, most: &Capacity, maps: &Maps) -> Vec<MapUse> {
-    let most = capacity.max(most);
-    let mut uses: Vec<MapUse> = Room::ALL
-        .into_iter()
-        .map(|room| MapUse {
-            name: room.name().into(),
-            used: usage.of(room).into(),
-            capacity: capacity.of(room).into(),
-            most: most.of(room).into(),
-        })
-        .collect();
-    // Not part of the tables: what the programs and the agent keep besides. These stay as large as they are.
-    let mut fixed = |name: &str, used: usize, capacity: u32| {
-        let (used, capacity) = (used as u64, capacity.into());
-        uses.push(MapUse { name: name.into(), used, capacity, most: capacity });
-    };
-    for (name, used) in maps.client_uses().unwrap_or_default() {
-        let capacity = maps.all().into_iter().find(|map| map.name() == name).map_or(0, |map| map.capacity());
-        fixed(name, used, capacity);
-    }
-    fixed("slots", maps.slots_used().unwrap_or_default(), abi::slot::SLOTS);
-    uses
 }
 
 /// Decisions so far, over all hooks and families; the frequent first.

@@ -44,6 +44,7 @@ impl Agent {
                 self.probe();
             }
             Err(error) => {
+                self.contract.metrics().round_failed();
                 tracing::error!("{error}; trying again in {:?}", self.retry_pause);
                 self.failures.insert(ROUND, error.to_string());
                 // Some of it may have been written.
@@ -92,6 +93,7 @@ impl Agent {
         let policies = self.reconciler.take_touched_policies();
         self.exempt_touched(&policies);
         let round = self.reconciler.round(deletes)?;
+        self.contract.metrics().round(begun.elapsed(), round.writes);
         if round.ends_affinity {
             self.sweep_affinity();
         }
@@ -181,6 +183,7 @@ impl Agent {
                 self.sweep_affinity();
                 self.failures.remove(AUDIT_OF_TABLES);
                 self.audit_differences += differences.len() as u64;
+                self.contract.metrics().audited(differences.len());
                 for difference in differences.iter().take(20) {
                     tracing::error!("audit, repairing: {difference}");
                 }

@@ -14,7 +14,11 @@ impl Agent {
 
     /// A search is over.
     pub(super) fn searched(&mut self, done: sockets::Done) {
-        for closed in self.sockets.finish(done) {
+        let before = (self.sockets.destroyed, self.sockets.freed);
+        let all_closed = self.sockets.finish(done);
+        let (destroyed, freed) = (self.sockets.destroyed - before.0, self.sockets.freed - before.1);
+        self.contract.metrics().searched(destroyed, freed);
+        for closed in all_closed {
             let tables = LiveTables::new(self.reconciler.store());
             self.log.add_destroyed(sockets::event(&self.config.node_name, &closed, &tables));
         }

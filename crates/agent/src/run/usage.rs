@@ -126,6 +126,9 @@ impl Agent {
         let mut numbers = Numbers { agent: self, owners: HashMap::new() };
         ledger.add(counted, &mut numbers, now, Timestamp::now());
         self.reading.ledger = ledger;
+        if self.config.metrics_services > 0 {
+            self.contract.metrics().used(&self.usage(true));
+        }
         for reply in std::mem::take(&mut self.reading.asked[0]) {
             // Who no longer listens is no error.
             let _ = reply.send(Box::new(self.usage(false)));

@@ -71,6 +71,15 @@ impl Figures {
             self.leads.clone(),
         );
         registry.register("balancing_controller_policies", "Policies that there are", self.policies.clone());
+        // There from the start, so that the first is one more than before.
+        for kind in [Kind::LocalRedirectPolicy, Kind::BalancingPolicy] {
+            self.policies(kind, 0);
+        }
+        for resource in ["slice", "status", "lease"] {
+            for outcome in ["ok", "conflict", "refused", "failed"] {
+                drop(self.writes.get_or_create(&Write { resource, outcome }));
+            }
+        }
         registry.register("balancing_controller_pods", "Pods that are followed", self.pods.clone());
         registry.register(
             "balancing_controller_slices",

@@ -29,6 +29,7 @@ pub(crate) fn pod(number: usize) -> Pod {
         finished: false,
         terminating: false,
         ports: vec![],
+        containers: vec![],
     }
 }
 

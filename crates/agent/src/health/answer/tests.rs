@@ -18,7 +18,7 @@ fn good() -> Condition {
 
 fn ask(face: &Face, path: &str, it: &Condition) -> Answer {
     let clock = Clock { silent: Duration::ZERO, now: "2026-01-02T03:04:05.5Z".parse().unwrap() };
-    answer(face, path, it, &Metrics::new(), &clock)
+    answer(face, path, it, || "metrics".into(), &clock)
 }
 
 fn body(answer: &Answer) -> Value {
@@ -82,7 +82,7 @@ fn r25_the_other_port_of_kube_proxy() {
     assert_eq!(ask("/healthz"), text(200, "ok"), "it says only that somebody listens");
     let metrics = ask("/metrics");
     assert_eq!((metrics.status, metrics.content_type), (200, metrics::CONTENT_TYPE));
-    assert!(metrics.body.contains("kubeproxy_network_programming_duration_seconds"), "{metrics:?}");
+    assert_eq!(metrics.body, "metrics");
     let own = super::tests::ask(&Face::Metrics, "/metrics", &good());
     assert_eq!((own.status, own.body.len()), (200, metrics.body.len()), "the same there");
 }
