@@ -22,6 +22,7 @@ use crate::{
     place::Place,
 };
 use filter::{Filter, Kept, Subject};
+pub(crate) use policies::stepped;
 pub(crate) use services::frontend;
 
 /// List what the kernel holds; works without the agent, which adds pods and nodes

@@ -17,6 +17,8 @@ mod report;
 mod settings;
 mod status;
 mod stop;
+mod target;
+mod top;
 mod why;
 
 use std::{io::Write, process::ExitCode};
@@ -45,6 +47,7 @@ enum Verb {
     Get(get::Options),
     Why(why::Options),
     Events(events::Options),
+    Top(top::Options),
     Plan(plan::Options),
     Check(check::Options),
     Doctor(doctor::Options),
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Verb::Get(options) => options.run(),
         Verb::Why(options) => options.run(),
         Verb::Events(options) => options.run(),
+        Verb::Top(options) => options.run(),
         Verb::Plan(options) => options.run(),
         Verb::Check(options) => options.run(),
         Verb::Doctor(options) => options.run(),

@@ -92,6 +92,15 @@ impl Row for Policy {
     }
 }
 
+/// What the programs count of each policy, by its kind and name: much is read for it, but not where there are no policies.
+pub(crate) fn stepped(maps: &Maps) -> anyhow::Result<BTreeMap<(&'static str, String), PolicyWords>> {
+    if maps.policies()?.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let words = |it: &Policy| PolicyWords { fallbacks: it.fallbacks, spills: it.spills, own: it.own };
+    Ok(rows(maps)?.into_iter().map(|it| ((it.kind, it.name.clone()), words(&it))).collect())
+}
+
 /// All of them, by kind, name and frontend.
 pub(super) fn rows(maps: &Maps) -> anyhow::Result<Vec<Policy>> {
     let (contents, counted) = (maps.read()?, maps.policies()?);
