@@ -18,6 +18,7 @@ mod settings;
 mod status;
 mod stop;
 mod target;
+mod tone;
 mod top;
 mod why;
 

@@ -33,7 +33,8 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    fn new(service: Option<&Service>, policy: Option<&Policy>) -> Self {
+    /// Of a service port, or the policy that decided.
+    pub(crate) fn new(service: Option<&Service>, policy: Option<&Policy>) -> Self {
         match (service, policy) {
             (_, Some(Policy { kind, name })) => Self::Policy { kind: kind.clone(), name: name.clone() },
             (Some(Service { namespace, name, port }), None) => {
@@ -85,6 +86,12 @@ impl fmt::Display for Target {
     }
 }
 
+/// Is it a verdict with which the application's call fails?
+pub(crate) fn is_failure(verdict: &str) -> bool {
+    use abi::Verdict::{Denied, Refused, Unreachable};
+    [Denied, Refused, Unreachable].iter().any(|it| it.name() == verdict)
+}
+
 /// `shop/web-1/app`: namespace, pod, container; `host sshd.service` of what is in no container; `?` of what is not known.
 pub(crate) fn who(it: &Who) -> String {
     let short = |id: &str| id.chars().take(12).collect::<String>();
@@ -93,7 +100,20 @@ pub(crate) fn who(it: &Who) -> String {
         (Some(namespace), Some(pod), None, ..) => format!("{namespace}/{pod}"),
         (_, _, _, Some(id), _) => format!("container {}", short(id)),
         (_, _, _, _, Some(host)) => format!("host {host}"),
-        _ => "?".into(),
+        _ => UNKNOWN.into(),
+    }
+}
+
+/// Who is not known.
+pub(crate) const UNKNOWN: &str = "?";
+
+/// `NAMESPACE/NAME`, as commands take it.
+pub(crate) fn namespaced(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+            Ok((namespace.into(), name.into()))
+        }
+        _ => Err("give NAMESPACE/NAME".into()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
 };
 
 use abi::{Name, frontend::backend_flag};
-use agent::local::PortEndpoints;
+use agent::local::{self, PortEndpoints};
 use kernel::Contents;
 use observe::event::protocol;
 use serde::Serialize;
@@ -15,8 +15,15 @@ use super::{
     filter::{Facts, Subject},
     known::Known,
     service_port::ServicePort,
+    usage::Chosen,
 };
-use crate::output::{Row, or_dash};
+use crate::{
+    output::{Row, or_dash},
+    tone::Tone,
+};
+
+const IN_USE: &str = "in use";
+const NOT_SELECTED: &str = "not selected";
 
 /// A backend of a service port.
 #[derive(Serialize)]
@@ -26,6 +33,13 @@ pub(super) struct Endpoint {
     protocol: &'static str,
     address: SocketAddr,
     state: &'static str,
+    /// Why; null if the agent does not run.
+    standing: Option<String>,
+    /// Connections of this node to it in the last minute; null if the agent does not say.
+    #[serde(rename = "lastMinute")]
+    last_minute: Option<u64>,
+    /// The same since the agent started.
+    total: Option<u64>,
     pod: Option<String>,
     node: Option<String>,
     zone: Option<String>,
@@ -35,6 +49,8 @@ pub(super) struct Endpoint {
 
 impl Subject for Endpoint {
     const NOUN: (&'static str, &'static str) = ("endpoint", "endpoints");
+    const NONE: &'static str =
+        "`balancing status` says whether the sources are synced and how many objects there are";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
 
     fn key(&self) -> String {
@@ -59,13 +75,15 @@ impl Row for Endpoint {
         "ADDRESS",
         "PROTOCOL",
         "STATE",
+        "LAST MINUTE",
+        "TOTAL",
         "POD",
         "NODE",
         "ZONE",
         "INDEX",
         "GENERATION",
     ];
-    const NARROW: usize = 6;
+    const NARROW: usize = 8;
 
     fn cells(&self) -> Vec<String> {
         let [namespace, service, port] = self.service_port.cells();
@@ -75,7 +93,12 @@ impl Row for Endpoint {
             port,
             self.address.to_string(),
             self.protocol.into(),
-            self.state.into(),
+            match &self.standing {
+                Some(why) if self.state == NOT_SELECTED => format!("{NOT_SELECTED}: {why}"),
+                _ => self.state.into(),
+            },
+            or_dash(self.last_minute),
+            or_dash(self.total),
             or_dash(self.pod.as_ref()),
             or_dash(self.node.as_ref()),
             or_dash(self.zone.as_ref()),
@@ -83,10 +106,14 @@ impl Row for Endpoint {
             self.generation.to_string(),
         ]
     }
+
+    fn tone(&self) -> Tone {
+        if self.state == IN_USE { Tone::Plain } else { Tone::Warn }
+    }
 }
 
 /// All of them, by name of the service.
-pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoint> {
+pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>, chosen: Option<&Chosen>) -> Vec<Endpoint> {
     let names: HashMap<u32, &Name> = contents.names.iter().map(|(id, name)| (*id, name)).collect();
     let mut listed: BTreeSet<u32> = BTreeSet::new();
     let records: HashMap<u32, _> = contents.records.iter().map(|(index, record)| (*index, record)).collect();
@@ -106,11 +133,18 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoi
             let protocol = name.map_or("?", |name| protocol(name.protocol));
             let address = backend.endpoint().socket_addr();
             let detail = known.find(&service_port, protocol, address);
+            let count = chosen.map(|chosen| chosen.count(&service_port, address));
+            let state = state(backend.flags, listed.contains(index));
+            // Another kind of traffic than the agent was asked about may select it all the same, and the other way around.
+            let fits = |it: &&local::Endpoint| it.selected == (state != NOT_SELECTED);
             Endpoint {
                 service_port,
                 protocol,
                 address,
-                state: state(backend.flags, listed.contains(index)),
+                state,
+                standing: detail.filter(fits).map(|it| it.standing.clone()),
+                last_minute: count.map(|count| count.minute),
+                total: count.map(|count| count.total),
                 pod: detail.and_then(|it| it.pod.clone()),
                 node: detail.and_then(|it| it.node.clone()),
                 zone: detail.and_then(|it| it.zone.clone()),
@@ -126,7 +160,7 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>) -> Vec<Endpoi
 fn state(flags: u16, listed: bool) -> &'static str {
     match (listed, flags & backend_flag::TERMINATING != 0) {
         (true, true) => "last resort",
-        (true, false) => "in use",
-        (false, _) => "not selected",
+        (true, false) => IN_USE,
+        (false, _) => NOT_SELECTED,
     }
 }

@@ -45,6 +45,8 @@ pub(super) struct Policy {
 
 impl Subject for Policy {
     const NOUN: (&'static str, &'static str) = ("policy", "policies");
+    const NONE: &'static str =
+        "no LocalRedirectPolicy or BalancingPolicy applies to this node; `balancing status` has the notices";
     const FILTERS: &'static [&'static str] = &["--protocol", "--family"];
 
     fn facts(&self) -> Facts<'_> {

@@ -40,6 +40,8 @@ pub(super) struct Service {
 
 impl Subject for Service {
     const NOUN: (&'static str, &'static str) = ("service", "services");
+    const NONE: &'static str =
+        "`balancing status` says whether the sources are synced and how many objects there are";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family"];
 
     fn facts(&self) -> Facts<'_> {

@@ -9,7 +9,7 @@ use agent::{Status, local::PortEndpoints, status::MapUse};
 use observe::{Usage, usage::Count};
 use serde::Serialize;
 
-use crate::target::{Target, who};
+use crate::target::{Target, is_failure, who};
 
 /// What was asked for, to be made a picture of.
 #[derive(Clone, Debug)]
@@ -170,12 +170,6 @@ impl MapRow {
     pub(crate) fn is_filling(&self) -> bool {
         self.percent >= MapUse::WARN_PERCENT
     }
-}
-
-/// Did the application's call fail?
-pub(crate) fn is_failure(verdict: &str) -> bool {
-    use abi::Verdict::{Denied, Refused, Unreachable};
-    [Denied, Refused, Unreachable].iter().any(|it| it.name() == verdict)
 }
 
 /// Counts that are added up.
