@@ -166,4 +166,24 @@ fn a_backend_that_is_never_chosen_is_seen_beside_its_standing() {
     assert_eq!(json[0]["standing"], json!("selected"));
     // The tables do not know of it yet.
     assert_eq!((&json[1]["state"], &json[1]["standing"]), (&json!("in use"), &Value::Null));
+
+    // What is not ready is in no table; the agent knows it all the same.
+    drop(stand_in);
+    host.write("web.yaml", web::manifest("web", 10, &[1]) + &unready("10.1.0.9")).unwrap();
+    let _agent = host.agent(&[]).unwrap();
+    let table = table(&get("table"));
+    assert!(table[1].starts_with("default web http 10.1.0.1:8080 TCP in use "), "{table:?}");
+    assert!(table[2].starts_with("default web http 10.1.0.9:8080 TCP not selected: not ready "), "{table:?}");
+    let json: Value = serde_json::from_str(&get("json")).unwrap();
+    assert_eq!((&json[1]["index"], &json[1]["pod"]), (&Value::Null, &json!("default/web-9")));
+}
+
+/// A slice of the service web with an endpoint that is not ready.
+fn unready(ip: &str) -> String {
+    format!(
+        "---\napiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
+         metadata: {{name: web-unready, namespace: default, labels: {{kubernetes.io/service-name: web}}}}\n\
+         addressType: IPv4\nports: [{{name: http, port: 8080}}]\n\
+         endpoints: [{{addresses: [{ip}], conditions: {{ready: false, serving: false}}, targetRef: {{kind: Pod, name: web-9, namespace: default}}}}]\n"
+    )
 }

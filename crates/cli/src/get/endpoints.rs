@@ -1,7 +1,7 @@
 //! `balancing get endpoints`: backends, joined with what the agent knows of them.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     net::SocketAddr,
 };
 
@@ -24,13 +24,15 @@ use crate::{
 
 const IN_USE: &str = "in use";
 const NOT_SELECTED: &str = "not selected";
+/// Standing of what the agent has selected a moment ago, or has no room for.
+const NOT_YET: &str = "not yet in the tables";
 
-/// A backend of a service port.
+/// An endpoint of a service port, or a backend of a policy.
 #[derive(Serialize)]
 pub(super) struct Endpoint {
     #[serde(flatten)]
     service_port: ServicePort,
-    protocol: &'static str,
+    protocol: String,
     address: SocketAddr,
     state: &'static str,
     /// Why; null if the agent does not run.
@@ -43,8 +45,9 @@ pub(super) struct Endpoint {
     pod: Option<String>,
     node: Option<String>,
     zone: Option<String>,
-    index: u32,
-    generation: u32,
+    /// Where the tables have it; null if they have not, as nothing leads there.
+    index: Option<u32>,
+    generation: Option<u32>,
 }
 
 impl Subject for Endpoint {
@@ -59,7 +62,7 @@ impl Subject for Endpoint {
 
     fn facts(&self) -> Facts<'_> {
         Facts {
-            protocol: self.protocol,
+            protocol: &self.protocol,
             addresses: vec![self.address.ip()],
             state: self.state,
             ..self.service_port.facts()
@@ -92,7 +95,7 @@ impl Row for Endpoint {
             service,
             port,
             self.address.to_string(),
-            self.protocol.into(),
+            self.protocol.clone(),
             match &self.standing {
                 Some(why) if self.state == NOT_SELECTED => format!("{NOT_SELECTED}: {why}"),
                 _ => self.state.into(),
@@ -102,8 +105,8 @@ impl Row for Endpoint {
             or_dash(self.pod.as_ref()),
             or_dash(self.node.as_ref()),
             or_dash(self.zone.as_ref()),
-            self.index.to_string(),
-            self.generation.to_string(),
+            or_dash(self.index),
+            or_dash(self.generation),
         ]
     }
 
@@ -112,7 +115,7 @@ impl Row for Endpoint {
     }
 }
 
-/// All of them, by name of the service.
+/// All of them, by name of the service: those that the tables have, and those that only the agent knows.
 pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>, chosen: Option<&Chosen>) -> Vec<Endpoint> {
     let names: HashMap<u32, &Name> = contents.names.iter().map(|(id, name)| (*id, name)).collect();
     let mut listed: BTreeSet<u32> = BTreeSet::new();
@@ -139,7 +142,7 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>, chosen: Optio
             let fits = |it: &&local::Endpoint| it.selected == (state != NOT_SELECTED);
             Endpoint {
                 service_port,
-                protocol,
+                protocol: protocol.to_owned(),
                 address,
                 state,
                 standing: detail.filter(fits).map(|it| it.standing.clone()),
@@ -148,12 +151,32 @@ pub(super) fn rows(contents: &Contents, known: Vec<PortEndpoints>, chosen: Optio
                 pod: detail.and_then(|it| it.pod.clone()),
                 node: detail.and_then(|it| it.node.clone()),
                 zone: detail.and_then(|it| it.zone.clone()),
-                index: *index,
-                generation: backend.generation,
+                index: Some(*index),
+                generation: Some(backend.generation),
             }
         })
         .collect();
-    rows.sort_by_cached_key(|it| (it.service_port.clone(), it.protocol, it.address));
+    let seen: HashSet<_> =
+        rows.iter().map(|it| (it.service_port.clone(), it.protocol.clone(), it.address)).collect();
+    let unseen = known.all().filter(|(key, _)| !seen.contains(key));
+    rows.extend(unseen.map(|((service_port, protocol, address), it)| {
+        let count = chosen.map(|chosen| chosen.count(service_port, *address));
+        Endpoint {
+            service_port: service_port.clone(),
+            protocol: protocol.clone(),
+            address: *address,
+            state: NOT_SELECTED,
+            standing: Some(if it.selected { NOT_YET.into() } else { it.standing.clone() }),
+            last_minute: count.map(|count| count.minute),
+            total: count.map(|count| count.total),
+            pod: it.pod.clone(),
+            node: it.node.clone(),
+            zone: it.zone.clone(),
+            index: None,
+            generation: None,
+        }
+    }));
+    rows.sort_by_cached_key(|it| (it.service_port.clone(), it.protocol.clone(), it.address));
     rows
 }
 

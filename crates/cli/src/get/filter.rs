@@ -101,7 +101,7 @@ pub(super) enum State {
     InUse,
     /// Terminating, and used as there is nothing better
     LastResort,
-    /// Known, and no new connections go there
+    /// Known, and no new connections go there; STATE says why
     NotSelected,
     /// Of a connection: its backend is no longer usable; of an affinity: the next connection chooses anew
     Stale,
