@@ -4,11 +4,13 @@
 mod agent;
 mod check;
 mod clean;
+mod completions;
 mod controller;
 mod crd;
 mod doctor;
 mod events;
 mod get;
+mod man;
 mod output;
 mod pause;
 mod place;
@@ -57,6 +59,8 @@ enum Verb {
     Resume(pause::Resume),
     Clean(clean::Options),
     Crd(crd::Options),
+    Completions(completions::Options),
+    Man(man::Options),
 }
 
 fn main() -> ExitCode {
@@ -81,6 +85,8 @@ fn main() -> ExitCode {
         Verb::Resume(options) => options.run(),
         Verb::Clean(options) => options.run(),
         Verb::Crd(options) => options.run(),
+        Verb::Completions(options) => options.run(),
+        Verb::Man(options) => options.run(),
     };
     match outcome {
         Ok(code) => code,
