@@ -3,6 +3,7 @@
 mod ask;
 mod controls;
 mod picture;
+mod rates;
 mod screen;
 mod session;
 mod sheet;
@@ -25,6 +26,7 @@ use crate::{
 };
 use ask::{Endpoints, ask};
 use controls::KEYS;
+use rates::Rates;
 
 /// Watch what connections do: busiest services, their backends, failures and why, policies, maps
 ///
@@ -50,7 +52,7 @@ pub(crate) struct Options {
 impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         if self.once {
-            let view = ask(&self.place, &Endpoints::All)?;
+            let view = ask(&self.place, &Endpoints::All, &mut Rates::default())?;
             show(&view, self.output, |_| picture::text(&view))?;
             return Ok(ExitCode::SUCCESS);
         }

@@ -2,7 +2,10 @@
 
 use agent::local::{self, AskError, PortEndpoints, Request, Traffic};
 
-use super::view::{Answers, Stepped, View};
+use super::{
+    rates::Rates,
+    view::{Answers, Stepped, View},
+};
 use crate::{get, place::Place, target::Target};
 
 /// Whose endpoints are to be asked for.
@@ -14,9 +17,10 @@ pub(super) enum Endpoints {
     None,
 }
 
-/// Asks for a picture.
-pub(super) fn ask(place: &Place, endpoints: &Endpoints) -> Result<View, AskError> {
+/// Asks for a picture. `rates` are those of all pictures of one viewer.
+pub(super) fn ask(place: &Place, endpoints: &Endpoints, rates: &mut Rates) -> Result<View, AskError> {
     let usage: observe::Usage = local::ask_one(&place.socket, &Request::Usage)?;
+    let usage = rates.apply(usage);
     let status = local::status(&place.socket)?;
     let service = match endpoints {
         Endpoints::All => Some(None),

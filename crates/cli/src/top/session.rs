@@ -14,6 +14,7 @@ use ratatui::DefaultTerminal;
 use super::{
     ask::{Endpoints, ask},
     controls::{Controls, Next},
+    rates::Rates,
     screen::{Shown, draw},
     sheet::Tab,
     view::View,
@@ -91,12 +92,13 @@ fn read_keys(tell: &Sender<Happened>) {
 
 fn keep_asking(place: &Place, interval: Duration, wanted: &Receiver<Service>, tell: &Sender<Happened>) {
     let mut service: Service = None;
+    let mut rates = Rates::default();
     loop {
         let endpoints = match &service {
             Some((namespace, name)) => Endpoints::Of(namespace.clone(), name.clone()),
             None => Endpoints::None,
         };
-        let happened = match ask(place, &endpoints) {
+        let happened = match ask(place, &endpoints, &mut rates) {
             Ok(view) => Happened::Answer(Box::new(view)),
             Err(error) => Happened::Silence(error.to_string()),
         };

@@ -11,13 +11,14 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use observe::{
     Usage,
     event::{Policy, Service, Who},
-    usage::{BackendUse, ClientUse, Count},
+    usage::{BackendUse, ClientUse, Count, Locality},
 };
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, style::Color};
 
 use super::{
     controls::{Controls, Next},
     picture,
+    rates::Rates,
     screen::{Shown, draw},
     sheet::{Sheet, Tab},
     view::{Answers, Share, Stepped, View},
@@ -62,7 +63,7 @@ fn backend(name: &str, low: u8, count: Count) -> BackendUse {
         namespace: Some("shop".into()),
         pod: Some(format!("{name}-{low}")),
         node: Some("n2".into()),
-        locality: "other".into(),
+        locality: Locality::Other,
         count,
     }
 }
@@ -214,6 +215,38 @@ fn policies_tell_what_they_took_and_what_not_and_the_fullest_map_is_first() {
     let maps: Vec<_> =
         view.maps.iter().map(|it| (it.map.name.as_str(), it.percent, it.is_filling())).collect();
     assert_eq!(maps, [("backends", 93, true), ("records", 3, false)]);
+}
+
+/// cart's counts at a time of day: of its busiest client, and of its second backend.
+fn usage(time: &str, seconds: f64, client: u64, backend: u64) -> Usage {
+    let mut usage = answers().usage;
+    (usage.time, usage.seconds) = (Some(format!("2026-11-23T{time}Z").parse().unwrap()), seconds);
+    (usage.clients[1].count.total, usage.backends[1].count.total) = (client, backend);
+    usage
+}
+
+#[test]
+fn rates_are_those_of_a_second_or_more_whoever_else_asks() {
+    let figures =
+        |usage: &Usage| (usage.seconds, usage.clients[1].count.recent, usage.backends[1].count.recent);
+    let mut rates = Rates::default();
+    let first = rates.apply(usage("10:00:00", 2.0, 9000, 7500));
+    assert_eq!(figures(&first), (2.0, 100, 129), "the agent's own");
+    let next = rates.apply(usage("10:00:02", 0.01, 9050, 7510));
+    assert_eq!(figures(&next), (2.0, 50, 10), "though the agent has just read its counts for somebody else");
+    // Somebody goes down the list and is answered at once.
+    let soon = rates.apply(usage("10:00:02.2", 0.2, 9061, 7510));
+    assert_eq!(figures(&soon), (2.2, 61, 10));
+    let later = rates.apply(usage("10:00:04", 1.8, 9070, 7510));
+    assert_eq!(figures(&later), (2.0, 20, 0));
+    let restarted = rates.apply(usage("10:00:06", 2.0, 8, 0));
+    assert_eq!(figures(&restarted), (2.0, 8, 0));
+}
+
+#[test]
+fn a_lone_picture_of_a_moment_shows_the_last_minute() {
+    let lone = Rates::default().apply(usage("10:00:00", 0.01, 9000, 7500));
+    assert_eq!((lone.seconds, lone.clients[1].count.recent), (60.0, 3000));
 }
 
 fn key(code: KeyCode) -> KeyEvent {
