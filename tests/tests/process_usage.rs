@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::net::TcpStream;
+
 use balancing_tests::{
     process::{
         Host,
@@ -176,6 +178,50 @@ fn a_backend_that_is_never_chosen_is_seen_beside_its_standing() {
     assert!(table[2].starts_with("default web http 10.1.0.9:8080 TCP not selected: not ready "), "{table:?}");
     let json: Value = serde_json::from_str(&get("json")).unwrap();
     assert_eq!((&json[1]["index"], &json[1]["pod"]), (&Value::Null, &json!("default/web-9")));
+}
+
+#[test]
+fn what_a_real_agent_counts_is_what_commands_say() {
+    let host = Host::new("counted").unwrap();
+    host.write("web.yaml", web::manifest("web", 10, &[1, 2]) + &unready("10.1.0.9")).unwrap();
+    host.write("empty.yaml", web::manifest("empty", 11, &[])).unwrap();
+    let _servers = web::serve(&host, &[1, 2]).unwrap();
+    let _agent = host.agent(&[]).unwrap();
+    host.run(|| {
+        for _ in 0..40 {
+            TcpStream::connect("10.96.0.10:80").unwrap();
+        }
+        for _ in 0..3 {
+            assert!(TcpStream::connect("10.96.0.11:80").is_err());
+        }
+    });
+    let json = |line: &str| -> Value {
+        let arguments: Vec<&str> = line.split(' ').chain(["-o", "json"]).collect();
+        serde_json::from_str(host.balancing(&arguments).unwrap().succeeds()).unwrap()
+    };
+    let used = json("get usage --service default/web");
+    assert_eq!(used.as_array().unwrap().len(), 1, "{used}");
+    assert_eq!((&used[0]["total"], &used[0]["minute"]), (&json!(40), &json!(40)), "{used}");
+    assert_eq!(json("get usage --verdict refused")[0]["total"], json!(3));
+
+    let rows = json("get endpoints web --protocol tcp --family 4");
+    let totals: Vec<u64> =
+        rows.as_array().unwrap().iter().map(|row| row["total"].as_u64().unwrap()).collect();
+    assert_eq!((totals.len(), totals[0] + totals[1], totals[2]), (3, 40, 0), "{rows}");
+
+    let top = json("top --once");
+    let web = top["services"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|it| it["target"]["service"]["name"] == "web")
+        .unwrap();
+    let shares: Vec<(&Value, &Value)> =
+        web["backends"].as_array().unwrap().iter().map(|it| (&it["total"], &it["standing"])).collect();
+    let (never, why) = shares.iter().find(|(total, _)| **total == json!(0)).unwrap();
+    assert_eq!((never, why), (&&json!(0), &&json!("not ready")), "{web}");
+    assert_eq!(top["failures"][0]["reason"], json!("no-endpoints"), "{top}");
+    assert!(top["maps"].as_array().unwrap().iter().any(|map| map["name"] == "backends"), "{top}");
 }
 
 /// A slice of the service web with an endpoint that is not ready.
