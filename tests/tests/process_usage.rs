@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 
 use balancing_tests::{
     process::{
@@ -180,14 +180,42 @@ fn a_backend_that_is_never_chosen_is_seen_beside_its_standing() {
     assert_eq!((&json[1]["index"], &json[1]["pod"]), (&Value::Null, &json!("default/web-9")));
 }
 
+/// A service, and a policy that would take it if it had a backend.
+const DNS: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: dns, namespace: default}
+spec: {clusterIP: 10.96.0.30, ports: [{port: 53, protocol: UDP}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: dns-1, namespace: default, labels: {kubernetes.io/service-name: dns}}
+addressType: IPv4
+ports: [{port: 5353, protocol: UDP}]
+endpoints: [{addresses: [10.1.0.1]}]
+---
+apiVersion: balancing.elf.io/v1beta1
+kind: LocalRedirectPolicy
+metadata: {name: dns}
+spec:
+  frontend: {serviceMatcher: {serviceName: dns, namespace: default}}
+  backend:
+    endpointSelector: {matchLabels: {app: local-dns}}
+    toPorts: [{port: '5353', protocol: UDP}]
+";
+
 #[test]
 fn what_a_real_agent_counts_is_what_commands_say() {
     let host = Host::new("counted").unwrap();
     host.write("web.yaml", web::manifest("web", 10, &[1, 2]) + &unready("10.1.0.9")).unwrap();
     host.write("empty.yaml", web::manifest("empty", 11, &[])).unwrap();
+    host.write("dns.yaml", DNS).unwrap();
     let _servers = web::serve(&host, &[1, 2]).unwrap();
     let _agent = host.agent(&[]).unwrap();
     host.run(|| {
+        for _ in 0..2 {
+            UdpSocket::bind("0.0.0.0:0").unwrap().connect("10.96.0.30:53").unwrap();
+        }
         for _ in 0..40 {
             TcpStream::connect("10.96.0.10:80").unwrap();
         }
@@ -220,6 +248,12 @@ fn what_a_real_agent_counts_is_what_commands_say() {
         web["backends"].as_array().unwrap().iter().map(|it| (&it["total"], &it["standing"])).collect();
     let (never, why) = shares.iter().find(|(total, _)| **total == json!(0)).unwrap();
     assert_eq!((never, why), (&&json!(0), &&json!("not ready")), "{web}");
+    let policy = &top["policies"][0];
+    assert_eq!(
+        (&policy["policy"]["policy"]["name"], &policy["fallbacks"]),
+        (&json!("dns"), &json!(2)),
+        "{policy}"
+    );
     assert_eq!(top["failures"][0]["reason"], json!("no-endpoints"), "{top}");
     assert!(top["maps"].as_array().unwrap().iter().any(|map| map["name"] == "backends"), "{top}");
 }

@@ -92,15 +92,15 @@ const SERVICES: &[Head] = &[
 const FAILURES: &[Head] = &[
     text("SERVICE", Rest(5)),
     text("REASON", Fixed(17)),
-    text("CLIENT", Rest(4)),
+    text("CLIENT", Rest(6)),
     from(110, text("VERDICT", Fixed(11))),
     from(100, number("PER S", 8)),
     number("MINUTE", 7),
-    number("TOTAL", 8),
+    from(90, number("TOTAL", 8)),
 ];
 const CLIENTS: &[Head] = &[
-    text("CLIENT", Rest(1)),
-    text("SERVICE OR POLICY", Rest(1)),
+    text("CLIENT", Rest(6)),
+    text("SERVICE OR POLICY", Rest(5)),
     number("PER S", 8),
     number("MINUTE", 8),
     from(90, number("TOTAL", 10)),

@@ -359,7 +359,7 @@ q quit  1-5 Tab views  Up Down choose  s sort  r reverse  / filter  space freeze
 fn every_view_fits_and_says_what_it_is() {
     let (view, mut controls) = (view(), Controls::default());
     let table = [
-        ("2", "shop/cart:http no-endpoints host sshd.service 60 66"),
+        ("2", "shop/cart:http no-endpoints host sshd.service 60"),
         ("3", "shop/web-1/app shop/cart:http 50 3000 0"),
         ("4", "lr/dns 1.0 60 70 5 7"),
         ("5", "backends 93 50 100 93 %"),
