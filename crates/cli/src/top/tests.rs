@@ -16,7 +16,7 @@ use observe::{
 use ratatui::{Terminal, backend::TestBackend, buffer::Buffer, style::Color};
 
 use super::{
-    controls::{Controls, Next},
+    controls::{Controls, KEYS, Next},
     picture,
     rates::Rates,
     screen::{Shown, draw},
@@ -351,6 +351,8 @@ BACKEND                 SHARE   MINUTE WHY                POD
 refused (no-endpoints): minute 80, total 86, most by host sshd.service
 q quit  1-5 Tab views  Up Down choose  s sort  r reverse  / filter  space freeze";
     assert_eq!(lines(&buffer).join("\n"), expected);
+    let page = include_str!("../../../../docs/top.md");
+    assert!(page.contains(&format!("```text\n{expected}\n```\n")), "docs/top.md has another picture");
     let color = |y: u16| buffer[(0, y)].fg;
     assert_eq!([color(4), color(5), color(18)], [Color::Red, Color::Reset, Color::Yellow]);
 }
@@ -414,6 +416,19 @@ fn plain_text_has_100_characters_a_line_at_most() {
         "10.1.0.3:8080    0 %       0  not ready  shop/cart-3  n2",
     ] {
         assert!(text.lines().any(|line| line == expected), "{expected:?} is missing:\n{text}");
+    }
+}
+
+#[test]
+fn the_page_tells_of_every_key() {
+    let page = include_str!("../../../../docs/top.md");
+    for key in
+        ["`1` to `5`, Tab", "PgUp, PgDn, Home, End", "`s`, `S`", "`r`", "`/`", "space", "`q`, Esc, ctrl-C"]
+    {
+        assert!(page.contains(key), "docs/top.md does not tell of {key}");
+        for word in key.replace('`', "").split(", ") {
+            assert!(KEYS.contains(word), "--help does not tell of {word}");
+        }
     }
 }
 
