@@ -16,7 +16,10 @@ use observe::event::protocol;
 use serde::Serialize;
 
 use super::filter::{Facts, Subject};
-use crate::output::{Row, or_dash};
+use crate::{
+    output::{Row, or_dash},
+    tone::Tone,
+};
 
 /// A frontend of a policy.
 #[derive(Serialize)]
@@ -91,6 +94,10 @@ impl Row for Policy {
             self.own.to_string(),
             self.below.into(),
         ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.state == "falling back" { Tone::Warn } else { Tone::Plain }
     }
 }
 

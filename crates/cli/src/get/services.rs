@@ -15,7 +15,10 @@ use super::{
     filter::{Facts, Subject},
     service_port::ServicePort,
 };
-use crate::output::{Row, or_dash};
+use crate::{
+    output::{Row, or_dash},
+    tone::Tone,
+};
 
 /// A frontend of a service, also below a policy.
 #[derive(Serialize)]
@@ -80,6 +83,10 @@ impl Row for Service {
             self.id.to_string(),
             self.record.to_string(),
         ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.backends == 0 { Tone::Warn } else { Tone::Plain }
     }
 }
 

@@ -8,7 +8,10 @@ use std::{
 };
 
 use anyhow::Context;
-use crossterm::event::{self, Event, KeyEvent, KeyEventKind};
+use crossterm::{
+    cursor,
+    event::{self, Event, KeyEvent, KeyEventKind},
+};
 use ratatui::DefaultTerminal;
 
 use super::{
@@ -56,6 +59,8 @@ pub(super) fn run(place: Place, interval: Duration) -> anyhow::Result<()> {
 fn end_with_any_thread() {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
+        // ratatui's hook leaves the cursor to whoever drops the terminal.
+        let _ = crossterm::execute!(io::stdout(), cursor::Show);
         hook(panic);
         process::exit(101);
     }));
