@@ -312,7 +312,12 @@ fn keys_quit() {
 }
 
 fn screen(view: Option<&View>, controls: &Controls, trouble: Option<&str>, width: u16) -> Buffer {
-    let mut terminal = Terminal::new(TestBackend::new(width, 24)).unwrap();
+    screen_of(view, controls, trouble, [width, 24])
+}
+
+fn screen_of(view: Option<&View>, controls: &Controls, trouble: Option<&str>, size: [u16; 2]) -> Buffer {
+    let [width, height] = size;
+    let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| draw(frame, &Shown { view, controls, trouble })).unwrap();
     terminal.backend().buffer().clone()
 }
@@ -372,6 +377,28 @@ fn every_view_fits_and_says_what_it_is() {
         let says = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ") == expected;
         assert!(seen.iter().any(says), "{keys}: {}", seen.join("\n"));
     }
+}
+
+#[test]
+fn any_size_will_do_and_a_long_list_follows_the_cursor() {
+    let mut answers = answers();
+    let ok = ("translated", "balanced");
+    let many = (100..200).map(|n| client(pod("web-1"), service(&format!("s{n}")), ok, count(0, 1, 1)));
+    answers.usage.clients.extend(many);
+    let view = View::new(&answers);
+    let mut controls = Controls::default();
+    for size in [[1, 1], [20, 5], [80, 8], [300, 90]] {
+        screen_of(Some(&view), &controls, Some("nobody is there"), size);
+        screen_of(None, &controls, None, size);
+    }
+    controls.press(key(KeyCode::End), &controls.sheet(&view));
+    let seen = lines(&screen(Some(&view), &controls, None, 80));
+    assert!(seen.iter().any(|line| line.starts_with("shop/s199:http")), "{}", seen.join("\n"));
+    controls.press(key(KeyCode::PageUp), &controls.sheet(&view));
+    let seen = lines(&screen(Some(&view), &controls, None, 80));
+    assert!(seen.iter().any(|line| line.starts_with("── shop/s191:http ")), "{}", seen.join("\n"));
+    let wide = lines(&screen(Some(&view), &controls, None, 120));
+    assert!(wide[3].contains("CLIENTS"), "{}", wide[3]);
 }
 
 #[test]
