@@ -258,7 +258,9 @@ fn every_listing_has_every_form() {
     let wide = answer(&host, "events -o wide");
     assert!(wide.succeeds().contains("pod default/web-1  on n2  uid 0"), "{wide:?}");
     assert_eq!(answer(&host, "events").out, answer(&host, "events -o text").out);
-    assert_eq!(answer(&host, "events -n elsewhere").succeeds(), "");
+    let none = answer(&host, "events -n elsewhere");
+    assert_eq!(none.succeeds(), "");
+    assert!(none.err.starts_with("no events: ") && none.err.contains("--level all"), "{none:?}");
     assert_eq!(answer(&host, "events -n default -o json").succeeds(), json.out);
 }
 

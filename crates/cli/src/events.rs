@@ -72,12 +72,14 @@ impl Options {
         {
             eprintln!("the agent remembers events only since {}; what was before is not known", known.since);
         }
+        let mut is_empty = true;
         for line in lines {
             let line = line?;
             let parsed: Line = serde_json::from_str(&line)?;
             if !self.filter.wants(&parsed, now) {
                 continue;
             }
+            is_empty = false;
             match &parsed {
                 _ if self.output == Format::Json => print(&line)?,
                 _ if self.output == Format::Yaml => {
@@ -91,6 +93,12 @@ impl Options {
                     print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
                 }
             }
+        }
+        if is_empty && !self.follow && matches!(self.output, Format::Table | Format::Wide) {
+            eprintln!(
+                "no events: of those that the agent remembers none fits. `balancing status` says which are told of (level); \
+                 -f waits for new ones, --level all has all told of"
+            );
         }
         Ok(ExitCode::SUCCESS)
     }
