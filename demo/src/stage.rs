@@ -21,6 +21,7 @@ const TARGET: u16 = 8080;
 /// How this run's own directories are shown: their real names differ from run to run.
 const SHOWN_DIRECTORY: &str = "/tmp/demo";
 const SHOWN_CGROUP: &str = "/sys/fs/cgroup/demo";
+const SHOWN_NAME: &str = "demo";
 const SHOWN_PINS: &str = "/sys/fs/bpf/demo";
 
 /// How long the agent may take for anything.
@@ -183,6 +184,8 @@ impl Stage {
             (self.directory.as_path(), SHOWN_DIRECTORY),
             (self.pins.as_path(), SHOWN_PINS),
             (self.cgroup.path(), SHOWN_CGROUP),
+            // Whose processes they are, in events: the whole path has been replaced before.
+            (Path::new(self.cgroup.path().file_name().unwrap_or_default()), SHOWN_NAME),
         ];
         names
             .into_iter()

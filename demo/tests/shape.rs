@@ -54,8 +54,10 @@ fn line_shape(line: &str) -> String {
     match words.first() {
         // An event: who asked what, and who answered, is chance.
         Some(first) if first == "#:#:#.#" => "event".to_owned(),
-        // Its second line.
-        Some(first) if first.starts_with("demo/web:") => "service of the event".to_owned(),
+        // Its second line, wherever it was folded.
+        Some(_) if words.last().is_some_and(|last| last.starts_with("demo/web:")) => {
+            "service of the event".to_owned()
+        }
         _ => words.into_iter().filter(|word| word != "bar").collect::<Vec<_>>().join(" "),
     }
 }

@@ -11,6 +11,7 @@
 //! dns        name servers, and clients that ask them
 //! control    from objects to tables, as the agent does it
 //! process    the built program, run as operators run it
+//! terminal   a terminal that a test reads and types on
 //! soak       everything at once for a long time, and whether anything is left of it
 //! ```
 
@@ -26,4 +27,5 @@ pub mod random;
 pub mod scenario;
 pub mod soak;
 pub mod socket;
+pub mod terminal;
 pub mod world;

@@ -7,6 +7,7 @@
 //! question    questions over HTTP
 //! roster      who is a backend of what, since when, until when, and who was reached when
 //! population  sockets that are used once, and sockets that live long
+//! stand_in    answers on the agent's socket that a test makes up
 //! turmoil     changes of manifests, and restarts of the agent
 //! traffic     clients in the background, none of which may fail
 //! web         a small service with backends
@@ -21,6 +22,7 @@ pub mod pod;
 pub mod population;
 pub mod question;
 pub mod roster;
+pub mod stand_in;
 pub mod traffic;
 pub mod turmoil;
 pub mod web;

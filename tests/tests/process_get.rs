@@ -150,7 +150,8 @@ fn what_clients_keep_is_listed_and_node_ports_are_on_every_node() {
     host.namespace().contain(command.arg("1000")).unwrap();
     let mut inside = command.spawn().unwrap();
     let mut agent = host.agent(&[]).unwrap();
-    assert_eq!(answer(&host, "get affinity").err, "no affinities\n");
+    let none = answer(&host, "get affinity").err;
+    assert!(none.starts_with("no affinities: only services with sessionAffinity ClientIP"), "{none}");
     // Nobody listens there; to be sent there is enough.
     let _ = host.run(|| std::net::TcpStream::connect("10.96.0.20:80"));
     for with_agent in [true, false] {
@@ -257,7 +258,9 @@ fn every_listing_has_every_form() {
     let wide = answer(&host, "events -o wide");
     assert!(wide.succeeds().contains("pod default/web-1  on n2  uid 0"), "{wide:?}");
     assert_eq!(answer(&host, "events").out, answer(&host, "events -o text").out);
-    assert_eq!(answer(&host, "events -n elsewhere").succeeds(), "");
+    let none = answer(&host, "events -n elsewhere");
+    assert_eq!(none.succeeds(), "");
+    assert!(none.err.starts_with("no events: ") && none.err.contains("--level all"), "{none:?}");
     assert_eq!(answer(&host, "events -n default -o json").succeeds(), json.out);
 }
 

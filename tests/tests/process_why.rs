@@ -282,3 +282,47 @@ fn r27_status_says_that_the_api_server_keeps_its_endpoints() {
     host.write("api.yaml", slice("[{addresses: [10.1.0.2]}]")).unwrap();
     agent.wait_status("no problem", |status| status.problems.is_empty()).unwrap();
 }
+
+const UID: &str = "01234567-89ab-cdef-0123-456789abcdee";
+
+#[test]
+fn a_pod_of_this_node_can_be_asked_for_by_its_name() {
+    let host = Host::new("whypod").unwrap();
+    host.namespace().add_address("10.1.9.9".parse().unwrap()).unwrap();
+    let pod = |name: &str, uid: &str, node: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, namespace: shop, uid: {uid}}}\n\
+             spec: {{nodeName: {node}, containers: []}}\nstatus: {{podIPs: [{{ip: 10.1.9.9}}]}}\n"
+        )
+    };
+    let pods = [pod("web-1", UID, "n1"), pod("ghost", &UID.replace('e', "d"), "n1"), pod("far", "x", "n2")];
+    host.write("all.yaml", format!("{MANIFESTS}---\n{}", pods.join("---\n"))).unwrap();
+    let cgroup = host.cgroup().child(&format!("pod{UID}")).unwrap();
+    let _inside = Sleeper::start(&cgroup, host.namespace());
+    let mut agent = host.agent(&[]).unwrap();
+
+    // Its address is that of its network namespace, by which source ranges are.
+    let vip = "198.51.100.10:80/tcp";
+    let begun = Instant::now();
+    while json_of(&host, "pod/shop/web-1", vip)["reason"] == "unknown-client" {
+        assert!(begun.elapsed() < Duration::from_secs(20), "the client does not become known");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let json = json_of(&host, "pod/shop/web-1", vip);
+    assert_eq!((&json["reason"], &json["clientAddress"]), (&json!("balanced"), &json!("10.1.9.9")));
+    let client = &json["client"];
+    assert_eq!((&client["served"], &client["cgroup"]), (&json!(true), &json!(cgroup.path())));
+    let text = text(&host, "pod/shop/web-1", vip);
+    assert!(text.starts_with("pod shop/web-1 -> 198.51.100.10:80/TCP\n"), "{text}");
+
+    let fails = |client: &str, words: &[&str]| {
+        host.balancing(&["why", client, vip]).unwrap().fails(1, words);
+    };
+    fails("pod/shop/nobody", &["no pod shop/nobody", "kubectl get pods"]);
+    fails("pod/shop/far", &["pod shop/far is on node n2", "ask there"]);
+    fails("pod/shop/ghost", &["pod shop/ghost", "no cgroup", "does not run"]);
+    fails("pod/web-1", &["give pod/NAMESPACE/NAME"]);
+    fails("web-1", &["give `host`, a process id or pod/NAMESPACE/NAME"]);
+    agent.kill().unwrap();
+    fails("pod/shop/web-1", &["the agent is not running", "process id"]);
+}

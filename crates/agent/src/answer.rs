@@ -24,7 +24,7 @@ use crate::{
     Error, Reconciler,
     config::Shown,
     event_log::{Follower, Past},
-    local::{self, Endpoint, Holder, HolderService, Node, PortEndpoints, Remembered, Request},
+    local::{self, Endpoint, Holder, HolderService, Node, Pod, PortEndpoints, Remembered, Request},
     status::Status,
 };
 
@@ -40,6 +40,7 @@ pub(crate) enum Question {
     Status(oneshot::Sender<Box<Status>>),
     Endpoints(Option<ObjectName>, Traffic, oneshot::Sender<Vec<PortEndpoints>>),
     Address(IpAddr, oneshot::Sender<Holder>),
+    Pod(ObjectName, oneshot::Sender<Option<Pod>>),
     Nodes(oneshot::Sender<Vec<Node>>),
     Usage(oneshot::Sender<Box<observe::Usage>>),
     Events(oneshot::Sender<Past>),
@@ -108,6 +109,10 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still
         }
         Request::Address { ip } => {
             put(&mut write, &fetch(&ask, |reply| Question::Address(ip, reply)).await?).await
+        }
+        Request::Pod { namespace, name } => {
+            let name = ObjectName::new(namespace, name);
+            put(&mut write, &fetch(&ask, |reply| Question::Pod(name, reply)).await?).await
         }
         Request::Usage => put(&mut write, &fetch(&ask, Question::Usage).await?).await,
         Request::Nodes => put(&mut write, &fetch(&ask, Question::Nodes).await?).await,
@@ -243,6 +248,19 @@ pub(crate) fn nodes(cluster: &Cluster) -> Vec<Node> {
         external_ips: node.external_ips.clone(),
     };
     cluster.nodes().map(node).collect()
+}
+
+/// A pod by its name.
+pub(crate) fn pod(cluster: &Cluster, name: &ObjectName) -> Option<Pod> {
+    let pod = cluster.pod(name)?;
+    let node = pod.node.as_deref().unwrap_or_default().to_owned();
+    let is_here = cluster.own_pods().any(|own| own.name == *name);
+    Some(Pod {
+        uid: pod.uid.clone(),
+        ips: pod.ips.clone(),
+        host_network: pod.host_network,
+        elsewhere: (!is_here).then_some(node),
+    })
 }
 
 /// Pod and node of each backend of a service or policy, by its address.

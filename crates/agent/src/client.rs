@@ -11,7 +11,7 @@ use host::{Addresses, CgroupRoot, NetworkNamespace, namespace::OpenNamespace};
 use kernel::{Maps, Pins};
 use serde::Serialize;
 
-use crate::Error;
+use crate::{Error, local::Pod};
 
 /// A client, as the programs know it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -90,14 +90,43 @@ impl Client {
     /// It means neither, or there is no such process.
     pub fn identify(name: &str, pins: &Pins, maps: &Maps) -> Result<Self, Error> {
         let root = CgroupRoot::discover(None)?;
-        let (name, cgroup, netns_cookie) = if name == "host" {
-            let host = maps.settings()?.host_netns;
-            ("host".to_owned(), root.path().to_owned(), Some(host).filter(|cookie| *cookie != 0))
+        if name == "host" {
+            let cgroup = root.path().to_owned();
+            return Self::at("host".into(), cgroup, host_netns(maps)?, &root, pins, maps);
+        }
+        let pid: u32 = name.parse().map_err(|_| Error::UnknownClient(name.into()))?;
+        let own = OpenNamespace::of_process(pid)?.run(NetworkNamespace::own)??;
+        Self::at(format!("process {pid}"), root.of_process(pid)?, own.cookie, &root, pins, maps)
+    }
+
+    /// The client that a pod of this node is: any process of it.
+    ///
+    /// # Errors
+    /// It has no cgroup, which is where its processes would be.
+    pub fn of_pod(name: &str, pod: &Pod, pins: &Pins, maps: &Maps) -> Result<Self, Error> {
+        let root = CgroupRoot::discover(None)?;
+        let no_cgroup =
+            || Error::NoCgroup { name: name.into(), uid: pod.uid.clone(), root: root.path().to_owned() };
+        let cgroup = root.pods().remove(&pod.uid).ok_or_else(no_cgroup)?;
+        let host = host_netns(maps)?;
+        let netns = if pod.host_network {
+            host
         } else {
-            let pid: u32 = name.parse().map_err(|_| Error::UnknownClient(name.into()))?;
-            let own = OpenNamespace::of_process(pid)?.run(NetworkNamespace::own)??;
-            (format!("process {pid}"), root.of_process(pid)?, own.cookie)
+            let found = find()?.into_iter().filter(|(cookie, _)| Some(*cookie) != host);
+            let of_pod = |ips: &Vec<IpAddr>| ips.iter().any(|ip| pod.ips.contains(ip));
+            found.into_iter().find(|(_, ips)| of_pod(ips)).map(|(cookie, _)| cookie)
         };
+        Self::at(format!("pod {name}"), cgroup, netns, &root, pins, maps)
+    }
+
+    fn at(
+        name: String,
+        cgroup: PathBuf,
+        netns_cookie: Option<u64>,
+        root: &CgroupRoot,
+        pins: &Pins,
+        maps: &Maps,
+    ) -> Result<Self, Error> {
         let excluded = maps.excluded()?;
         // Where the kernel can't tell who is in one, nobody is left alone.
         let can_exclude =
@@ -113,4 +142,10 @@ impl Client {
         let excluded = excluded_cgroup.is_some();
         Ok(Self { name, cgroup, served, netns_cookie, excluded, excluded_cgroup })
     }
+}
+
+/// The cookie of the host's network namespace, where it is known.
+fn host_netns(maps: &Maps) -> Result<Option<u64>, Error> {
+    let host = maps.settings()?.host_netns;
+    Ok(Some(host).filter(|cookie| *cookie != 0))
 }

@@ -64,8 +64,21 @@ pub enum Error {
         source: io::Error,
     },
     /// A client that can't be explained.
-    #[error("client {0:?}: give `host` or a process id; pods are not known by name in this version")]
+    #[error("client {0:?}: give `host`, a process id or pod/NAMESPACE/NAME")]
     UnknownClient(String),
+    /// A pod whose processes would be nowhere.
+    #[error(
+        "pod {name}: no cgroup below {} has its UID {uid}, so it does not run yet or any more, or its cgroup is hidden \
+         from here; give the id of one of its processes", root.display()
+    )]
+    NoCgroup {
+        /// Namespace and name.
+        name: String,
+        /// As the API server knows it.
+        uid: String,
+        /// Where it was looked for.
+        root: PathBuf,
+    },
     /// Somebody removed our pins.
     #[error(
         "the pinned maps below {} were removed or replaced (`balancing clean`, rm, umount?): what this agent writes is \

@@ -36,6 +36,13 @@ pub enum Request {
         /// The address.
         ip: IpAddr,
     },
+    /// What tells a pod from other clients: a [`Pod`], or null if there is none of that name.
+    Pod {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
     /// The nodes it knows: a list of [`Node`].
     Nodes,
     /// The configuration that it was started with: a list of [`Shown`](crate::config::Shown).
@@ -90,6 +97,20 @@ pub struct HolderService {
     pub name: String,
     /// Value of its label `service.kubernetes.io/service-proxy-name`.
     pub proxy: Option<String>,
+}
+
+/// A pod that the agent knows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pod {
+    /// The UID by which the kubelet names its cgroup.
+    pub uid: String,
+    /// Its addresses.
+    pub ips: Vec<IpAddr>,
+    /// It is on the host's network.
+    pub host_network: bool,
+    /// Its node, if that is another one; empty before it has one.
+    pub elsewhere: Option<String>,
 }
 
 /// Endpoints of one service port in one family, as the agent knows them.

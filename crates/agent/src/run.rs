@@ -399,6 +399,9 @@ impl Agent {
             Question::Address(ip, reply) => {
                 drop(reply.send(self.cluster_ips.holder(self.reconciler.cluster(), ip)));
             }
+            Question::Pod(name, reply) => {
+                drop(reply.send(answer::pod(self.reconciler.cluster(), &name)));
+            }
             Question::Usage(reply) => self.tell_usage(reply),
             Question::Nodes(reply) => drop(reply.send(answer::nodes(self.reconciler.cluster()))),
             Question::Events(reply) => drop(reply.send(self.log.follow())),

@@ -2,7 +2,7 @@
 
 mod filter;
 
-use std::process::ExitCode;
+use std::{net::SocketAddr, process::ExitCode};
 
 use agent::{EventLevel, local};
 use clap::Args;
@@ -16,6 +16,8 @@ use observe::{
 use crate::{
     output::{Format, print},
     place::Place,
+    target::{Target, UNKNOWN, who},
+    tone::Tone,
 };
 
 /// Show decisions, as they are made: who connected to what, where it went, and why
@@ -70,25 +72,33 @@ impl Options {
         {
             eprintln!("the agent remembers events only since {}; what was before is not known", known.since);
         }
+        let mut is_empty = true;
         for line in lines {
             let line = line?;
             let parsed: Line = serde_json::from_str(&line)?;
             if !self.filter.wants(&parsed, now) {
                 continue;
             }
+            is_empty = false;
             match &parsed {
                 _ if self.output == Format::Json => print(&line)?,
                 _ if self.output == Format::Yaml => {
                     print(&format!("---\n{}", serde_saphyr::to_string(&parsed)?.trim_end()))?;
                 }
-                Line::Decision(decision) if self.output == Format::Wide => print(&plain(&wide(decision)))?,
-                Line::Decision(decision) => print(&plain(&text(decision)))?,
+                Line::Decision(decision) if self.output == Format::Wide => print(&wide(decision))?,
+                Line::Decision(decision) => print(&text(decision))?,
                 Line::Destroyed(socket) => print(&destroyed(socket))?,
                 Line::Suppressed(suppressed) => print(&summary(suppressed))?,
                 Line::Lost(lost) => {
                     print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
                 }
             }
+        }
+        if is_empty && !self.follow && matches!(self.output, Format::Table | Format::Wide) {
+            eprintln!(
+                "no events: of those that the agent remembers none fits. `balancing status` says which are told of (level); \
+                 -f waits for new ones, --level all has all told of"
+            );
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -130,44 +140,49 @@ fn plain(line: &str) -> String {
 
 /// The same, and where the backend is, and who asked.
 fn wide(decision: &Decision) -> String {
-    let mut text = text(decision);
+    let mut more = String::new();
     if let Some(backend) = &decision.backend {
         if let (Some(namespace), Some(pod)) = (&backend.namespace, &backend.pod) {
-            text += &format!("  pod {namespace}/{pod}");
+            more += &format!("  pod {namespace}/{pod}");
         }
         if let Some(node) = &backend.node {
-            text += &format!("  on {node}");
+            more += &format!("  on {node}");
         }
     }
     let client = &decision.client;
     if let Some(uid) = client.uid {
-        text += &format!("  uid {uid}");
+        more += &format!("  uid {uid}");
     }
     if let Some(cgroup) = &client.cgroup {
-        text += &format!("  {cgroup}");
+        more += &format!("  {cgroup}");
     }
-    if decision.flags.is_empty() { text } else { format!("{text}  {}", decision.flags.join(",")) }
+    if !decision.flags.is_empty() {
+        more += &format!("  {}", decision.flags.join(","));
+    }
+    text(decision) + &plain(&more)
 }
 
+/// When, what became of it, who asked for what, where it went. Only the colour is ours.
 fn text(decision: &Decision) -> String {
-    let to = match &decision.backend {
-        Some(backend) => format!(" -> {}", std::net::SocketAddr::new(backend.ip, backend.port)),
-        None => String::new(),
+    let Decision { time, verdict, reason, client, protocol, original, backend, service, policy, .. } =
+        decision;
+    let who = match who(&client.who) {
+        who if who == UNKNOWN => String::new(),
+        who => who + " ",
     };
-    let service = decision.service.as_ref().map_or(String::new(), |service| {
-        let colon = if service.port.is_empty() { "" } else { ":" };
-        format!("  {}/{}{colon}{}", service.namespace, service.name, service.port)
-    });
-    format!(
-        "{}  {} ({})  {}[{}]  {} {}{to}{service}",
-        decision.time.strftime("%H:%M:%S%.3f"),
-        decision.verdict,
-        decision.reason,
-        decision.client.comm.as_deref().unwrap_or("?"),
-        decision.client.pid.map_or("?".into(), |pid| pid.to_string()),
-        decision.protocol,
-        decision.original.socket_addr(),
-    )
+    let to = backend.as_ref().map_or(String::new(), |it| format!(" -> {}", SocketAddr::new(it.ip, it.port)));
+    let target = match Target::new(service.as_ref(), policy.as_ref()) {
+        Target::Nothing => String::new(),
+        target => format!("  {target}"),
+    };
+    let rest = format!(
+        "{who}{}[{}]  {protocol} {}{to}{target}",
+        client.comm.as_deref().unwrap_or("?"),
+        client.pid.map_or("?".into(), |pid| pid.to_string()),
+        original.socket_addr(),
+    );
+    let outcome = Tone::of_verdict(verdict).paint(&plain(&format!("{verdict} ({reason})")));
+    format!("{}  {outcome}  {}", time.strftime("%H:%M:%S%.3f"), plain(&rest))
 }
 
 #[cfg(test)]
@@ -186,5 +201,29 @@ mod tests {
         for (line, expected) in table {
             assert_eq!(plain(line), expected);
         }
+    }
+
+    #[test]
+    fn a_line_says_who_asked_for_what_in_colour() {
+        let json = serde_json::json!({
+            "schema": 1, "time": "2026-11-23T10:00:00.5Z", "node": "n1", "hook": "connect", "verdict": "refused",
+            "reason": "no-endpoints", "protocol": "TCP", "original": {"ip": "10.96.0.1", "port": 80}, "backend": null,
+            "service": {"namespace": "shop", "name": "cart", "port": "http"}, "mode": "ClusterIP", "flags": ["x"],
+            "client": {
+                "namespace": "shop", "pod": "web-1", "container": "app", "pid": 42, "tid": 42, "comm": "c\u{1b}[2J",
+                "uid": 7, "cgroup": "/pod\n", "cgroupId": 1, "netnsCookie": 1
+            }
+        });
+        let mut decision: Decision = serde_json::from_value(json).unwrap();
+        let line = "10:00:00.500  \x1b[31mrefused (no-endpoints)\x1b[0m  \
+                    shop/web-1/app c\u{fffd}[2J[42]  TCP 10.96.0.1:80  shop/cart:http";
+        assert_eq!(text(&decision), line);
+        assert_eq!(wide(&decision), format!("{line}  uid 7  /pod\u{fffd}  x"));
+        decision.client.who = observe::event::Who { host: Some("sshd.service".into()), ..Default::default() };
+        assert!(text(&decision).contains("  host sshd.service c\u{fffd}[2J[42]  TCP"), "{}", text(&decision));
+        decision.client.who = Default::default();
+        assert!(text(&decision).contains("\x1b[0m  c\u{fffd}[2J[42]  TCP"), "{}", text(&decision));
+        decision.policy = Some(observe::event::Policy { kind: "BalancingPolicy".into(), name: "db".into() });
+        assert!(text(&decision).ends_with("  bl/db"), "{}", text(&decision));
     }
 }

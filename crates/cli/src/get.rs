@@ -10,6 +10,7 @@ mod nodes;
 mod policies;
 mod service_port;
 mod services;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -22,13 +23,15 @@ use crate::{
     place::Place,
 };
 use filter::{Filter, Kept, Subject};
+pub(crate) use policies::stepped;
 pub(crate) use services::frontend;
+use usage::Chosen;
 
-/// List what the kernel holds; works without the agent, which adds pods and nodes
+/// List what the kernel holds; works without the agent, which adds pods, nodes and use
 #[derive(Args)]
 #[command(
     after_help = "Examples:\n  balancing get services -n default\n  balancing get services web shop/cart --family 4\n  \
-                  balancing get endpoints web --state not-selected -o wide\n  balancing get connections web --state stale\n  balancing get affinity -n shop\n  balancing get policies -o wide\n  balancing get maps -o json\n\n\
+                  balancing get endpoints web --state not-selected -o wide\n  balancing get connections web --state stale\n  balancing get affinity -n shop\n  balancing get policies -o wide\n  balancing get usage --service shop/cart\n  balancing get usage --pod shop/web-1 --verdict refused\n  balancing get maps -o json\n\n\
                   Exit codes: 0 done (also if nothing fits), 1 failed, or a name that was asked for is not there, \
                   2 wrong usage."
 )]
@@ -59,6 +62,9 @@ enum What {
     /// Backends that clients keep (sessionAffinity), each for a client and a service port
     #[value(alias = "affinities")]
     Affinity,
+    /// Who used what, and what came of it, as the agent counts it: NAME is a pod's, or a unit's of the host
+    #[value(alias = "clients", alias = "client")]
+    Usage,
     /// Nodes that the agent knows, and which of them is this one
     #[value(alias = "node")]
     Nodes,
@@ -74,9 +80,12 @@ impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         match self.what {
             What::Services => self.show(|it| Ok(services::rows(&it.maps()?.read()?))),
-            What::Endpoints => self.show(|it| Ok(endpoints::rows(&it.maps()?.read()?, known(it)?))),
+            What::Endpoints => {
+                self.show(|it| Ok(endpoints::rows(&it.maps()?.read()?, known(it)?, Chosen::ask(it).as_ref())))
+            }
             What::Connections => self.show(|it| connections::rows(&it.maps()?, known(it)?)),
             What::Affinity => self.show(|it| affinity::rows(&it.maps()?, known(it)?)),
+            What::Usage => self.show(usage::rows),
             What::Nodes => self.show(nodes::rows),
             What::Policies => self.show(|it| policies::rows(&it.maps()?)),
             What::Maps => self.show(|it| maps::rows(&it.maps()?)),

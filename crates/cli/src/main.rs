@@ -4,11 +4,13 @@
 mod agent;
 mod check;
 mod clean;
+mod completions;
 mod controller;
 mod crd;
 mod doctor;
 mod events;
 mod get;
+mod man;
 mod output;
 mod pause;
 mod place;
@@ -17,6 +19,9 @@ mod report;
 mod settings;
 mod status;
 mod stop;
+mod target;
+mod tone;
+mod top;
 mod why;
 
 use std::{io::Write, process::ExitCode};
@@ -45,6 +50,7 @@ enum Verb {
     Get(get::Options),
     Why(why::Options),
     Events(events::Options),
+    Top(top::Options),
     Plan(plan::Options),
     Check(check::Options),
     Doctor(doctor::Options),
@@ -53,6 +59,8 @@ enum Verb {
     Resume(pause::Resume),
     Clean(clean::Options),
     Crd(crd::Options),
+    Completions(completions::Options),
+    Man(man::Options),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +76,7 @@ fn main() -> ExitCode {
         Verb::Get(options) => options.run(),
         Verb::Why(options) => options.run(),
         Verb::Events(options) => options.run(),
+        Verb::Top(options) => options.run(),
         Verb::Plan(options) => options.run(),
         Verb::Check(options) => options.run(),
         Verb::Doctor(options) => options.run(),
@@ -76,6 +85,8 @@ fn main() -> ExitCode {
         Verb::Resume(options) => options.run(),
         Verb::Clean(options) => options.run(),
         Verb::Crd(options) => options.run(),
+        Verb::Completions(options) => options.run(),
+        Verb::Man(options) => options.run(),
     };
     match outcome {
         Ok(code) => code,

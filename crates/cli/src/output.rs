@@ -6,6 +6,8 @@ use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
+use crate::tone::Tone;
+
 /// Form of a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
@@ -31,6 +33,10 @@ pub(crate) trait Row: Serialize {
     const PROSE: bool = false;
     /// The cells, one for each head.
     fn cells(&self) -> Vec<String>;
+    /// How it is to be seen.
+    fn tone(&self) -> Tone {
+        Tone::Plain
+    }
 }
 
 /// A cell of what there may be none of.
@@ -64,7 +70,14 @@ pub(crate) fn list<R: Row>(rows: &[R], format: Format, empty: &str) -> anyhow::R
             let columns = if format == Format::Wide { R::HEADS.len() } else { R::NARROW };
             let heads = R::HEADS.iter().take(columns);
             let cells = rows.iter().map(|row| row.cells().into_iter().take(columns).collect());
-            print(&if R::PROSE { prose_of(heads, cells) } else { columns_of(heads, cells) })
+            if R::PROSE {
+                return print(&prose_of(heads, cells));
+            }
+            // One line each, below the heads.
+            let tones = std::iter::once(Tone::Plain).chain(rows.iter().map(Row::tone));
+            let text = columns_of(heads, cells);
+            let lines: Vec<String> = text.lines().zip(tones).map(|(line, tone)| tone.paint(line)).collect();
+            print(&lines.join("\n"))
         }
     }
 }
@@ -114,9 +127,9 @@ pub(crate) fn wrong_usage(problem: &str) -> ExitCode {
     ExitCode::from(2)
 }
 
-/// Prints a line or more, and does not fall over a closed pipe as `println!` does.
+/// Prints a line or more, and does not fall over a closed pipe as `println!` does. Colours are for terminals only.
 pub(crate) fn print(text: &str) -> anyhow::Result<()> {
-    let mut out = std::io::stdout().lock();
+    let mut out = anstream::stdout().lock();
     writeln!(out, "{text}")?;
     Ok(out.flush()?)
 }

@@ -8,6 +8,7 @@ use clap::Args;
 use crate::{
     output::{Format, prose_of, show},
     place::Place,
+    tone::Tone,
 };
 
 /// One screen: is it running, what is attached, what is in the tables, what is wrong
@@ -46,8 +47,11 @@ impl Options {
     }
 }
 
+const HEALTHY: &str = "healthy";
+const PAUSED: &str = "PAUSED";
+
 fn screen(status: &Status, format: Format) -> String {
-    let state = if status.problems.is_empty() { "healthy" } else { "degraded" };
+    let state = if status.problems.is_empty() { HEALTHY } else { "degraded" };
     let on = status.hooks.iter().filter(|hook| hook.program.is_some()).count();
     let sources: Vec<String> = status
         .sources
@@ -64,7 +68,7 @@ fn screen(status: &Status, format: Format) -> String {
     let zone = status.zone.as_ref().map_or(String::new(), |zone| format!(", zone {zone}"));
     let place = if status.outside { " (outside of the cluster)" } else { "" };
     let id = status.node_id.map_or(String::new(), |id| format!(", id {id}"));
-    let paused = if status.paused { ", PAUSED" } else { "" };
+    let paused = if status.paused { format!(", {PAUSED}") } else { String::new() };
     let mut rows = vec![
         (
             "agent",
@@ -128,7 +132,23 @@ fn screen(status: &Status, format: Format) -> String {
     }
     rows.extend(status.problems.iter().map(|problem| ("problem", problem.clone())));
     rows.extend(status.notices.iter().map(|notice| ("notice", notice.clone())));
-    prose_of(std::iter::empty::<&str>(), rows.into_iter().map(|(what, text)| vec![what.into(), text]))
+    let text =
+        prose_of(std::iter::empty::<&str>(), rows.into_iter().map(|(what, text)| vec![what.into(), text]));
+    painted(&text, state)
+}
+
+/// What is well and what is not in colour.
+fn painted(text: &str, state: &str) -> String {
+    let tone = if state == HEALTHY { Tone::Good } else { Tone::Bad };
+    let line = |(number, line): (usize, &str)| match line.split_once(' ') {
+        _ if number == 0 => {
+            line.replacen(state, &tone.paint(state), 1).replacen(PAUSED, &Tone::Warn.paint(PAUSED), 1)
+        }
+        Some(("problem", _)) => Tone::Bad.paint_head(line),
+        Some(("notice", _)) => Tone::Warn.paint_head(line),
+        _ => line.to_owned(),
+    };
+    text.lines().enumerate().map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn up(status: &Status) -> String {
@@ -138,5 +158,20 @@ fn up(status: &Status) -> String {
         (0, 0, m, s) => format!("{m} min {s} s"),
         (0, h, m, _) => format!("{h} h {m} min"),
         (d, h, _, _) => format!("{d} d {h} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_red_and_nothing_else() {
+        let text =
+            "agent    degraded, PAUSED, version 1\nproblem  a healthy mind\n         problem\nnotice   x";
+        let expected = "agent    \x1b[31mdegraded\x1b[0m, \x1b[33mPAUSED\x1b[0m, version 1\n\
+                        \x1b[31mproblem\x1b[0m  a healthy mind\n         problem\n\x1b[33mnotice\x1b[0m   x";
+        assert_eq!(painted(text, "degraded"), expected);
+        assert_eq!(painted("agent  healthy", HEALTHY), "agent  \x1b[32mhealthy\x1b[0m");
     }
 }

@@ -12,7 +12,7 @@ use agent::{
     explain::{Asker, Explanation, explain, live},
     local::{self, Holder, PortEndpoints, Request, Traffic},
 };
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::Args;
 use kernel::{Contents, Maps, TableStore};
 use serde::Serialize;
@@ -20,16 +20,19 @@ use serde::Serialize;
 use crate::{
     output::{Format, columns_of, or_dash, show},
     place::Place,
+    target::namespaced,
+    tone::Tone,
 };
 
 /// Explain where a new connection would go, by replaying the decision on the live tables
 #[derive(Args)]
 #[command(after_help = "Examples:\n  balancing why host 10.96.0.10:53/udp\n  \
-                        balancing why 4711 svc/default/web:http\n  balancing why host '[fd00:96::10]:80/tcp'\n  \
+                        balancing why 4711 svc/default/web:http\n  \
+                        balancing why pod/shop/web-1 svc/shop/cart:http\n  balancing why host '[fd00:96::10]:80/tcp'\n  \
                         balancing why 4711 192.0.2.7:30080/tcp -o json\n\n\
                         Exit codes: 0 explained, whatever the answer, 1 failed, 2 wrong usage.")]
 pub(crate) struct Options {
-    /// Who connects: `host`, or a process id
+    /// Who connects: `host`, a process id, or a pod of this node as pod/NAMESPACE/NAME
     client: String,
     /// To what: ip:port/protocol, or svc/NAMESPACE/NAME:PORT with the port's name or number
     destination: String,
@@ -58,7 +61,10 @@ impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let maps = self.place.maps()?;
         let contents = maps.read()?;
-        let client = Client::identify(&self.client, &self.place.pins(), &maps)?;
+        let client = match self.client.strip_prefix(POD) {
+            Some(name) => Client::of_pod(name, &self.pod(name)?, &self.place.pins(), &maps)?,
+            None => Client::identify(&self.client, &self.place.pins(), &maps)?,
+        };
         let destinations = destinations(&self.destination, &contents)?;
         let answers: Vec<Answer> = destinations
             .into_iter()
@@ -75,6 +81,25 @@ impl Options {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// A pod of this node, which only the agent knows.
+    fn pod(&self, name: &str) -> anyhow::Result<local::Pod> {
+        let (namespace, pod) =
+            namespaced(name).map_err(|_| anyhow!("client {:?}: give pod/NAMESPACE/NAME", self.client))?;
+        let known: Option<local::Pod> =
+            self.place.ask_if_running(&Request::Pod { namespace, name: pod })?.with_context(|| {
+                format!("pod {name}: the agent is not running, and only it knows pods; give a process id")
+            })?;
+        let pod = known.with_context(|| {
+            format!("the agent knows no pod {name}; `kubectl get pods --namespace NAMESPACE` lists those there are")
+        })?;
+        match pod.elsewhere {
+            Some(node) => bail!(
+                "pod {name} is on node {node}; ask there, since what a client meets is its node's affair"
+            ),
+            None => Ok(pod),
+        }
     }
 
     fn answer(
@@ -127,6 +152,9 @@ impl Options {
 fn chooses(explanation: &Explanation) -> bool {
     !matches!(explanation.reason, "source-range" | "unknown-client" | "remote-node-port")
 }
+
+/// How a client begins that is a pod.
+const POD: &str = "pod/";
 
 /// How a destination begins that is a service.
 const SERVICE: &str = "svc/";
@@ -245,11 +273,22 @@ fn text(answer: &Answer) -> String {
         let (kind, name) = (policy.kind.unwrap_or("?"), policy.name.as_deref().unwrap_or("?"));
         lines.push(format!("policy    {kind} {name}: {outcome}"));
     }
-    lines.push(format!("result    {}: {}", explanation.verdict, meaning(client, explanation)));
+    let verdict = Tone::of_verdict(explanation.verdict).paint(explanation.verdict);
+    lines.push(format!("result    {verdict}: {}", meaning(client, explanation)));
     lines.extend(details(explanation).into_iter().map(|(what, text)| format!("{what:<8}  {text}")));
+    lines.extend(candidates(explanation, endpoints.as_deref()));
+    if !answer.agent {
+        lines.push("\nThe agent is not running: this is the tables' answer alone.".into());
+    }
+    lines.join("\n")
+}
+
+/// The endpoints, those that are not chosen too, below an empty line; nothing if there are none.
+fn candidates(explanation: &Explanation, endpoints: Option<&[local::Endpoint]>) -> Vec<String> {
     let mut rows: Vec<Vec<String>> = Vec::new();
-    let of = explanation.backends.len();
-    for endpoint in endpoints.iter().flatten() {
+    // Of the heads.
+    let mut tones = vec![Tone::Plain];
+    for endpoint in endpoints.unwrap_or_default() {
         rows.push(vec![
             endpoint.address.to_string(),
             share(explanation, endpoint.address),
@@ -257,22 +296,22 @@ fn text(answer: &Answer) -> String {
             or_dash(endpoint.pod.as_ref()),
             or_dash(endpoint.node.as_ref()),
         ]);
+        tones.push(if endpoint.selected { Tone::Plain } else { Tone::Warn });
     }
     let is_alone = endpoints.is_none() || explanation.service.is_none();
-    if is_alone && of > 0 {
+    if is_alone && !explanation.backends.is_empty() {
         let backends: BTreeSet<SocketAddr> = explanation.backends.iter().copied().collect();
         rows.extend(backends.iter().map(|it| vec![it.to_string(), share(explanation, *it)]));
+        tones.resize(rows.len() + 1, Tone::Plain);
     }
-    if !rows.is_empty() {
-        let heads = ["ENDPOINT", "SHARE", "WHY", "POD", "NODE"];
-        let columns = if is_alone { 2 } else { heads.len() };
-        lines.push(String::new());
-        lines.push(columns_of(heads.iter().take(columns), rows.into_iter()));
+    if rows.is_empty() {
+        return Vec::new();
     }
-    if !answer.agent {
-        lines.push("\nThe agent is not running: this is the tables' answer alone.".into());
-    }
-    lines.join("\n")
+    let heads = ["ENDPOINT", "SHARE", "WHY", "POD", "NODE"];
+    let columns = if is_alone { 2 } else { heads.len() };
+    let table = columns_of(heads.iter().take(columns), rows.into_iter());
+    let lines = table.lines().zip(tones).map(|(line, tone)| tone.paint(line));
+    std::iter::once(String::new()).chain(lines).collect()
 }
 
 fn share(explanation: &Explanation, address: SocketAddr) -> String {

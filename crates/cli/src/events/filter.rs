@@ -8,6 +8,8 @@ use observe::{
     event::{Decision, Line, Service},
 };
 
+use crate::target::namespaced;
+
 /// Conditions, all of which must hold.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Filter {
@@ -21,10 +23,10 @@ pub(crate) struct Filter {
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
     /// Only this service
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = name)]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     service: Option<(String, String)>,
     /// Only clients in this pod
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = name)]
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pod: Option<(String, String)>,
     /// Only what this policy decided
     #[arg(long, value_name = "NAME")]
@@ -57,15 +59,6 @@ fn since(text: &str) -> Result<Since, String> {
     let ago = std::time::Duration::read(&[text]).map(Since::Ago);
     ago.or_else(|_| text.parse().map(Since::At))
         .map_err(|_| "give how long ago, as 30s, 10m or 1h, or a time, as 2026-11-22T18:00:00Z".into())
-}
-
-fn name(text: &str) -> Result<(String, String), String> {
-    match text.split_once('/') {
-        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
-            Ok((namespace.into(), name.into()))
-        }
-        _ => Err("give NAMESPACE/NAME".into()),
-    }
 }
 
 impl Filter {

@@ -20,7 +20,10 @@ use super::{
     known::Known,
     service_port::ServicePort,
 };
-use crate::output::{Row, or_dash};
+use crate::{
+    output::{Row, or_dash},
+    tone::Tone,
+};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -53,6 +56,7 @@ pub(super) struct Affinity {
 
 impl Subject for Affinity {
     const NOUN: (&'static str, &'static str) = ("affinity", "affinities");
+    const NONE: &'static str = "only services with sessionAffinity ClientIP have clients that keep a backend";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
 
     fn key(&self) -> String {
@@ -109,6 +113,10 @@ impl Row for Affinity {
             or_dash(self.node.as_ref()),
             self.index.to_string(),
         ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.state == "stale" { Tone::Warn } else { Tone::Plain }
     }
 }
 

@@ -13,7 +13,10 @@ use super::{
     known::Known,
     service_port::ServicePort,
 };
-use crate::output::{Row, or_dash};
+use crate::{
+    output::{Row, or_dash},
+    tone::Tone,
+};
 
 /// A living socket and its first destination.
 #[derive(Serialize)]
@@ -37,6 +40,8 @@ pub(super) struct Connection {
 
 impl Subject for Connection {
     const NOUN: (&'static str, &'static str) = ("connection", "connections");
+    const NONE: &'static str =
+        "no living socket has been led to a backend; `balancing events -f --level all` shows new ones";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
 
     fn key(&self) -> String {
@@ -86,6 +91,10 @@ impl Row for Connection {
             or_dash(self.node.as_ref()),
             self.cookie.to_string(),
         ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.state == "stale" { Tone::Warn } else { Tone::Plain }
     }
 }
 

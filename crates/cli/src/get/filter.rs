@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use clap::{Args, ValueEnum};
 
+use crate::target::namespaced;
+
 /// What rows are filtered by; a listing leaves out what it has not, and takes no filter of it.
 #[derive(Default)]
 pub(super) struct Facts<'a> {
@@ -15,12 +17,22 @@ pub(super) struct Facts<'a> {
     pub(super) addresses: Vec<IpAddr>,
     /// How it is, in the words of [`State::text`].
     pub(super) state: &'a str,
+    /// Namespace and name of the service that it was for.
+    pub(super) service: Option<(&'a str, &'a str)>,
+    /// The policy that it was for.
+    pub(super) policy: &'a str,
+    /// Namespace and name of the pod that asked.
+    pub(super) pod: Option<(&'a str, &'a str)>,
+    /// What became of it.
+    pub(super) verdict: &'a str,
 }
 
 /// A row that can be filtered.
 pub(super) trait Subject {
     /// One and many of it, in words.
     const NOUN: (&'static str, &'static str);
+    /// Why there may be none at all, or what to do.
+    const NONE: &'static str = "";
     /// Filters that it takes, besides names.
     const FILTERS: &'static [&'static str];
 
@@ -55,6 +67,18 @@ pub(super) struct Filter {
     /// Only endpoints, connections or affinities that are so
     #[arg(long, value_name = "STATE", ignore_case = true)]
     pub(super) state: Option<State>,
+    /// Only uses of this service
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub(super) service: Option<(String, String)>,
+    /// Only uses of this policy
+    #[arg(long, value_name = "NAME")]
+    pub(super) policy: Option<String>,
+    /// Only uses by this pod
+    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub(super) pod: Option<(String, String)>,
+    /// Only uses that ended so: translated, refused, unreachable, denied or passed
+    #[arg(long, value_name = "VERDICT", value_parser = ["translated", "refused", "unreachable", "denied", "passed"])]
+    pub(super) verdict: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -77,7 +101,7 @@ pub(super) enum State {
     InUse,
     /// Terminating, and used as there is nothing better
     LastResort,
-    /// Known, and no new connections go there
+    /// Known, and no new connections go there; STATE says why
     NotSelected,
     /// Of a connection: its backend is no longer usable; of an affinity: the next connection chooses anew
     Stale,
@@ -119,6 +143,10 @@ impl Filter {
             (self.protocol.is_some(), "--protocol"),
             (self.family.is_some(), "--family"),
             (self.state.is_some(), "--state"),
+            (self.service.is_some(), "--service"),
+            (self.policy.is_some(), "--policy"),
+            (self.pod.is_some(), "--pod"),
+            (self.verdict.is_some(), "--verdict"),
         ]
         .into_iter()
         .filter_map(|(given, flag)| given.then_some(flag))
@@ -143,7 +171,8 @@ impl Filter {
         };
         let namespace = self.namespace.as_deref();
         match (namespace, all, elsewhere) {
-            (_, 0, _) => format!("no {many}"),
+            (_, 0, _) if T::NONE.is_empty() => format!("no {many}"),
+            (_, 0, _) => format!("no {many}: {}", T::NONE),
             (Some(namespace), _, 1..) => {
                 let count = if elsewhere == 1 { "is 1".into() } else { format!("are {elsewhere}") };
                 format!("no {many} in namespace {namespace}; there {count} in others: -A")
@@ -184,10 +213,15 @@ impl Filter {
             Protocol::Tcp => row.protocol == "TCP",
             Protocol::Udp => row.protocol == "UDP",
         };
+        let is = |(namespace, name): &(String, String), it: (&str, &str)| it == (namespace, name);
         let family = |wanted: Family| row.addresses.iter().any(|ip| ip.is_ipv4() == (wanted == Family::V4));
         self.protocol.is_none_or(protocol)
             && self.family.is_none_or(family)
             && self.state.is_none_or(|wanted| row.state == wanted.text())
+            && self.service.as_ref().is_none_or(|wanted| row.service.is_some_and(|it| is(wanted, it)))
+            && self.pod.as_ref().is_none_or(|wanted| row.pod.is_some_and(|it| is(wanted, it)))
+            && self.policy.as_ref().is_none_or(|wanted| row.policy == wanted)
+            && self.verdict.as_ref().is_none_or(|wanted| row.verdict == wanted)
             && (self.names.is_empty() || self.names.iter().any(|name| row.is_called(name)))
     }
 
@@ -222,7 +256,7 @@ mod tests {
 
         fn facts(&self) -> Facts<'_> {
             let Self(namespace, name, protocol, address, state) = *self;
-            Facts { namespace, name, protocol, addresses: vec![address], state }
+            Facts { namespace, name, protocol, addresses: vec![address], state, ..Facts::default() }
         }
     }
 

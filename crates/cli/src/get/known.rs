@@ -7,7 +7,7 @@ use agent::local::{Endpoint, PortEndpoints};
 use super::service_port::ServicePort;
 
 /// Service port, protocol, address.
-type Key = (ServicePort, String, SocketAddr);
+pub(super) type Key = (ServicePort, String, SocketAddr);
 
 /// See the module. Empty if no agent runs.
 pub(super) struct Known(HashMap<Key, Endpoint>);
@@ -24,6 +24,11 @@ impl Known {
             }
         }
         Self(known)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = (&Key, &Endpoint)> {
+        self.0.iter()
     }
 
     /// One endpoint.

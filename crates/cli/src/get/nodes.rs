@@ -12,6 +12,7 @@ use crate::{
 
 impl Subject for Node {
     const NOUN: (&'static str, &'static str) = ("node", "nodes");
+    const NONE: &'static str = "the source gives none; without a cluster they are manifests of kind Node";
     const FILTERS: &'static [&'static str] = &["--family"];
 
     fn facts(&self) -> Facts<'_> {

@@ -16,7 +16,10 @@ use observe::event::protocol;
 use serde::Serialize;
 
 use super::filter::{Facts, Subject};
-use crate::output::{Row, or_dash};
+use crate::{
+    output::{Row, or_dash},
+    tone::Tone,
+};
 
 /// A frontend of a policy.
 #[derive(Serialize)]
@@ -45,6 +48,8 @@ pub(super) struct Policy {
 
 impl Subject for Policy {
     const NOUN: (&'static str, &'static str) = ("policy", "policies");
+    const NONE: &'static str =
+        "no LocalRedirectPolicy or BalancingPolicy applies to this node; `balancing status` has the notices";
     const FILTERS: &'static [&'static str] = &["--protocol", "--family"];
 
     fn facts(&self) -> Facts<'_> {
@@ -90,6 +95,19 @@ impl Row for Policy {
             self.below.into(),
         ]
     }
+
+    fn tone(&self) -> Tone {
+        if self.state == "falling back" { Tone::Warn } else { Tone::Plain }
+    }
+}
+
+/// What the programs count of each policy, by its kind and name: much is read for it, but not where there are no policies.
+pub(crate) fn stepped(maps: &Maps) -> anyhow::Result<BTreeMap<(&'static str, String), PolicyWords>> {
+    if maps.policies()?.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let words = |it: &Policy| PolicyWords { fallbacks: it.fallbacks, spills: it.spills, own: it.own };
+    Ok(rows(maps)?.into_iter().map(|it| ((it.kind, it.name.clone()), words(&it))).collect())
 }
 
 /// All of them, by kind, name and frontend.

@@ -37,6 +37,15 @@ impl ServicePort {
         Facts { namespace: &self.namespace, name: &self.service, ..Facts::default() }
     }
 
+    /// As [`Target`](crate::target::Target) writes it: a policy's ports are not told apart.
+    pub(super) fn target(&self) -> String {
+        match (self.namespace.as_str(), self.port.as_str()) {
+            ("", _) => self.service.clone(),
+            (namespace, "") => format!("{namespace}/{}", self.service),
+            (namespace, port) => format!("{namespace}/{}:{port}", self.service),
+        }
+    }
+
     /// The first three columns of a listing.
     pub(super) fn cells(&self) -> [String; 3] {
         let namespace = if self.namespace.is_empty() { "-" } else { &self.namespace };

@@ -15,7 +15,10 @@ use super::{
     filter::{Facts, Subject},
     service_port::ServicePort,
 };
-use crate::output::{Row, or_dash};
+use crate::{
+    output::{Row, or_dash},
+    tone::Tone,
+};
 
 /// A frontend of a service, also below a policy.
 #[derive(Serialize)]
@@ -40,6 +43,8 @@ pub(super) struct Service {
 
 impl Subject for Service {
     const NOUN: (&'static str, &'static str) = ("service", "services");
+    const NONE: &'static str =
+        "`balancing status` says whether the sources are synced and how many objects there are";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family"];
 
     fn facts(&self) -> Facts<'_> {
@@ -78,6 +83,10 @@ impl Row for Service {
             self.id.to_string(),
             self.record.to_string(),
         ]
+    }
+
+    fn tone(&self) -> Tone {
+        if self.backends == 0 { Tone::Warn } else { Tone::Plain }
     }
 }
 

@@ -1,0 +1,129 @@
+//! `balancing get usage`: who uses what.
+
+use std::{cmp::Reverse, collections::HashMap, net::SocketAddr};
+
+use agent::local::Request;
+use observe::{
+    Usage,
+    usage::{ClientUse, Count},
+};
+use serde::Serialize;
+
+use super::{
+    filter::{Facts, Subject},
+    service_port::ServicePort,
+};
+use crate::{
+    output::{Row, or_dash},
+    place::Place,
+    target::{Target, who},
+    tone::Tone,
+};
+
+/// What one client asked of one service port or policy, and what came of it.
+#[derive(Serialize)]
+#[serde(transparent)]
+pub(super) struct Use {
+    it: ClientUse,
+    #[serde(skip)]
+    target: Target,
+}
+
+impl From<ClientUse> for Use {
+    fn from(it: ClientUse) -> Self {
+        Self { target: Target::from(&it), it }
+    }
+}
+
+impl Subject for Use {
+    const NOUN: (&'static str, &'static str) = ("client", "clients");
+    const NONE: &'static str = "none has connected to a service since the agent started, or the counts were not yet read: wait some seconds";
+    const FILTERS: &'static [&'static str] = &["--namespace", "--service", "--policy", "--pod", "--verdict"];
+
+    fn facts(&self) -> Facts<'_> {
+        let ClientUse { client, verdict, .. } = &self.it;
+        let namespace = client.namespace.as_deref().unwrap_or_default();
+        let name = client.pod.as_deref().or(client.host.as_deref()).unwrap_or_default();
+        Facts {
+            namespace,
+            name,
+            service: self.target.service(),
+            policy: self.target.policy().unwrap_or_default(),
+            pod: client.pod.as_deref().map(|pod| (namespace, pod)),
+            verdict,
+            ..Facts::default()
+        }
+    }
+
+    fn key(&self) -> String {
+        who(&self.it.client)
+    }
+}
+
+impl Row for Use {
+    const HEADS: &'static [&'static str] =
+        &["CLIENT", "SERVICE OR POLICY", "VERDICT", "REASON", "MINUTE", "TOTAL", "LAST SEEN", "CONTAINER"];
+    const NARROW: usize = 7;
+
+    fn cells(&self) -> Vec<String> {
+        let ClientUse { client, verdict, reason, count, last, .. } = &self.it;
+        vec![
+            // Whoever makes a cgroup gives it a name.
+            who(client).replace(char::is_control, "\u{fffd}"),
+            self.target.to_string(),
+            verdict.clone(),
+            reason.clone(),
+            count.minute.to_string(),
+            count.total.to_string(),
+            last.strftime("%H:%M:%S").to_string(),
+            or_dash(client.container_id.as_ref()),
+        ]
+    }
+
+    fn tone(&self) -> Tone {
+        match Tone::of_verdict(&self.it.verdict) {
+            Tone::Bad => Tone::Bad,
+            _ => Tone::Plain,
+        }
+    }
+}
+
+/// All of it, the busiest first. Only the agent knows.
+pub(super) fn rows(place: &Place) -> anyhow::Result<Vec<Use>> {
+    let usage: Usage = agent::local::ask_one(&place.socket, &Request::Usage)?;
+    let mut rows: Vec<Use> = usage.clients.into_iter().map(Use::from).collect();
+    rows.sort_by_cached_key(|row| {
+        let count = row.it.count;
+        (Reverse(count.minute), Reverse(count.total), who(&row.it.client), row.target.clone())
+    });
+    Ok(rows)
+}
+
+/// How often each backend was chosen on this node.
+pub(super) struct Chosen(HashMap<(String, SocketAddr), Count>);
+
+impl Chosen {
+    /// What the agent has counted; `None` where it does not say.
+    pub(super) fn ask(place: &Place) -> Option<Self> {
+        let usage: Usage = agent::local::ask_one(&place.socket, &Request::Usage).ok()?;
+        usage.time.is_some().then(|| Self::from(&usage))
+    }
+
+    /// One backend of a service port or policy.
+    pub(super) fn count(&self, port: &ServicePort, address: SocketAddr) -> Count {
+        self.0.get(&(port.target(), address)).copied().unwrap_or_default()
+    }
+}
+
+impl From<&Usage> for Chosen {
+    fn from(usage: &Usage) -> Self {
+        let mut chosen: HashMap<_, Count> = HashMap::new();
+        for it in &usage.backends {
+            let key = (Target::from(it).to_string(), SocketAddr::new(it.ip, it.port));
+            let count = chosen.entry(key).or_default();
+            count.minute += it.count.minute;
+            count.total += it.count.total;
+        }
+        Self(chosen)
+    }
+}
