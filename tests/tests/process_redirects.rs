@@ -157,7 +157,7 @@ fn p7_backends_on_the_hosts_network_are_known_by_their_cgroup() {
 fn r6_limits_and_own_backends_that_vanish_from_the_maps_come_back() {
     let host = Host::new("policyaudit").unwrap();
     // Agents see the namespaces of the whole machine: no other test may have this address.
-    let own = Pod::new("policyauditin", "10.1.0.31").unwrap();
+    let _own = Pod::new("policyauditin", "10.1.0.31").unwrap();
     host.write("dns.yaml", dns(3)).unwrap();
     host.write("pod.yaml", pod("local", "10.1.0.31", "", true)).unwrap();
     let agent = host.agent(&["--audit-interval", "500ms"]).unwrap();
