@@ -11,7 +11,7 @@ use std::{
     process::Command,
 };
 
-use balancing_tests::process::{Host, pod::Pod, program};
+use balancing_tests::process::{Host, PATIENCE, pod::Pod, program};
 use testkit::Cgroup;
 
 /// What a cluster would have: `cart` with two backends and one that is not ready, `pay` with none that is, and a
@@ -51,13 +51,14 @@ ports: [{name: http, port: 8080}]
 endpoints:
 - {addresses: [10.1.0.9], nodeName: n2, targetRef: {kind: Pod, namespace: shop, name: pay-1}, conditions: {ready: false}}
 ---
-apiVersion: balancing.elf.io/v1alpha1
+apiVersion: balancing.elf.io/v1beta1
 kind: LocalRedirectPolicy
-metadata: {name: local-gossip}
+metadata: {name: gossip}
 spec:
-  redirectFrontend: {serviceMatcher: {serviceName: cart, namespace: shop, toPorts: [{name: gossip, port: '53', protocol: UDP}]}}
-  redirectBackend:
-    localEndpointSelector: {matchLabels: {app: gossip}}
+  frontend:
+    serviceMatcher: {namespace: shop, serviceName: cart, toPorts: [{name: gossip, port: '53', protocol: UDP}]}
+  backend:
+    endpointSelector: {matchLabels: {app: gossip}}
     toPorts: [{name: gossip, port: '7946', protocol: UDP}]
 ";
 
@@ -91,17 +92,21 @@ impl Client {
         let kubepods = host.cgroup().child(&format!("kubepods{n}")).unwrap();
         let of_pod = kubepods.child(&format!("pod{uid}")).unwrap();
         let container = of_pod.child(&"c".repeat(64)).unwrap();
-        Self { pod: Pod::new(&format!("trouble{n}"), ip).unwrap(), cgroups: vec![kubepods, of_pod, container] }
+        Self {
+            pod: Pod::new(&format!("trouble{n}"), ip).unwrap(),
+            cgroups: vec![kubepods, of_pod, container],
+        }
     }
 
     /// Connects so often; the last socket stays open.
     fn dials(&self, to: &str, times: usize) -> Option<UdpSocket> {
         let work = || {
-            let dial = |_| {
+            let mut living = None;
+            for _ in 0..times {
                 let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
-                socket.connect(to).ok().map(|()| socket)
-            };
-            (0..times).map(dial).last().flatten()
+                living = socket.connect(to).ok().map(|()| socket);
+            }
+            living
         };
         self.pod.namespace().run(|| self.cgroups[2].run(work))
     }
@@ -129,7 +134,8 @@ fn page() -> PathBuf {
 fn run(host: &Host, line: &str) -> String {
     let directory = program().canonicalize().unwrap().parent().unwrap().to_owned();
     let mut shell = host.command(&[]);
-    let places: Vec<_> = shell.get_envs().map(|(name, value)| (name.to_owned(), value.map(Into::into))).collect();
+    let places: Vec<_> =
+        shell.get_envs().map(|(name, value)| (name.to_owned(), value.map(Into::into))).collect();
     shell = Command::new("bash");
     for (name, value) in places {
         let value: Option<std::ffi::OsString> = value;
@@ -142,9 +148,15 @@ fn run(host: &Host, line: &str) -> String {
         std::iter::once(directory).chain(env::split_paths(&env::var_os("PATH").unwrap_or_default())),
     );
     let output = shell.args(["-c", line]).env("PATH", path.unwrap()).output().unwrap();
-    let mut text = String::from_utf8(output.stdout).unwrap();
-    text += &String::from_utf8(output.stderr).unwrap();
-    text
+    let text = String::from_utf8(output.stdout).unwrap();
+    // As on a node.
+    [
+        (host.cgroup().path().to_owned(), "/sys/fs/cgroup"),
+        (host.pins(), "/sys/fs/bpf/balancing"),
+        (host.manifests(), "/etc/balancing/manifests"),
+    ]
+    .into_iter()
+    .fold(text, |text, (place, usual)| text.replace(&place.display().to_string(), usual))
 }
 
 /// What is the same in each run: digits are not, nor is how wide they make a column, nor the place of the test.
@@ -178,10 +190,12 @@ fn questions_of_users_are_answered_by_the_commands_of_the_page() {
     host.write("pods.yaml", PODS.map(|(name, ip, uid)| pod(name, ip, uid)).concat()).unwrap();
     let mut agent = host.agent(&[]).unwrap();
     let (web, batch) = (Client::new(&host, 0), Client::new(&host, 1));
+    assert_eq!(agent.status().unwrap().problems, Vec::<String>::new());
     // What happened before anybody asked.
     let living = web.dials("10.96.0.20:53", 40);
     drop(batch.dials("10.96.0.20:53", 3));
     web.connects("10.96.0.30/80");
+    testkit::wait::until(PATIENCE, "the event", || run(&host, "balancing events").contains("no-endpoints"));
 
     let text = fs::read_to_string(page()).unwrap();
     let mut shown = String::new();
@@ -190,7 +204,8 @@ fn questions_of_users_are_answered_by_the_commands_of_the_page() {
         let mut block = String::new();
         for command in &commands {
             let output = run(&host, command);
-            assert!(output.lines().all(|line| line.chars().count() <= 100), "{command}:\n{output}");
+            let fits = output.lines().all(|line| line.chars().count() <= 100);
+            assert!(fits || command.contains("-o wide"), "{command}:\n{output}");
             write!(block, "$ {command}\n{}\n", output.trim_end()).unwrap();
         }
         // The answers.
@@ -199,10 +214,12 @@ fn questions_of_users_are_answered_by_the_commands_of_the_page() {
             "users" => &[&["shop/web-1/app", "40"], &["shop/batch-7/app", "3"]],
             "fails" => &[&["refused", "no-endpoints", "shop/web-1/app", "shop/pay"]],
             "endpoints" => &[&["10.1.0.9:8080", "pay-1", "not ready"]],
-            "why" => &[&["no-endpoints"], &["10.1.0.9:8080", "not ready"]],
+            "why" => {
+                &[&["refused: the service has no ready endpoint"], &["10.1.0.9:8080", "not ready", "pay-1"]]
+            }
             "chosen" => &[&["10.1.0.3:5353", "cart-3", "not ready", " 0"]],
             "connections" => &[&["10.96.0.20:53", "10.1.0."]],
-            "policies" => &[&["local-gossip", "falling back"]],
+            "policies" => &[&["gossip", "falling back"]],
             "status" => &[&["agent", "healthy"]],
             _ => &[],
         };
