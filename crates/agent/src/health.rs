@@ -126,3 +126,29 @@ impl Health {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_waits_from_when_it_is_heard_of_even_if_the_task_says_nothing_more() {
+        let health = Health::start(Pins::new("/nowhere"), 0).unwrap();
+        let is_served = || health.answer(&Face::Agent, "/healthz").status == 200;
+        let [long_ago, now] =
+            [61, 0].map(|ago| Instant::now().checked_sub(Duration::from_secs(ago)).unwrap());
+        // What is not known completely is not to be written yet.
+        health.waits(long_ago);
+        assert!(is_served());
+        health.say(Condition { synced: true, ..Condition::default() });
+        health.waits(now);
+        assert!(is_served());
+        health.say(Condition { synced: true, ..Condition::default() });
+        health.waits(long_ago);
+        health.waits(now);
+        assert!(!is_served());
+        let metrics = health.answer(&Face::Metrics, "/metrics").body;
+        assert!(metrics.contains("balancing_sync_waiting_seconds 61."), "{metrics}");
+        assert!(metrics.contains("balancing_kernel_readable 0"), "{metrics}");
+    }
+}
