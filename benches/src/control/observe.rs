@@ -188,7 +188,7 @@ impl Follower {
     fn start(stage: &Stage<Manifests>) -> Result<Self> {
         let counts: Arc<[AtomicU64; 3]> = Arc::default();
         let over = Arc::new(AtomicBool::new(false));
-        let lines = local::ask(&stage.socket(), &local::Request::Events { follow: true })?;
+        let lines = local::ask(&stage.socket(), &local::Request::Events { follow: true, how_far: false })?;
         let (told, finished) = (counts.clone(), over.clone());
         let begun = jiff::Timestamp::now().to_string();
         // Events tell the time to the kernel's tick.

@@ -90,7 +90,8 @@ fn emit(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision) {
         if features & feature::COMM != 0 {
             bpf_get_current_comm((&raw mut (*event).comm).cast(), 16);
         }
-        let backend = if decision.backend.port_be == 0 { None } else { maps::BACKENDS.get(decision.ids.backend) };
+        let backend =
+            if decision.backend.port_be == 0 { None } else { maps::BACKENDS.get(decision.ids.backend) };
         (*event).backend_flags = backend.map_or(0, |backend| u32::from(backend.flags));
         (*event).known = features;
         (*event).fallen = u32::from(decision.fallen);
