@@ -95,6 +95,7 @@ fn p7_own_backends_reach_the_service_by_namespace_and_after_a_restart() {
     let told = why(&other);
     assert!(told.contains("policy    LocalRedirectPolicy dns: takes it"), "{told}");
     assert!(told.contains(LOCAL) && !told.contains(CLUSTERS), "{told}");
+    assert!(told.contains("kube-system/local") && told.contains("selected"), "{told}");
     let told = why(&own);
     assert!(told.contains("dns: the client is one of its own backends"), "{told}");
     assert!(told.contains("service   default/dns") && told.contains(CLUSTERS), "{told}");
@@ -186,11 +187,23 @@ fn p5_p6_commands_show_what_a_policy_did_not_take() {
     let row = &rows(&host)[0];
     assert_eq!((row["state"].as_str(), row["fallbacks"].as_u64()), (Some("falling back"), Some(1)));
     assert_eq!((row["limit"].as_u64(), row["spills"].as_u64()), (Some(3), Some(0)));
+    let backend = || {
+        let answer = host.balancing(&["get", "endpoints", "-o", "json"]).unwrap();
+        let rows: Vec<Value> = serde_json::from_str(answer.succeeds()).unwrap();
+        let mut rows = rows.into_iter().filter(|row| row["service"] == "lr/dns");
+        let row = rows.next().unwrap();
+        assert!(rows.next().is_none(), "the policy has one backend");
+        assert_eq!((row["address"].as_str(), row["node"].as_str()), (Some(LOCAL), Some("n1")), "{row}");
+        assert_eq!(row["pod"].as_str(), Some("kube-system/local"));
+        [&row["state"], &row["standing"]].map(|it| it.as_str().unwrap_or("-").to_owned())
+    };
+    assert_eq!(backend(), ["not selected", "not ready"]);
     let text = host.balancing(&["get", "policies"]).unwrap();
     assert!(text.succeeds().lines().all(|line| line.len() <= 100), "{}", text.out);
 
     host.write("pod.yaml", pod("local", "10.1.0.30", "", true)).unwrap();
     testkit::wait::until(PATIENCE, "the redirect", || rows(&host)[0]["state"] == "redirecting");
+    assert_eq!(backend(), ["in use", "selected"]);
     let asked: Vec<String> = (0..5).map(|_| asks(&clients, host.cgroup())).collect();
     assert_eq!(asked.iter().filter(|it| *it == LOCAL).count(), 3, "{asked:?}");
     let row = &rows(&host)[0];

@@ -1,7 +1,7 @@
 //! Serving the unix socket: who asks, what is asked of the task that owns the tables, what comes back.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
     os::unix::fs::PermissionsExt,
     path::Path,
@@ -10,7 +10,9 @@ use std::{
 
 use ipnet::IpNet;
 use kernel::TableStore;
-use model::{Cluster, Family, Kind, ObjectId, ObjectName, Service, Traffic, standings};
+use model::{
+    Cluster, Family, Kind, ObjectId, ObjectName, Policy, PolicyBackend, Service, Traffic, standings,
+};
 use observe::log::Memory;
 use plan::{Conflict, Desired};
 use plan::{Refusal, Room};
@@ -156,7 +158,7 @@ async fn put_line(write: &mut (impl AsyncWriteExt + Unpin), line: &str) -> std::
     write.write_all(b"\n").await
 }
 
-/// All endpoints of the service ports that are ours, or of `only` one service, with their standing for this traffic.
+/// All endpoints of the service ports that are ours and of policies, or of `only` one of them, with their standing for this traffic.
 pub(crate) fn endpoints(
     cluster: &Cluster,
     only: Option<&ObjectName>,
@@ -168,6 +170,12 @@ pub(crate) fn endpoints(
         Some(name) => cluster.service(name).into_iter().collect(),
         None => cluster.services().collect(),
     };
+    for policy in cluster.policies() {
+        let name = local::policy_name(&policy.kind().to_string(), &policy.name);
+        if only.is_none_or(|only| only.namespace.is_empty() && only.name == name) {
+            ports.extend(policy_endpoints(cluster, policy, &name));
+        }
+    }
     for service in services.into_iter().filter(|service| cluster.is_ours(service)) {
         for (port, family) in service.ports_by_family() {
             let name = service.port_name(port, family);
@@ -196,6 +204,41 @@ pub(crate) fn endpoints(
         }
     }
     ports
+}
+
+/// The backends of a policy, by port and family, each once.
+fn policy_endpoints(cluster: &Cluster, policy: &Policy, name: &str) -> Vec<PortEndpoints> {
+    let mut ports: BTreeMap<(String, String, u8), PortEndpoints> = BTreeMap::new();
+    for redirect in cluster.redirects(policy) {
+        let family = Family::of(redirect.ip);
+        let port = policy.port_name(redirect.backend, family);
+        let number = if family == Family::V4 { 4 } else { 6 };
+        let key = (port.port.to_string(), port.protocol.to_string(), number);
+        ports.entry(key).or_insert_with(|| {
+            let backends = cluster.policy_backends(policy, redirect.backend, family).backends;
+            let endpoint = |it: PolicyBackend| Endpoint {
+                address: it.address,
+                selected: it.why_not.is_none() && it.weight > 0,
+                standing: match it.why_not {
+                    Some(why) => why.to_string(),
+                    None if it.weight == 0 => "weight 0".into(),
+                    None => "selected".into(),
+                },
+                pod: it.pod.as_ref().map(ToString::to_string),
+                zone: it.node.as_deref().and_then(|node| cluster.node(node)?.zone().map(str::to_owned)),
+                node: it.node.as_deref().map(str::to_owned),
+            };
+            PortEndpoints {
+                namespace: String::new(),
+                service: name.to_owned(),
+                port: port.port.to_string(),
+                protocol: port.protocol.to_string(),
+                family: number,
+                endpoints: backends.into_iter().map(endpoint).collect(),
+            }
+        });
+    }
+    ports.into_values().collect()
 }
 
 /// Services by their cluster IPs, those of others too: made when somebody asks, forgotten when objects change.

@@ -25,7 +25,7 @@ pub enum Request {
     Status,
     /// Endpoints with their standing: a list of [`PortEndpoints`].
     Endpoints {
-        /// Namespace and name of the only service that is asked about; all if none.
+        /// Namespace and name of the only service that is asked about, or an empty one and [`policy_name`]; all if none.
         service: Option<(String, String)>,
         /// Which traffic the standing is for.
         #[serde(default)]
@@ -66,6 +66,12 @@ pub enum Request {
 pub struct Remembered {
     /// All after this.
     pub since: Timestamp,
+}
+
+/// How a policy is called among services: as kubectl would take it, without a namespace.
+pub fn policy_name(kind: &str, name: &str) -> String {
+    let short = if kind == "LocalRedirectPolicy" { "lr" } else { "bl" };
+    format!("{short}/{name}")
 }
 
 /// Which traffic of this node an endpoint is chosen for.
@@ -116,9 +122,9 @@ pub struct Pod {
 /// Endpoints of one service port in one family, as the agent knows them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortEndpoints {
-    /// Namespace of the service.
+    /// Namespace of the service; empty for a policy.
     pub namespace: String,
-    /// Name of the service.
+    /// Name of the service, or [`policy_name`].
     pub service: String,
     /// Name of the port.
     pub port: String,

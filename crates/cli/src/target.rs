@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use agent::local::policy_name;
 use observe::{
     event::{Policy, Service, Who},
     usage::{BackendUse, ClientUse},
@@ -79,8 +80,7 @@ impl fmt::Display for Target {
         match self {
             Self::Service { namespace, name, port } if port.is_empty() => write!(f, "{namespace}/{name}"),
             Self::Service { namespace, name, port } => write!(f, "{namespace}/{name}:{port}"),
-            Self::Policy { kind, name } if kind == "LocalRedirectPolicy" => write!(f, "lr/{name}"),
-            Self::Policy { name, .. } => write!(f, "bl/{name}"),
+            Self::Policy { kind, name } => f.write_str(&policy_name(kind, name)),
             Self::Nothing => f.write_str("(no service)"),
         }
     }

@@ -10,7 +10,7 @@ use abi::{Name, Record, frontend::mode, space::address_use};
 use agent::{
     client::Client,
     explain::{Asker, Explanation, explain, live},
-    local::{self, Holder, PortEndpoints, Request, Traffic},
+    local::{self, Holder, PortEndpoints, Request, Traffic, policy_name},
 };
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -136,8 +136,8 @@ impl Options {
             }
         }
         let mut endpoints = agent.then(Vec::new);
-        if let Some(service) = explanation.service.as_ref().filter(|_| agent && chooses(&explanation)) {
-            let service = Some((service.namespace.clone(), service.name.clone()));
+        if let Some(service) = owner(&explanation).filter(|_| agent && chooses(&explanation)) {
+            let service = Some(service);
             let is_internal = explanation.mode == Some(mode::name(mode::CLUSTER_IP));
             let traffic = if is_internal { Traffic::Internal } else { Traffic::ShortCircuit };
             let known: Option<Vec<PortEndpoints>> =
@@ -146,6 +146,16 @@ impl Options {
         }
         Ok(Answer { client: client.clone(), explanation, agent, endpoints })
     }
+}
+
+/// Whose endpoints there are to choose from: the service's, or those of the policy that takes it.
+fn owner(explanation: &Explanation) -> Option<(String, String)> {
+    let policy = || {
+        let takes = explanation.policies.iter().find(|policy| policy.outcome == "takes")?;
+        Some((String::new(), policy_name(takes.kind?, takes.name.as_ref()?)))
+    };
+    let service = explanation.service.as_ref().map(|it| (it.namespace.clone(), it.name.clone()));
+    service.or_else(policy)
 }
 
 /// Has it come to choosing among endpoints?
@@ -225,16 +235,20 @@ fn destinations(text: &str, contents: &Contents) -> anyhow::Result<Vec<(SocketAd
     Ok(found)
 }
 
-/// The endpoints of the explained service port.
+/// The endpoints of the explained service port; of a policy's those of the port that is chosen from.
 fn standing(ports: &[PortEndpoints], explanation: &Explanation) -> Vec<local::Endpoint> {
-    let Some(service) = &explanation.service else { return Vec::new() };
+    let Some((namespace, name)) = owner(explanation) else { return Vec::new() };
+    let is_chosen_from = |port: &PortEndpoints| match &explanation.service {
+        Some(service) => port.port == service.port,
+        None => port.endpoints.iter().any(|it| explanation.backends.contains(&it.address)),
+    };
     let family = if explanation.destination.ip().to_canonical().is_ipv4() { 4 } else { 6 };
     ports
         .iter()
         .filter(|port| {
-            port.namespace == service.namespace
-                && port.service == service.name
-                && port.port == service.port
+            port.namespace == namespace
+                && port.service == name
+                && is_chosen_from(port)
                 && port.protocol == explanation.protocol
                 && port.family == family
         })
@@ -298,7 +312,7 @@ fn candidates(explanation: &Explanation, endpoints: Option<&[local::Endpoint]>) 
         ]);
         tones.push(if endpoint.selected { Tone::Plain } else { Tone::Warn });
     }
-    let is_alone = endpoints.is_none() || explanation.service.is_none();
+    let is_alone = rows.is_empty();
     if is_alone && !explanation.backends.is_empty() {
         let backends: BTreeSet<SocketAddr> = explanation.backends.iter().copied().collect();
         rows.extend(backends.iter().map(|it| vec![it.to_string(), share(explanation, *it)]));

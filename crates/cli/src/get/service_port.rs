@@ -3,6 +3,7 @@
 use std::fmt;
 
 use abi::{Name, name::owner_kind};
+use agent::local::policy_name;
 use serde::Serialize;
 
 use super::filter::Facts;
@@ -19,15 +20,13 @@ impl ServicePort {
     /// From the table of names.
     pub(super) fn new(name: Option<&Name>) -> Self {
         let text = |field: fn(&Name) -> &[u8]| name.map_or("?", |name| Name::text(field(name))).to_owned();
-        // As kubectl would take it: policies have no namespace.
-        let kind = match name.map_or(owner_kind::SERVICE, |name| name.kind) {
-            owner_kind::LOCAL_REDIRECT => "lr/",
-            owner_kind::BALANCING => "bl/",
-            _ => "",
-        };
+        let service = text(|name| &name.service);
         Self {
             namespace: text(|name| &name.namespace),
-            service: kind.to_owned() + &text(|name| &name.service),
+            service: match name.map_or(owner_kind::SERVICE, |name| name.kind) {
+                owner_kind::SERVICE => service,
+                kind => policy_name(owner_kind::name(kind), &service),
+            },
             port: text(|name| &name.port),
         }
     }
