@@ -30,6 +30,8 @@ const IN_A_ROUND: u32 = 500;
 const PACED: u64 = 10_000;
 /// Scrapes, and questions who uses what.
 const SCRAPES: usize = 40;
+/// Until all is told: a client is waited for up to three seconds, and what was suppressed is told within one.
+const SETTLED: Duration = Duration::from_secs(4);
 /// A port that the service does not have.
 const REFUSED: u16 = 9;
 
@@ -156,6 +158,8 @@ fn connect(to: SocketAddr) -> Result<()> {
 
 /// S2: as many connections as there can be, or so many a second, and how many lines come of them.
 fn flood(stage: &Stage<Manifests>, to: SocketAddr, time: Duration, rate: Option<u64>) -> Result<Flood> {
+    // What came before is told of by then.
+    thread::sleep(SETTLED);
     let follower = Follower::start(stage)?;
     let begun = Instant::now();
     let decisions = stage.inside(|| -> Result<u64> {
@@ -225,8 +229,7 @@ impl Follower {
                 break;
             }
             before = sum;
-            // A client is waited for up to three seconds, and what was suppressed is told within one.
-            thread::sleep(Duration::from_secs(4));
+            thread::sleep(SETTLED);
         }
         self.over.store(true, SeqCst);
         Ok(flood)
