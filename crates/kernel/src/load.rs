@@ -114,6 +114,8 @@ impl Loaded {
                 return Err(Error::ForeignMap { path, problem: "no map of slots in any layout".into() });
             }
         }
+        // Before the loader, which keeps a BTF of its own: not both at once.
+        let offsets = btf::offsets();
         let mut loader = EbpfLoader::new();
         for (name, count) in entries {
             loader.map_max_entries(name, count);
@@ -126,7 +128,6 @@ impl Loaded {
         loader.override_global("FEATURES", &features, true);
         loader.override_global("SEED", &seed, true);
         loader.override_global("LINES", &lines, true);
-        let offsets = btf::offsets();
         let known: [u32; 4] = bytemuck::cast(offsets.as_ref().copied().unwrap_or_default());
         loader.override_global("OFFSETS", &known, true);
         if let Some(layout) = earlier {
