@@ -96,5 +96,7 @@ fn a_server_that_is_overrun_is_not_asked_again_and_again() {
     let seen = run(&Server { down: Duration::from_secs(10), capacity: 1000 });
     let wanted = AGENTS * Resource::all(Some("node-1")).len();
     assert!(seen.turned_away < 2 * wanted, "{} of {wanted}", seen.turned_away);
-    assert!(seen.requests.len() < 100, "{seen:?}");
+    // Chance may turn a few away again and again.
+    let late: usize = seen.requests.iter().skip(100).sum();
+    assert!(late < wanted / 500 && seen.requests.len() < 150, "{seen:?}");
 }
