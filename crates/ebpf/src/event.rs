@@ -20,7 +20,7 @@ pub fn record(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision)
     count(reason::counter(hook, v6, decision.reason));
     let Some(settings) = maps::SETTINGS.get(0) else { return };
     let notable = decision.reason.is_notable();
-    // A datagram that stays where the last one went is no connection, and counting it would double its cost.
+    // A datagram that stays where the last one went is no connection, and counting it would cost it a third more.
     if (notable || decision.mode != 0) && decision.reason as u8 != abi::Reason::Sticky as u8 {
         usage::count(settings.usage_page, decision);
     }

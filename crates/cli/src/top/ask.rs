@@ -10,9 +10,9 @@ use crate::{get, place::Place, target::Target};
 
 /// Whose endpoints are to be asked for.
 pub(super) enum Endpoints {
-    /// Those of all services: once, not again and again.
+    /// Those of all services and policies: once, not again and again.
     All,
-    /// Those of one service, by namespace and name.
+    /// Those of one service, by namespace and name, or of a policy ([`local::policy_name`]).
     Of(String, String),
     None,
 }

@@ -35,7 +35,7 @@ enum Happened {
     Stop,
 }
 
-/// The service whose endpoints are shown.
+/// The service or policy whose endpoints are shown, as the agent is asked for it.
 type Service = Option<(String, String)>;
 
 /// Shows pictures until somebody has had enough.
@@ -157,7 +157,7 @@ fn watch(
     }
 }
 
-/// The service that the cursor is on.
+/// The service or policy that the cursor is on.
 fn chosen(controls: &Controls, view: &View) -> Service {
     if controls.tab != Tab::Services {
         return None;
@@ -165,5 +165,6 @@ fn chosen(controls: &Controls, view: &View) -> Service {
     let sheet = controls.sheet(view);
     let key = sheet.lines.get(controls.row(&sheet))?.key();
     let busy = view.services.iter().find(|it| it.target.to_string() == key)?;
-    busy.target.service().map(|(namespace, name)| (namespace.to_owned(), name.to_owned()))
+    let policy = busy.target.policy().map(|_| (String::new(), busy.target.to_string()));
+    busy.target.service().map(|(namespace, name)| (namespace.to_owned(), name.to_owned())).or(policy)
 }

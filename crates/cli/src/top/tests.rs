@@ -194,6 +194,25 @@ fn a_backend_that_is_never_chosen_has_share_0_and_a_reason() {
 }
 
 #[test]
+fn backends_of_a_policy_that_get_nothing_are_there_too() {
+    let mut answers = answers();
+    answers.endpoints.push(PortEndpoints {
+        namespace: String::new(),
+        service: "lr/dns".into(),
+        port: "dns".into(),
+        protocol: "UDP".into(),
+        family: 4,
+        endpoints: vec![endpoint(7, "not ready")],
+    });
+    // One that nobody has used is no row.
+    answers.endpoints.push(PortEndpoints { service: "bl/dns".into(), ..answers.endpoints[1].clone() });
+    let view = View::new(&answers);
+    let policy = view.services.iter().find(|it| it.target.to_string() == "lr/dns").unwrap();
+    let backends: Vec<_> = policy.backends.iter().map(|it| it.standing.as_deref()).collect();
+    assert_eq!((backends, view.services.len()), (vec![Some("not ready")], 3));
+}
+
+#[test]
 fn an_idle_minute_has_no_shares_and_an_empty_usage_no_rows() {
     let mut answers = answers();
     for it in &mut answers.usage.backends {

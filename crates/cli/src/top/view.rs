@@ -301,11 +301,14 @@ fn shares(
     }
     for port in endpoints {
         let PortEndpoints { namespace, service: name, port: number, endpoints, .. } = port;
-        let target =
-            Target::Service { namespace: namespace.clone(), name: name.clone(), port: number.clone() };
-        if !used.contains(&target) {
-            continue;
-        }
+        let target = if namespace.is_empty() {
+            // A policy, whose ports are not told apart.
+            used.iter().find(|it| it.to_string() == *name).map(|it| (*it).clone())
+        } else {
+            let port = number.clone();
+            Some(Target::Service { namespace: namespace.clone(), name: name.clone(), port })
+        };
+        let Some(target) = target.filter(|it| used.contains(it)) else { continue };
         let shares = found.entry(target).or_default();
         for it in endpoints {
             let share = shares.entry(it.address).or_insert_with(|| Share {

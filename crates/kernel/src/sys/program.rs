@@ -39,15 +39,18 @@ struct ProgramInfo {
 
 const _: () = assert!(size_of::<ProgramInfo>() == 208);
 
+fn open(id: u32) -> io::Result<OwnedFd> {
+    bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)
+}
+
 /// Name of a loaded program. Takes CAP_SYS_ADMIN.
 pub(crate) fn program_name(id: u32) -> io::Result<String> {
-    let fd = bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)?;
-    Ok(name_text(info::<ProgramInfo>(fd.as_fd())?.name))
+    Ok(name_text(info::<ProgramInfo>(open(id)?.as_fd())?.name))
 }
 
 /// The maps that a loaded program uses. Takes CAP_SYS_ADMIN.
 pub(crate) fn maps_of_program(id: u32) -> io::Result<Vec<OwnedFd>> {
-    let fd = bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)?;
+    let fd = open(id)?;
     let mut ids = [0u32; 64];
     let mut info =
         ProgramInfo { maps: ids.len() as u32, map_ids: address(ids.as_mut_ptr()), ..Zeroable::zeroed() };
@@ -63,7 +66,6 @@ pub(crate) fn maps_of_program(id: u32) -> io::Result<Vec<OwnedFd>> {
 /// For how many nanoseconds a loaded program has run, and how often: 0 unless the sysctl kernel.bpf_stats_enabled is 1. Takes
 /// CAP_SYS_ADMIN.
 pub(crate) fn program_runs(id: u32) -> io::Result<(u64, u64)> {
-    let fd = bpf(command::PROG_GET_FD_BY_ID, &mut [id, 0, 0]).map(owned)?;
-    let info = info::<ProgramInfo>(fd.as_fd())?;
+    let info = info::<ProgramInfo>(open(id)?.as_fd())?;
     Ok((info.run_time_ns, info.runs))
 }
