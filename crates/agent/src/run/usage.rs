@@ -9,7 +9,7 @@ use std::{
 
 use abi::Endpoint;
 use host::container::Place;
-use jiff::Timestamp;
+use jiff::{Timestamp, Unit};
 use kernel::LiveTables;
 use model::ObjectId;
 use observe::{Usage, usage::Locality};
@@ -124,7 +124,10 @@ impl Agent {
         let mut ledger = std::mem::take(&mut self.reading.ledger);
         let now = self.started.elapsed();
         let mut numbers = Numbers { agent: self, owners: HashMap::new() };
-        ledger.add(counted, &mut numbers, now, Timestamp::now());
+        let time = Timestamp::now();
+        // As people read it.
+        let time = time.round(Unit::Millisecond).unwrap_or(time);
+        ledger.add(counted, &mut numbers, now, time);
         self.reading.ledger = ledger;
         if self.config.metrics_services > 0 {
             self.contract.metrics().used(&self.usage(true));

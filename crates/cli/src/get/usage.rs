@@ -37,7 +37,7 @@ impl From<ClientUse> for Use {
 
 impl Subject for Use {
     const NOUN: (&'static str, &'static str) = ("client", "clients");
-    const NONE: &'static str = "none has connected to a service since the agent started, or the counts were not yet read: wait some seconds";
+    const NONE: &'static str = "none has connected to a service since the agent started";
     const FILTERS: &'static [&'static str] = &["--namespace", "--service", "--policy", "--pod", "--verdict"];
 
     fn facts(&self) -> Facts<'_> {
