@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use self::report::{Outcome, Report};
 use crate::{
-    run::{as_root, capture, cargo, command, is_root, which, workspace},
+    run::{as_root, capture, cargo, command, is_root, output, which, workspace},
     setup,
 };
 
@@ -70,6 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         setup::programs(&[("systemd-analyze", "systemd")]);
     }
 
+    warn_of_little_room();
     println!("==> build");
     let begun = Instant::now();
     // The other layout first: what is built last is what remains as target/debug/balancing.
@@ -93,6 +94,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         }
     }
     report.print(!arguments.pure)
+}
+
+/// GiB that a first build of everything takes below target/ (measured in November 2026: 6, and 2 for the benchmark).
+const ROOM: u64 = 9;
+
+/// A linker whose disk is full ends by SIGBUS, which says nothing to anybody.
+fn warn_of_little_room() {
+    let df = output(command("df").args(["--block-size=1G", "--output=avail"]).arg(workspace()));
+    let free = df.and_then(|text| text.lines().last()?.trim().parse::<u64>().ok());
+    if let Some(free) = free.filter(|free| *free < ROOM) {
+        let target = workspace().join("target");
+        println!("warning: {free} GiB are free for {}; a first build takes {ROOM}", target.display());
+    }
 }
 
 /// What the table calls the level of a binary that needs root.
