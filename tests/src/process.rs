@@ -7,6 +7,7 @@
 //! question    questions over HTTP
 //! roster      who is a backend of what, since when, until when, and who was reached when
 //! population  sockets that are used once, and sockets that live long
+//! rules       a machine with rules of others: hostPorts, network policies, kube-proxy's, routes, queues, sysctls
 //! stand_in    answers on the agent's socket that a test makes up
 //! turmoil     changes of manifests, and restarts of the agent
 //! traffic     clients in the background, none of which may fail
@@ -22,6 +23,7 @@ pub mod pod;
 pub mod population;
 pub mod question;
 pub mod roster;
+pub mod rules;
 pub mod stand_in;
 pub mod traffic;
 pub mod turmoil;

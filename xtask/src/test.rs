@@ -67,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.pure {
         setup::kubernetes()?;
         setup::prometheus()?;
-        setup::programs(&[("systemd-analyze", "systemd")]);
+        setup::programs(&[("systemd-analyze", "systemd"), ("nft", "nftables")]);
     }
 
     warn_of_little_room();
