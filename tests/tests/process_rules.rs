@@ -183,6 +183,11 @@ fn r29_rules_of_others_stay_and_work_whatever_becomes_of_the_agent() {
     host.write("more.yaml", dual("passing", PASSING, POD_PORT, two_ports)).unwrap();
     let mut agent = host.agent_inside(&["--replace-kube-proxy"]).unwrap();
     assert_eq!(agent.status().unwrap().problems, none);
+    // By whom a VIP with source ranges is used is known a moment later.
+    wait::until(PATIENCE, "the load balancer", || {
+        let answers = |net: &Net| node.ask(Inside, Kind::Tcp, net.vip(LOAD_BALANCER), TIMEOUT).is_ok();
+        answers(&V4) && answers(&V6)
+    });
     all_is_well("started", Some("pod"));
 
     host.write("more.yaml", dual("coming", COMING, POD_PORT, two_ports)).unwrap();
@@ -240,14 +245,16 @@ fn changes_of_rules_are_seen_and_felt() {
     }
     node.sh("nft 'flush chain ip nat OUTPUT; delete table ip6 policies; delete table ip kube-proxy'")
         .unwrap();
-    let astray = astray(&node, None).join("\n");
-    for felt in [
+    let felt = [
         "Inside Tcp 10.250.77.1:8088",
         "Outside ConnectedUdp [fd00:244:77::2]:9090",
         "Outside Tcp 10.96.77.11:80",
         "where nobody may be",
-    ] {
-        assert!(astray.contains(felt), "{felt}: {astray}");
-    }
-    assert!(!astray.contains("Outside Tcp 10.250.77.1:8088"), "{astray}");
+    ];
+    // Who is not to be answered does not wait for long.
+    wait::until(PATIENCE, "all of these to be felt", || {
+        let astray = astray(&node, None).join("\n");
+        assert!(!astray.contains("Outside Tcp 10.250.77.1:8088"), "{astray}");
+        felt.iter().all(|it| astray.contains(it))
+    });
 }

@@ -13,11 +13,12 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use testkit::{
     Backend, Family, Kind, Namespace, backend,
-    client::Client,
+    client::{Client, TIMEOUT},
+    eventually,
     netns::{End, veth},
 };
 
-use super::{Answer, Host, pod::Pod};
+use super::{Answer, Host, PATIENCE, pod::Pod};
 
 /// A port of the node's addresses that leads to [`POD_PORT`].
 pub const HOST_PORT: u16 = 8088;
@@ -181,7 +182,7 @@ const SETTINGS: &str = "
     tc filter add dev uplink egress prio 5 protocol all bpf direct-action bytecode '1,6 0 0 0,'
     cd /proc/sys/net
     echo 1 > ipv4/conf/all/route_localnet
-    echo 33000 60000 > ipv4/ip_local_port_range
+    echo 33000 60001 > ipv4/ip_local_port_range
     echo 1 > netfilter/nf_conntrack_tcp_be_liberal
     echo 31 > netfilter/nf_conntrack_udp_timeout
 ";
@@ -273,6 +274,11 @@ impl Node {
         let node = Self { host, outside, _pod: pod, servers };
         node.sh(SETTINGS)?;
         node.sh(&format!("nft -f - <<.\n{}{}.\n", V4.rules(), V6.rules()))?;
+        // Interfaces that are up may take a second until they know their neighbours.
+        for (place, net) in [Place::Inside, Place::Outside].into_iter().flat_map(|it| [(it, V4), (it, V6)]) {
+            eventually(PATIENCE, || node.ask(place, Kind::Tcp, net.pod(POD_PORT), TIMEOUT))
+                .with_context(|| format!("ask the pod by {}", net.name))?;
+        }
         Ok(node)
     }
 
