@@ -16,7 +16,7 @@
 //!
 //! One array more than there are lines: the first word of the last is the seed, for who adopts the table.
 
-use crate::{Address, Key, Word};
+use crate::{Key, Word};
 use bytemuck::{Pod, Zeroable};
 
 /// Words of a line.
@@ -100,13 +100,12 @@ impl Shape {
     /// Where a frontend is.
     #[inline(always)]
     pub const fn place(&self, key: &Key) -> Place {
-        let Address([a, b, c, d]) = key.endpoint.address;
         let port = key.endpoint.port_be as u64 | (key.protocol as u64) << 16;
         let hash = match key.endpoint.address.as_v4() {
             Some(address) => mix(self.seed, address as u64 | port << 32),
             None => {
-                let hash = mix(self.seed, a as u64 | (b as u64) << 32);
-                mix(mix(hash, c as u64 | (d as u64) << 32), port)
+                let [high, low] = key.endpoint.address.halves();
+                mix(mix(mix(self.seed, high), low), port)
             }
         };
         Place { line: hash as u32 & (self.lines.wrapping_sub(1)), tag: (hash >> 32) as u32 }

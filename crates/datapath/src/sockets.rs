@@ -35,18 +35,10 @@ impl Seen {
     /// Its words, as a [`Pair`] has them.
     #[inline(always)]
     fn words(&self) -> [u64; PAIR_WORDS] {
-        let [a, b, c, d] = self.vip.address.0;
-        let [e, f, g, h] = self.backend.address.0;
-        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        [
-            pair(a, b),
-            pair(c, d),
-            pair(e, f),
-            pair(g, h),
-            self.meta.pack(),
-            self.ids.pack(),
-            pair(self.service, self.stamp),
-        ]
+        let [a, b] = self.vip.address.halves();
+        let [c, d] = self.backend.address.halves();
+        let service = u64::from(self.service) | u64::from(self.stamp) << 32;
+        [a, b, c, d, self.meta.pack(), self.ids.pack(), service]
     }
 
     /// From the words of a [`Pair`], whatever its state.
@@ -54,11 +46,9 @@ impl Seen {
     pub fn of(words: &[u64; PAIR_WORDS]) -> Self {
         let [a, b, c, d, meta, ids, service] = *words;
         let meta = Meta::unpack(meta);
-        let address =
-            |high: u64, low: u64| Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]);
         Self {
-            vip: Endpoint { address: address(a, b), port_be: meta.vip_port_be },
-            backend: Endpoint { address: address(c, d), port_be: meta.backend_port_be },
+            vip: Endpoint { address: Address::from_halves([a, b]), port_be: meta.vip_port_be },
+            backend: Endpoint { address: Address::from_halves([c, d]), port_be: meta.backend_port_be },
             meta,
             ids: Ids::unpack(ids),
             service: service as u32,
@@ -70,15 +60,14 @@ impl Seen {
 #[inline(always)]
 fn address(words: &[Word; 2]) -> Address {
     let [high, low] = words;
-    let (high, low) = (high.load(), low.load());
-    Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32])
+    Address::from_halves([high.load(), low.load()])
 }
 
 #[inline(always)]
 fn set_address(words: &[Word; 2], address: &Address) {
-    let [a, b, c, d] = address.0;
-    words[0].store(u64::from(a) | u64::from(b) << 32);
-    words[1].store(u64::from(c) | u64::from(d) << 32);
+    let [high, low] = address.halves();
+    words[0].store(high);
+    words[1].store(low);
 }
 
 /// The pair's content if it is valid.
@@ -106,9 +95,8 @@ fn read(pair: &Pair) -> Option<Seen> {
 /// Can these words be of this address? One word says of most others that they are not.
 #[inline(always)]
 pub(crate) fn may_be(words: &[Word; 2], address: &Address) -> bool {
-    let [_, _, c, d] = address.0;
     let [_, low] = words;
-    low.load() == u64::from(c) | u64::from(d) << 32
+    low.load() == address.halves()[1]
 }
 
 /// A pair that was valid when it was found, and its word then: what is read from it counts if
@@ -328,9 +316,7 @@ impl Taken {
     /// Is `endpoint` among them?
     #[inline(always)]
     pub fn has(&self, endpoint: &Endpoint) -> bool {
-        let [a, b, c, d] = endpoint.address.0;
-        let words = [u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32];
-        let wanted = mix(words, endpoint.port_be);
+        let wanted = mix(endpoint.address.halves(), endpoint.port_be);
         let mut found = false;
         for taken in self.0 {
             found |= taken == wanted;

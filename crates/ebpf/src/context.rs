@@ -32,12 +32,19 @@ pub fn endpoint(ctx: &SockAddrContext, family: HookFamily) -> Endpoint {
     unsafe {
         let address = match family {
             HookFamily::V4 => Address::v4(read_volatile(&raw const (*raw).user_ip4)),
-            HookFamily::V6 => Address([
-                read_volatile(&raw const (*raw).user_ip6[0]),
-                read_volatile(&raw const (*raw).user_ip6[1]),
-                read_volatile(&raw const (*raw).user_ip6[2]),
-                read_volatile(&raw const (*raw).user_ip6[3]),
-            ]),
+            HookFamily::V6 => {
+                let half = |first: u32, second: u32| u64::from(first) | u64::from(second) << 32;
+                Address::from_halves([
+                    half(
+                        read_volatile(&raw const (*raw).user_ip6[0]),
+                        read_volatile(&raw const (*raw).user_ip6[1]),
+                    ),
+                    half(
+                        read_volatile(&raw const (*raw).user_ip6[2]),
+                        read_volatile(&raw const (*raw).user_ip6[3]),
+                    ),
+                ])
+            }
         };
         Endpoint { address, port_be: read_volatile(&raw const (*raw).user_port) as u16 }
     }

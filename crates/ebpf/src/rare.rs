@@ -23,7 +23,7 @@ use datapath::{
 /// A key: two words of the address, then port and protocol.
 #[inline(always)]
 fn key(high: u64, low: u64, port_protocol: u64) -> Key {
-    let address = Address([high as u32, (high >> 32) as u32, low as u32, (low >> 32) as u32]);
+    let address = Address::from_halves([high, low]);
     let endpoint = Endpoint { address, port_be: port_protocol as u16 };
     Key { endpoint, protocol: (port_protocol >> 16) as u8 }
 }
@@ -31,9 +31,8 @@ fn key(high: u64, low: u64, port_protocol: u64) -> Key {
 /// The numbers of a [`key`].
 #[inline(always)]
 fn numbers(key: &Key) -> [u64; 3] {
-    let [a, b, c, d] = key.endpoint.address.0;
-    let port_protocol = u64::from(key.endpoint.port_be) | u64::from(key.protocol) << 16;
-    [u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32, port_protocol]
+    let [high, low] = key.endpoint.address.halves();
+    [high, low, u64::from(key.endpoint.port_be) | u64::from(key.protocol) << 16]
 }
 
 /// As a number: reason, why a policy did not decide, and record.

@@ -24,10 +24,7 @@ fn fill(pair: &Pair, flags: u8, version: u8) {
     pair.meta.store(meta.pack());
     pair.ids.store(Ids { backend: 5, generation: 2 }.pack());
     pair.service.store(9 | 77 << 32);
-    let mapped = |last: u32| {
-        let [a, b, c, d] = Address::v4(u32::from_ne_bytes([10, 0, 0, last as u8])).0;
-        [u64::from(a) | u64::from(b) << 32, u64::from(c) | u64::from(d) << 32]
-    };
+    let mapped = |last: u8| Address::v4(u32::from_ne_bytes([10, 0, 0, last])).halves();
     for (word, value) in pair.vip.iter().zip(mapped(1)).chain(pair.backend.iter().zip(mapped(2))) {
         word.store(value);
     }
