@@ -207,6 +207,11 @@ fn r27_links_that_are_detached_behind_its_back_are_attached_again() {
     wait::until(PATIENCE, "an answer", || web::ask(&host, 10).is_ok());
     agent.wait_status("health", |status| status.problems.is_empty()).unwrap();
     let traffic = Traffic::start(&host, &[(10, &[1])]).unwrap();
+    // The one that notes cgroups is no hook.
+    fs::remove_file(link("cgroup_mkdir")).unwrap();
+    wait::until(PATIENCE, "the link of cgroup_mkdir", || link("cgroup_mkdir").exists());
+    assert!(!link("cgroup_mkdir_next").exists());
+    agent.wait_status("health", |status| status.problems.is_empty()).unwrap();
     // With nobody there: `status` and the next agent know.
     drop(agent);
     bpftool(&["link", "detach", "pinned"], &link("sock_release"));

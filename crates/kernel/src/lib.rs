@@ -35,6 +35,7 @@ pub mod usage;
 pub mod yardstick;
 
 pub use attach::{Attached, HOOKS, Installed, Stranger, attached, clean, install, is_shared, strangers};
+pub use cgroups::watches_cgroups;
 pub use connections::{Connection, Slots};
 pub use error::Error;
 pub use events::Events;

@@ -74,7 +74,9 @@ impl Agent {
                 tracing::warn!("resumed");
             }
         }
-        if self.in_force && attached.iter().any(|hook| hook.program_id.is_none()) {
+        let is_whole = attached.iter().all(|hook| hook.program_id.is_some())
+            && (self.unwatched.is_some() || kernel::watches_cgroups(&self.config.bpffs));
+        if self.in_force && !is_whole {
             tracing::error!("somebody has detached our programs; attaching them again");
             self.in_force = false;
             // Who else is there is seen at the next look.
