@@ -18,6 +18,8 @@ use anyhow::{Context, Result, bail, ensure};
 use kernel::{Maps, Pins};
 use serde::Serialize;
 
+use crate::tables::{PORT, vip4};
+
 use super::{
     manifests::Manifests,
     stage::{Agent, Stage},
@@ -28,6 +30,8 @@ const ROUNDS: usize = 1500;
 const IN_A_ROUND: u32 = 500;
 /// What none may be lost of.
 const PACED: u64 = 10_000;
+/// Services that are used before: as many as have metrics of their own.
+const USED: u32 = 1000;
 /// Scrapes, and questions who uses what.
 const SCRAPES: usize = 40;
 /// Until all is told: a client is waited for up to three seconds, and what was suppressed is told within one.
@@ -57,8 +61,8 @@ pub(crate) struct Arguments {
 struct Measured {
     services: u32,
     cpus: usize,
-    /// Nanoseconds of a UDP connect and close, the best and the median round, by level.
-    levels: Vec<(&'static str, u64, u64)>,
+    /// What a UDP connect and close takes.
+    levels: Vec<Level>,
     /// What became of decisions, by how they came.
     floods: Vec<(&'static str, Flood)>,
     /// Microseconds of a scrape: median, longest; and its bytes.
@@ -66,6 +70,18 @@ struct Measured {
     /// Microseconds until it is known who uses what: median, longest.
     usage: (u64, u64),
     resident_mib: u64,
+}
+
+/// A UDP connect and close at one level of events.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Level {
+    level: &'static str,
+    /// Of ten connects so many are refused.
+    refused_of_ten: u32,
+    /// Nanoseconds, of the best and the median round.
+    best: u64,
+    median: u64,
 }
 
 /// Decisions that were to be told of, and those that were.
@@ -101,6 +117,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     agent::set_level(&maps, EventLevel::All)?;
     let all = flood(&stage, stage.vip(), seconds, None).context("all")?;
     agent::set_level(&maps, EventLevel::Failures)?;
+    use_services(&stage, arguments.services.min(USED));
     let measured = Measured {
         services: arguments.services,
         cpus: thread::available_parallelism().map_or(1, Into::into),
@@ -125,31 +142,51 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// S1: levels take turns, in short rounds, so that what else runs on the machine meets all of them.
-fn levels(stage: &Stage<Manifests>, maps: &Maps) -> Result<Vec<(&'static str, u64, u64)>> {
+/// S1: levels take turns, in short rounds, so that what else runs on the machine meets all of them. Where all connects go well,
+/// and where one in ten is refused.
+fn levels(stage: &Stage<Manifests>, maps: &Maps) -> Result<Vec<Level>> {
     let levels = [("off", EventLevel::Off), ("failures", EventLevel::Failures), ("all", EventLevel::All)];
-    let mut rounds: Vec<Vec<u64>> = vec![Vec::new(); levels.len()];
-    let vip = stage.vip();
+    let cases: Vec<_> = [0, 1].iter().flat_map(|refused| levels.map(|level| (*refused, level))).collect();
+    let mut rounds: Vec<Vec<u64>> = vec![Vec::new(); cases.len()];
+    let (vip, nobody) = (stage.vip(), SocketAddr::new(stage.vip().ip(), REFUSED));
     stage.inside(|| -> Result<()> {
         for round in 0..ROUNDS {
-            for turn in 0..levels.len() {
-                let which = (round + turn) % levels.len();
-                agent::set_level(maps, levels[which].1)?;
+            for turn in 0..cases.len() {
+                let which = (round + turn) % cases.len();
+                let (refused, (_, level)) = cases[which];
+                agent::set_level(maps, level)?;
                 connect(vip)?;
                 let begun = Instant::now();
-                for _ in 0..IN_A_ROUND {
-                    connect(vip)?;
+                for n in 0..IN_A_ROUND {
+                    if n % 10 < refused {
+                        ensure!(connect(nobody).is_err(), "{nobody} is not refused");
+                    } else {
+                        connect(vip)?;
+                    }
                 }
                 rounds[which].push(begun.elapsed().as_nanos() as u64 / u64::from(IN_A_ROUND));
             }
         }
         Ok(())
     })?;
-    let figures = levels.iter().zip(&mut rounds).map(|((name, _), rounds)| {
+    let figures = cases.iter().zip(&mut rounds).map(|((refused_of_ten, (level, _)), rounds)| {
         rounds.sort_unstable();
-        (*name, rounds[0], rounds[rounds.len() / 2])
+        Level { level, refused_of_ten: *refused_of_ten, best: rounds[0], median: rounds[rounds.len() / 2] }
     });
     Ok(figures.collect())
+}
+
+/// Uses so many services, so that each has metrics of its own.
+fn use_services(stage: &Stage<Manifests>, services: u32) {
+    stage.inside(|| {
+        for n in 0..services {
+            // Nobody is there; that a backend was chosen is what counts.
+            let _ =
+                TcpStream::connect_timeout(&SocketAddr::new(vip4(n).into(), PORT), Duration::from_millis(1));
+        }
+    });
+    // The agent reads who uses what every two seconds.
+    thread::sleep(SETTLED);
 }
 
 fn connect(to: SocketAddr) -> Result<()> {
@@ -287,13 +324,20 @@ fn resident(agent: &Agent) -> Result<u64> {
 
 impl fmt::Display for Measured {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let best = self.levels[0].1.max(1) as f64;
-        let median = self.levels[0].2.max(1) as f64;
         writeln!(f, "S1: UDP connect+close to a VIP, by level of events, an agent reading them")?;
-        writeln!(f, "{:<10} {:>8} {:>7} {:>10} {:>7}", "level", "best ns", "ratio", "median ns", "ratio")?;
-        for (level, ns, middle) in &self.levels {
-            let (one, other) = (*ns as f64 / best, *middle as f64 / median);
-            writeln!(f, "{level:<10} {ns:>8} {one:>7.3} {middle:>10} {other:>7.3}")?;
+        writeln!(
+            f,
+            "{:<16} {:<10} {:>8} {:>7} {:>10} {:>7}",
+            "refused", "level", "best ns", "ratio", "median ns", "ratio"
+        )?;
+        for group in self.levels.chunk_by(|a, b| a.refused_of_ten == b.refused_of_ten) {
+            for it in group {
+                let what = if it.refused_of_ten == 0 { "none" } else { "one in ten" };
+                let ratio = |ns: u64, off: u64| ns as f64 / off.max(1) as f64;
+                let (one, other) = (ratio(it.best, group[0].best), ratio(it.median, group[0].median));
+                let Level { level, best, median, .. } = it;
+                writeln!(f, "{what:<16} {level:<10} {best:>8} {one:>7.3} {median:>10} {other:>7.3}")?;
+            }
         }
         writeln!(f, "\nS2: decisions that were to be told of")?;
         let heads = ["decisions", "a second", "told", "lost", "suppressed"];
