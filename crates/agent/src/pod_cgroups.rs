@@ -20,12 +20,23 @@ impl PodCgroups {
         Self { root, paths: BTreeMap::new() }
     }
 
+    /// Ids of these that are there. They are looked for only while one is missing.
+    pub(crate) fn find(&mut self, uids: &BTreeSet<String>) -> BTreeMap<String, u64> {
+        self.paths.retain(|uid, _| uids.contains(uid));
+        let known = self.ids();
+        if known.len() == uids.len() {
+            return known;
+        }
+        self.look_for(uids);
+        self.ids()
+    }
+
     /// Looks for these, and forgets all others.
     pub(crate) fn look_for(&mut self, uids: &BTreeSet<String>) {
         self.paths = self.root.pods().into_iter().filter(|(uid, _)| uids.contains(uid)).collect();
     }
 
-    /// Ids of those of them that are still there.
+    /// Ids of those that were found and are still there.
     pub(crate) fn ids(&self) -> BTreeMap<String, u64> {
         let id = |(uid, path): (&String, &PathBuf)| Some((uid.clone(), self.root.id_if_there(path)?));
         self.paths.iter().filter_map(id).collect()

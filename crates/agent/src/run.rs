@@ -304,7 +304,7 @@ impl Agent {
             grace: None,
             graces,
             finding,
-            exemptions: policies::Exemptions::default(),
+            exemptions: policies::Exemptions::below(served.clone()),
             exclusion: exclusion::Exclusion::below(served),
             sockets,
             contract,
