@@ -291,6 +291,7 @@ pub fn deletion(text: &str) -> Result<Change> {
         Kind::EndpointSlice,
         Kind::Node,
         Kind::Pod,
+        Kind::Namespace,
         Kind::ServiceCidr,
         Kind::LocalRedirectPolicy,
         Kind::BalancingPolicy,

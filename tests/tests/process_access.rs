@@ -275,7 +275,7 @@ fn r27_a_server_that_vanishes_without_a_word_is_noticed_and_the_next_one_asked()
     world.host.namespace().contain(&mut command).unwrap();
     let mut agent = world.host.start_command(&mut command).unwrap();
     agent.wait_ready().unwrap();
-    assert_eq!((first.open_watches(), second.open_watches()), (7, 0), "{}", agent.log());
+    assert_eq!((first.open_watches(), second.open_watches()), (8, 0), "{}", agent.log());
     let traffic = world.traffic().unwrap();
     elsewhere.ip("link set api1 down").unwrap();
     world.set("c", 12, &[3]).unwrap();

@@ -41,7 +41,7 @@ fn r1_r6_p10_services_come_change_and_go_as_the_cluster_says() {
     let requests: Vec<_> =
         world.server.record().requests().into_iter().filter(|it| it.method == "GET").collect();
     let watches = requests.iter().filter(|it| it.query.contains("watch=")).count();
-    assert_eq!((watches, requests.len()), (7, 7), "{requests:?}");
+    assert_eq!((watches, requests.len()), (8, 8), "{requests:?}");
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn another_server_is_asked_when_one_fails() {
         .host
         .following(&world.kubeconfig, &["--api-server", &urls[0], "--api-server", &urls[1]])
         .unwrap();
-    assert_eq!((world.server.open_watches(), second.open_watches()), (7, 0));
+    assert_eq!((world.server.open_watches(), second.open_watches()), (8, 0));
     let traffic = world.traffic().unwrap();
     world.server.close(Ending::Reset).unwrap();
     world.set("c", 12, &[3]).unwrap();

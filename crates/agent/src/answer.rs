@@ -26,7 +26,7 @@ use crate::{
     Error, Reconciler,
     config::Shown,
     event_log::{Follower, Past},
-    local::{self, Endpoint, Holder, HolderService, Node, Pod, PortEndpoints, Remembered, Request},
+    local::{self, Endpoint, Holder, HolderService, Node, OptedOut, Pod, PortEndpoints, Remembered, Request},
     status::Status,
 };
 
@@ -43,6 +43,7 @@ pub(crate) enum Question {
     Endpoints(Option<ObjectName>, Traffic, oneshot::Sender<Vec<PortEndpoints>>),
     Address(IpAddr, oneshot::Sender<Holder>),
     Pod(ObjectName, oneshot::Sender<Option<Pod>>),
+    OptedOut(String, oneshot::Sender<Option<OptedOut>>),
     Nodes(oneshot::Sender<Vec<Node>>),
     Usage(oneshot::Sender<Box<observe::Usage>>),
     Events(oneshot::Sender<Past>),
@@ -115,6 +116,9 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still
         Request::Pod { namespace, name } => {
             let name = ObjectName::new(namespace, name);
             put(&mut write, &fetch(&ask, |reply| Question::Pod(name, reply)).await?).await
+        }
+        Request::OptedOut { uid } => {
+            put(&mut write, &fetch(&ask, |reply| Question::OptedOut(uid, reply)).await?).await
         }
         Request::Usage => put(&mut write, &fetch(&ask, Question::Usage).await?).await,
         Request::Nodes => put(&mut write, &fetch(&ask, Question::Nodes).await?).await,

@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use host::{Addresses, CgroupRoot, NetworkNamespace, namespace::OpenNamespace};
+use host::{Addresses, CgroupRoot, NetworkNamespace, container::Place, namespace::OpenNamespace};
 use kernel::{Maps, Pins};
 use serde::Serialize;
 
@@ -29,6 +29,8 @@ pub struct Client {
     pub excluded: bool,
     /// Which one that is.
     pub excluded_cgroup: Option<PathBuf>,
+    /// The object by whose annotation it is; null if it is by none, or no agent runs that would know.
+    pub opted_out_by: Option<String>,
 }
 
 impl Client {
@@ -119,6 +121,12 @@ impl Client {
         Self::at(format!("pod {name}"), cgroup, netns, &root, pins, maps)
     }
 
+    /// UID of the pod whose cgroup it is that is left alone, if it is one's.
+    pub fn excluded_pod(&self) -> Option<String> {
+        let path = self.excluded_cgroup.as_ref()?.to_str()?;
+        Place::of(path).pods.into_iter().next().map(|pod| pod.uid)
+    }
+
     fn at(
         name: String,
         cgroup: PathBuf,
@@ -140,7 +148,7 @@ impl Client {
         let top = attached.map(|id| root.find_by_id(id)).transpose()?.flatten();
         let served = top.is_some_and(|top| cgroup.starts_with(top));
         let excluded = excluded_cgroup.is_some();
-        Ok(Self { name, cgroup, served, netns_cookie, excluded, excluded_cgroup })
+        Ok(Self { name, cgroup, served, netns_cookie, excluded, excluded_cgroup, opted_out_by: None })
     }
 }
 

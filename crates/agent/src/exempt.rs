@@ -82,6 +82,7 @@ mod tests {
             terminating: false,
             ports: vec![],
             containers: vec![],
+            socket_lb: None,
         }
     }
 

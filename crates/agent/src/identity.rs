@@ -227,6 +227,7 @@ mod tests {
             terminating: false,
             ports: vec![],
             containers: containers.collect(),
+            socket_lb: None,
         }
     }
 

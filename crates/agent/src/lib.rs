@@ -18,6 +18,8 @@ mod health;
 mod identity;
 pub mod local;
 mod lock;
+mod opt_out;
+mod pod_cgroups;
 mod probing;
 pub mod reconcile;
 mod room;

@@ -12,6 +12,8 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+pub use model::SOCKET_LB;
+
 use crate::status::Status;
 
 /// How long a single answer may take.
@@ -42,6 +44,11 @@ pub enum Request {
         namespace: String,
         /// Its name.
         name: String,
+    },
+    /// Why the cgroup of a pod is left alone: an [`OptedOut`], or null if no annotation says so.
+    OptedOut {
+        /// The pod's UID.
+        uid: String,
     },
     /// The nodes it knows: a list of [`Node`].
     Nodes,
@@ -117,6 +124,15 @@ pub struct Pod {
     pub host_network: bool,
     /// Its node, if that is another one; empty before it has one.
     pub elsewhere: Option<String>,
+}
+
+/// A pod that is left alone because an annotation says so.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptedOut {
+    /// The pod, as `namespace/name`.
+    pub pod: String,
+    /// Whose annotation it is: `Pod shop/web-1` or `Namespace shop`.
+    pub by: String,
 }
 
 /// Endpoints of one service port in one family, as the agent knows them.

@@ -8,6 +8,7 @@
 mod clients;
 mod contract;
 mod events;
+mod exclusion;
 mod growth;
 mod look;
 mod measure;
@@ -21,7 +22,7 @@ mod tell;
 mod usage;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     pin::pin,
     time::{Duration, Instant},
@@ -98,6 +99,7 @@ pub async fn run(
         let growth = agent.growing.as_ref().map(|growing| growing.again_at);
         let (retry, sockets) = (agent.retry_at.into_iter().chain(growth).min(), agent.sockets.next());
         let reading = agent.reading.next();
+        let exclusion = agent.exclusion.due();
         tokio::select! {
             biased;
             () = &mut stop => {
@@ -113,6 +115,7 @@ pub async fn run(
                 while let Ok(update) = inputs.updates.try_recv() {
                     agent.take(update);
                 }
+                agent.exclude_changed();
                 agent.round_apart();
             }
             () = sleep_until(retry), if retry.is_some() => agent.round(),
@@ -126,6 +129,7 @@ pub async fn run(
             Some(done) = inputs.sockets.recv() => agent.searched(done),
             () = sleep_until(sockets), if sockets.is_some() => agent.search(),
             Some(()) = inputs.readers.recv() => agent.end_reading(),
+            () = sleep_until(exclusion), if exclusion.is_some() => agent.look_at_excluded(),
             () = sleep_until(reading), if reading.is_some() => agent.begin_reading(),
             _ = audit_due.tick() => {
                 let begun = pace::cpu();
@@ -185,16 +189,13 @@ struct Agent {
     graces: mpsc::Sender<()>,
     finding: clients::Finding,
     exemptions: policies::Exemptions,
-    /// Ids of the cgroups that are left alone.
-    excluded: BTreeSet<u64>,
+    exclusion: exclusion::Exclusion,
     sockets: Sockets,
     contract: Contract,
     probing: Probing,
     measuring: measure::Due,
     /// Whose cluster IP it is that has no such port.
     cluster_ips: ClusterIps,
-    /// The kernel can't leave cgroups alone, and should.
-    can_not_exclude: bool,
     log: EventLog,
     cgroups: Cgroups,
     identities: Identities,
@@ -241,10 +242,11 @@ impl Agent {
         }
         let lock = Lock::take(&config.socket, &config.bpffs)?;
         let root = CgroupRoot::discover(None)?;
-        let cgroup = match &config.cgroup_root {
-            Some(chosen) => CgroupRoot::discover(Some(chosen))?.path().to_owned(),
-            None => root.path().to_owned(),
+        let served = match &config.cgroup_root {
+            Some(chosen) => CgroupRoot::discover(Some(chosen))?,
+            None => root.clone(),
         };
+        let cgroup = served.path().to_owned();
         let strangers = kernel::strangers(&kernel::attached(&config.bpffs)?, &cgroup)?;
         if let Some(program) = strangers.iter().find(|it| it.is_ours()).map(|it| it.program_id) {
             return Err(Error::Twice { cgroup, program });
@@ -274,8 +276,6 @@ impl Agent {
         let questions = answer::serve(&config.socket, still)?;
         let (graces, passed) = mpsc::channel(1);
         let (finding, found) = clients::Finding::new();
-        let can_not_exclude = !config.exclude_cgroup.is_empty()
-            && kernel::probe::optional_features() & abi::feature::ANCESTOR == 0;
         let (sockets, searches) = Sockets::new(config.bpffs.clone(), config.reset_tcp);
         let contract = Contract::start(&config)?;
         let (probing, probed) = Probing::new(contract.health(), files);
@@ -304,15 +304,13 @@ impl Agent {
             grace: None,
             graces,
             finding,
-            exemptions: policies::Exemptions::default(),
-            // What an agent before has left there is replaced.
-            excluded: BTreeSet::from([0]),
+            exemptions: policies::Exemptions::below(served.clone()),
+            exclusion: exclusion::Exclusion::below(served),
             sockets,
             contract,
             probing,
             measuring: measure::Due::now(),
             cluster_ips: ClusterIps::default(),
-            can_not_exclude,
             log,
             cgroups: Cgroups::new(root),
             identities: Identities::default(),
@@ -358,11 +356,13 @@ impl Agent {
                 self.cluster_ips.forget();
                 self.contract.see(self.reconciler.cluster(), &changes);
                 self.identities.see(&changes);
+                self.exclusion.see(&changes);
                 self.reconciler.apply(changes);
             }
             Update::Synced => self.synced = true,
             Update::Complete => {
                 self.deletes = Deletes::Allowed;
+                self.exclusion.complete();
                 self.reconciler.complete();
             }
             Update::Problems(problems) => {
@@ -402,6 +402,7 @@ impl Agent {
             Question::Pod(name, reply) => {
                 drop(reply.send(answer::pod(self.reconciler.cluster(), &name)));
             }
+            Question::OptedOut(uid, reply) => self.tell_opted_out(&uid, reply),
             Question::Usage(reply) => self.tell_usage(reply),
             Question::Nodes(reply) => drop(reply.send(answer::nodes(self.reconciler.cluster()))),
             Question::Events(reply) => drop(reply.send(self.log.follow())),

@@ -43,6 +43,9 @@ pub struct Status {
     pub paused: bool,
     /// Level of events.
     pub events: String,
+    /// Pods that are to be left alone. (The agent that is asked may be an older one.)
+    #[serde(default)]
+    pub opted_out: OptedOut,
     /// Addresses of policies that are asked whether they are well. (The agent that is asked may be an older one.)
     #[serde(default)]
     pub health_checks: HealthChecks,
@@ -76,6 +79,16 @@ pub struct Status {
     pub problems: Vec<String>,
     /// What has no effect here, though it is valid.
     pub notices: Vec<String>,
+}
+
+/// Pods of this node that are left alone because the annotation `balancing.elf.io/socket-lb`, theirs or their namespace's,
+/// says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OptedOut {
+    /// All of them.
+    pub pods: usize,
+    /// Those whose cgroup is known: the others have none yet, or are balanced like all others, which is a problem.
+    pub found: usize,
 }
 
 /// Addresses of policies that this agent asks whether they are well.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Track;
 
 use crate::{
-    Invalid, Notice, from_cidr, from_node, from_pod, from_service, from_slice, items,
+    Invalid, Notice, from_cidr, from_namespace, from_node, from_pod, from_service, from_slice, items,
     policy::{check, from_balancing_policy, from_local_redirect_policy},
     sent,
 };
@@ -99,7 +99,10 @@ pub fn from_json(kind: Kind, text: &str, notices: &mut Vec<Notice>) -> Result<Op
             from_slice(&json.read::<sent::EndpointSlice>()?.into(), notices)?.map(Object::from)
         }
         Kind::Node => Some(from_node(&json.read::<sent::Node>()?.into())?.into()),
-        Kind::Pod => Some(from_pod(&json.read()?)?.into()),
+        Kind::Pod => Some(from_pod(&json.read()?, notices)?.into()),
+        Kind::Namespace => {
+            from_namespace(&json.read::<sent::Namespace>()?.into(), notices)?.map(Object::from)
+        }
         Kind::ServiceCidr => Some(from_cidr(&json.read()?)?.into()),
         Kind::LocalRedirectPolicy => Some(from_local_redirect_policy(&json.read()?)?.into()),
         Kind::BalancingPolicy => Some(from_balancing_policy(&json.read()?)?.into()),
@@ -117,7 +120,8 @@ fn read(document: Document, notices: &mut Vec<Notice>) -> Result<Option<Object>,
             from_slice(&slice, notices)?.map(Object::from)
         }
         Kind::Node => Some(from_node(&document.typed(notices)?)?.into()),
-        Kind::Pod => Some(from_pod(&document.typed(notices)?)?.into()),
+        Kind::Pod => Some(from_pod(&document.typed(notices)?, notices)?.into()),
+        Kind::Namespace => from_namespace(&document.typed(notices)?, notices)?.map(Object::from),
         Kind::ServiceCidr => Some(from_cidr(&document.typed::<networking::ServiceCIDR>(notices)?)?.into()),
         Kind::LocalRedirectPolicy => {
             Some(from_local_redirect_policy(&document.without_type().typed(notices)?)?.into())
@@ -162,6 +166,7 @@ fn known(api_version: &str, kind: &str) -> Option<(Kind, &'static str)> {
         ("", "Service") => Some((Kind::Service, "v1")),
         ("", "Node") => Some((Kind::Node, "v1")),
         ("", "Pod") => Some((Kind::Pod, "v1")),
+        ("", "Namespace") => Some((Kind::Namespace, "v1")),
         ("discovery.k8s.io", "EndpointSlice") => Some((Kind::EndpointSlice, "discovery.k8s.io/v1")),
         ("networking.k8s.io", "ServiceCIDR") => Some((Kind::ServiceCidr, "networking.k8s.io/v1")),
         ("balancing.elf.io", "LocalRedirectPolicy") => {

@@ -11,7 +11,11 @@ use crate::{
 /// Kind, namespace and name of an object, valid and with the default namespace where it needs one.
 pub(crate) fn identify(kind: Kind, metadata: &ObjectMeta) -> Result<ObjectId, Invalid> {
     let namespace = match kind {
-        Kind::Node | Kind::ServiceCidr | Kind::LocalRedirectPolicy | Kind::BalancingPolicy => "",
+        Kind::Node
+        | Kind::Namespace
+        | Kind::ServiceCidr
+        | Kind::LocalRedirectPolicy
+        | Kind::BalancingPolicy => "",
         Kind::Service | Kind::EndpointSlice | Kind::Pod => set(&metadata.namespace).unwrap_or("default"),
     };
     let name = set(&metadata.name).unwrap_or_default();
@@ -19,7 +23,10 @@ pub(crate) fn identify(kind: Kind, metadata: &ObjectMeta) -> Result<ObjectId, In
     if name.is_empty() {
         return Err(Field::of(&id, "metadata.name").invalid("is missing; every object needs a name"));
     }
-    let name_is_valid = if kind == Kind::Service { is_label(name) } else { is_subdomain(name) };
+    let name_is_valid = match kind {
+        Kind::Service | Kind::Namespace => is_label(name),
+        _ => is_subdomain(name),
+    };
     if !name_is_valid {
         let problem = "is not a valid name; use lower case letters, digits and '-', \
                        and begin and end with a letter or digit";

@@ -9,9 +9,10 @@ use k8s_openapi::{
 use model::{ContainerPort, Kind, Pod};
 
 use crate::{
-    Invalid,
+    Invalid, Notice,
     field::{Field, set},
     identity::identify,
+    socket_lb::socket_lb,
 };
 
 /// A Pod, as far as endpoints and client identity need it.
@@ -19,7 +20,7 @@ use crate::{
 /// # Errors
 ///
 /// [`Invalid`] for a bad name, address or named port.
-pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
+pub fn from_pod(it: &v1::Pod, notices: &mut Vec<Notice>) -> Result<Pod, Invalid> {
     let id = identify(Kind::Pod, &it.metadata)?;
     let spec = it.spec.as_ref();
     let status = it.status.as_ref();
@@ -49,6 +50,7 @@ pub fn from_pod(it: &v1::Pod) -> Result<Pod, Invalid> {
         terminating: it.metadata.deletion_timestamp.is_some(),
         ports,
         containers: containers(spec, status),
+        socket_lb: socket_lb(&id, &it.metadata, notices),
         name: id.name,
     })
 }

@@ -109,6 +109,19 @@ impl From<EndpointSlice> for discovery::EndpointSlice {
     }
 }
 
+/// A Namespace.
+#[derive(Deserialize)]
+pub(crate) struct Namespace {
+    #[serde(default)]
+    metadata: Metadata,
+}
+
+impl From<Namespace> for core::Namespace {
+    fn from(it: Namespace) -> Self {
+        Self { metadata: it.metadata.into(), ..Self::default() }
+    }
+}
+
 /// A Node.
 #[derive(Deserialize)]
 pub(crate) struct Node {

@@ -2,7 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
-use agent::{Status, local::AskError};
+use agent::{
+    Status,
+    local::{AskError, SOCKET_LB},
+};
 use clap::Args;
 
 use crate::{
@@ -100,6 +103,14 @@ fn screen(status: &Status, format: Format) -> String {
     rows.extend(status.event_sinks.iter().map(|sink| {
         ("event log", format!("{}: {} lines written, {} lost", sink.name, sink.written, sink.lost))
     }));
+    if status.opted_out.pods > 0 {
+        let agent::status::OptedOut { pods, found } = status.opted_out;
+        let missing = match pods - found.min(pods) {
+            0 => String::new(),
+            missing => format!(", {missing} of them without a cgroup so far"),
+        };
+        rows.push(("opted out", format!("{pods} pods, by annotation {SOCKET_LB}{missing}")));
+    }
     if status.health_checks.addresses > 0 {
         let agent::status::HealthChecks { addresses, unhealthy } = status.health_checks;
         rows.push((

@@ -10,7 +10,7 @@ use abi::{Name, Record, frontend::mode, space::address_use};
 use agent::{
     client::Client,
     explain::{Asker, Explanation, explain, live},
-    local::{self, Holder, PortEndpoints, Request, Traffic, policy_name},
+    local::{self, Holder, PortEndpoints, Request, SOCKET_LB, Traffic, policy_name},
 };
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -61,10 +61,15 @@ impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let maps = self.place.maps()?;
         let contents = maps.read()?;
-        let client = match self.client.strip_prefix(POD) {
+        let mut client = match self.client.strip_prefix(POD) {
             Some(name) => Client::of_pod(name, &self.pod(name)?, &self.place.pins(), &maps)?,
             None => Client::identify(&self.client, &self.place.pins(), &maps)?,
         };
+        if let Some(uid) = client.excluded_pod() {
+            let told: Option<Option<local::OptedOut>> =
+                self.place.ask_if_running(&Request::OptedOut { uid })?;
+            client.opted_out_by = told.flatten().map(|it| it.by);
+        }
         let destinations = destinations(&self.destination, &contents)?;
         let answers: Vec<Answer> = destinations
             .into_iter()
@@ -410,7 +415,12 @@ fn meaning(client: &Client, explanation: &Explanation) -> String {
         "excluded" => {
             let cgroup = client.excluded_cgroup.as_ref();
             let cgroup = cgroup.map_or("its cgroup".into(), |path| path.display().to_string());
-            format!("{cgroup} is left alone with all below it (excludeCgroup)")
+            let why = match &client.opted_out_by {
+                Some(object) => format!("annotation {SOCKET_LB}: \"false\" of {object}"),
+                None if client.excluded_pod().is_some() => format!("excludeCgroup, or annotation {SOCKET_LB}"),
+                None => "excludeCgroup".into(),
+            };
+            format!("{cgroup} is left alone with all below it ({why})")
         }
         "paused" => "`balancing pause` is in force".into(),
         "broken-table" => {

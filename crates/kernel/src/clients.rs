@@ -137,19 +137,22 @@ impl Maps {
         Ok(read::<u64, u32>(&self.excluded)?.into_iter().map(|(id, _)| id).collect())
     }
 
-    /// Leaves the cgroups of these ids and all below them alone.
+    /// Leaves the cgroups of these ids and all below them alone. What there is no room for is left out; how many are.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn set_excluded(&self, cgroups: &BTreeSet<u64>) -> Result<(), Error> {
-        let have: Vec<u64> = read::<u64, u32>(&self.excluded)?.into_iter().map(|(id, _)| id).collect();
-        let new = cgroups.iter().filter(|id| !have.contains(id)).map(|id| (*id, 1u32));
-        put(&self.excluded, new)?;
+    pub fn set_excluded(&self, cgroups: &BTreeSet<u64>) -> Result<usize, Error> {
+        let have: Vec<u64> = self.excluded()?;
+        let new: Vec<u64> = cgroups.iter().filter(|id| !have.contains(id)).copied().collect();
+        // The new ones come before the others go, so that a pod is not translated in between.
+        let room = (self.excluded.capacity() as usize).saturating_sub(have.len());
+        put(&self.excluded, new.iter().take(room).map(|id| (*id, 1u32)))?;
         let any = u32::from(!cgroups.is_empty());
         if self.settings()?.excluded != any {
             self.change_settings(|settings| settings.excluded = any)?;
         }
         let gone: Vec<u64> = have.into_iter().filter(|id| !cgroups.contains(id)).collect();
-        delete(&self.excluded, &gone)
+        delete(&self.excluded, &gone)?;
+        Ok(new.len().saturating_sub(room))
     }
 }

@@ -1,6 +1,10 @@
-//! Annotations of Nodes.
+//! Annotations that are about Balancing.
 
 use std::fmt;
+
+/// The annotation of a Pod, or of a Namespace for those of its pods that have none: with `"false"` their connections pass
+/// untranslated, with `"true"` service addresses are resolved for them, as for all that have neither.
+pub const SOCKET_LB: &str = "balancing.elf.io/socket-lb";
 
 /// An annotation of a Node that is about Balancing: its agent writes it where it is absent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -46,11 +50,12 @@ pub struct Annotation {
 mod tests {
     use super::*;
 
-    /// Others read them, and agents of other versions write them.
+    /// Others read and write them, and so do agents of other versions.
     #[test]
     fn annotations_are_called_what_they_always_were() {
         let names =
             ["nodeId", "nodeProxyIpv4", "nodeProxyIpv6"].map(|name| format!("balancing.elf.io/{name}"));
         assert_eq!(NodeAnnotation::ALL.map(|it| it.to_string()), names);
+        assert_eq!(SOCKET_LB, "balancing.elf.io/socket-lb");
     }
 }

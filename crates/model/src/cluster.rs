@@ -20,8 +20,8 @@ pub use policy::{Absence, PolicyBackend, PolicySelection, Probed, WhyNot};
 use crate::{
     endpoints::{Candidate, candidates},
     object::{
-        Change, EndpointSlice, Kind, Node, Object, ObjectId, ObjectName, Pod, Service, ServiceCidr,
-        ServicePortName, zone,
+        Change, EndpointSlice, Kind, Namespace, Node, Object, ObjectId, ObjectName, Pod, Service,
+        ServiceCidr, ServicePortName, zone,
     },
     policy::Policy,
     resolve::{resolve, resolve_policy},
@@ -79,6 +79,7 @@ pub struct Cluster {
     nodes: BTreeMap<String, Arc<Node>>,
     pods: Pods,
     selectors: Selectors,
+    namespaces: BTreeMap<String, Arc<Namespace>>,
     cidrs: BTreeMap<String, Arc<ServiceCidr>>,
     policies: Policies,
     /// Addresses of policies that do not answer as they should, as they were last given.
@@ -104,6 +105,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             pods: Pods::default(),
             selectors: Selectors::default(),
+            namespaces: BTreeMap::new(),
             cidrs: BTreeMap::new(),
             policies: Policies::default(),
             unhealthy: BTreeMap::new(),
@@ -121,6 +123,7 @@ impl Cluster {
                     Object::EndpointSlice(it) => self.set_slice(name, Some(it)),
                     Object::Node(it) => self.set_node(name.name.clone(), Some(it)),
                     Object::Pod(it) => self.set_pod(&name, Some(it)),
+                    Object::Namespace(it) => self.set_namespace(&name.name, Some(it)),
                     Object::ServiceCidr(it) => self.set_cidr(name.name.clone(), Some(it)),
                     Object::Policy(it) => self.set_policy(id, Some(it)),
                 }
@@ -130,6 +133,7 @@ impl Cluster {
                 Kind::EndpointSlice => self.set_slice(id.name, None),
                 Kind::Node => self.set_node(id.name.name.clone(), None),
                 Kind::Pod => self.set_pod(&id.name, None),
+                Kind::Namespace => self.set_namespace(&id.name.name, None),
                 Kind::ServiceCidr => self.set_cidr(id.name.name.clone(), None),
                 Kind::LocalRedirectPolicy | Kind::BalancingPolicy => self.set_policy(id, None),
             },
@@ -224,6 +228,15 @@ impl Cluster {
             self.forget_resolved(&dirty);
         }
         dirty
+    }
+
+    /// Tables have nothing of it: it only says who they are for.
+    fn set_namespace(&mut self, name: &str, new: Option<Arc<Namespace>>) -> Dirty {
+        match new {
+            Some(namespace) => self.namespaces.insert(name.to_owned(), namespace),
+            None => self.namespaces.remove(name),
+        };
+        Dirty::default()
     }
 
     fn set_cidr(&mut self, name: String, new: Option<Arc<ServiceCidr>>) -> Dirty {
@@ -411,6 +424,18 @@ impl Cluster {
     /// The Pods of this node; none, if this machine is none.
     pub fn own_pods(&self) -> impl Iterator<Item = &Pod> {
         self.pods.on_node(&self.view.node).filter(|_| self.view.outside.is_none())
+    }
+
+    /// The Pod or Namespace by whose annotation a pod's connections pass untranslated; `None` = they do not. What a pod says
+    /// itself counts more.
+    pub fn opted_out_by(&self, pod: &Pod) -> Option<ObjectId> {
+        let namespace = || self.namespaces.get(&*pod.name.namespace);
+        match pod.socket_lb {
+            Some(socket_lb) => (!socket_lb).then(|| ObjectId { kind: Kind::Pod, name: pod.name.clone() }),
+            None => namespace()
+                .filter(|it| !it.socket_lb)
+                .map(|it| ObjectId { kind: Kind::Namespace, name: ObjectName::new("", &it.name) }),
+        }
     }
 
     /// All Pods by name.

@@ -18,7 +18,7 @@ pub mod selector;
 mod service;
 mod texts;
 
-pub use annotation::{Annotation, NodeAnnotation};
+pub use annotation::{Annotation, NodeAnnotation, SOCKET_LB};
 pub use cluster::{Absence, Cluster, Dirty, Outside, PolicyBackend, PolicySelection, Probed, View, WhyNot};
 pub use endpoints::{Candidate, candidates};
 pub use health_check::HealthCheck;

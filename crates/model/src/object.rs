@@ -221,6 +221,9 @@ pub struct Pod {
     pub ports: Vec<ContainerPort>,
     /// Its containers of all kinds: init, ordinary, ephemeral.
     pub containers: Vec<Container>,
+    /// Its annotation [`SOCKET_LB`](crate::annotation::SOCKET_LB): whether service addresses are resolved for it; `None` = its
+    /// namespace says, or else they are.
+    pub socket_lb: Option<bool>,
 }
 
 /// A container of a pod.
@@ -230,6 +233,15 @@ pub struct Container {
     pub name: String,
     /// As runtimes call it, of the one that runs and those before it that the status has; empty before the first runs.
     pub ids: Vec<String>,
+}
+
+/// A Namespace that says something of its pods. All others have no effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Namespace {
+    /// `metadata.name`.
+    pub name: String,
+    /// Its annotation [`SOCKET_LB`](crate::annotation::SOCKET_LB), for those of its pods that have none.
+    pub socket_lb: bool,
 }
 
 /// A ServiceCIDR.
@@ -252,6 +264,8 @@ pub enum Object {
     Node(Arc<Node>),
     /// A Pod.
     Pod(Arc<Pod>),
+    /// A Namespace.
+    Namespace(Arc<Namespace>),
     /// A ServiceCIDR.
     ServiceCidr(Arc<ServiceCidr>),
     /// A LocalRedirectPolicy or BalancingPolicy.
@@ -279,7 +293,7 @@ impl Object {
                 let nodes = Arc::get_mut(pod).into_iter().flat_map(|it| &mut it.node);
                 nodes.for_each(|node| texts.share(node));
             }
-            Self::Node(_) | Self::ServiceCidr(_) | Self::Policy(_) => {}
+            Self::Node(_) | Self::Namespace(_) | Self::ServiceCidr(_) | Self::Policy(_) => {}
         }
     }
 }
@@ -305,6 +319,12 @@ impl From<Node> for Object {
 impl From<Pod> for Object {
     fn from(pod: Pod) -> Self {
         Self::Pod(Arc::new(pod))
+    }
+}
+
+impl From<Namespace> for Object {
+    fn from(namespace: Namespace) -> Self {
+        Self::Namespace(Arc::new(namespace))
     }
 }
 
@@ -353,6 +373,8 @@ pub enum Kind {
     Node,
     /// v1 Pod.
     Pod,
+    /// v1 Namespace.
+    Namespace,
     /// networking.k8s.io/v1 ServiceCIDR.
     ServiceCidr,
     /// balancing.elf.io/v1beta1 LocalRedirectPolicy.
@@ -368,6 +390,7 @@ impl fmt::Display for Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Node => "Node",
             Self::Pod => "Pod",
+            Self::Namespace => "Namespace",
             Self::ServiceCidr => "ServiceCIDR",
             Self::LocalRedirectPolicy => "LocalRedirectPolicy",
             Self::BalancingPolicy => "BalancingPolicy",
@@ -383,6 +406,7 @@ impl Object {
             Self::EndpointSlice(o) => (Kind::EndpointSlice, o.name.clone()),
             Self::Pod(o) => (Kind::Pod, o.name.clone()),
             Self::Node(o) => (Kind::Node, ObjectName::new("", &o.name)),
+            Self::Namespace(o) => (Kind::Namespace, ObjectName::new("", &o.name)),
             Self::ServiceCidr(o) => (Kind::ServiceCidr, ObjectName::new("", &o.name)),
             Self::Policy(o) => return o.id(),
         };

@@ -107,6 +107,7 @@ pub(crate) fn pod(pod: &str, address: &str) -> Pod {
         terminating: false,
         ports: vec![],
         containers: vec![],
+        socket_lb: None,
     }
 }
 

@@ -125,7 +125,8 @@ impl Kubernetes {
             let kind = resource.kind;
             let follower =
                 Follower::new(index, resource, self.servers.clone(), sender.clone(), notices.clone());
-            let is_understood = matches!(kind, Kind::Service | Kind::Node | Kind::Pod | Kind::ServiceCidr);
+            let is_understood =
+                matches!(kind, Kind::Service | Kind::Node | Kind::Pod | Kind::Namespace | Kind::ServiceCidr);
             followers.spawn(match self.as_sent.clone().filter(|_| !is_understood) {
                 Some(to) => follower.passing_on(to).run(),
                 None => follower.run(),

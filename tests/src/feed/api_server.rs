@@ -13,7 +13,7 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use apidouble::{Cluster, Login, Server};
-use model::{Change, Kind, ObjectId};
+use model::{Change, Kind, ObjectId, SOCKET_LB};
 use serde_json::{Value, json};
 use source::{
     Update,
@@ -36,17 +36,18 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Name of the markers.
 const MARKER: &str = "marker";
 /// What the source follows, and how the API calls it.
-const RESOURCES: [(Kind, &str); 7] = [
+const RESOURCES: [(Kind, &str); 8] = [
     (Kind::Service, "services"),
     (Kind::EndpointSlice, "endpointslices"),
     (Kind::Node, "nodes"),
     (Kind::Pod, "pods"),
+    (Kind::Namespace, "namespaces"),
     (Kind::ServiceCidr, "servicecidrs"),
     (Kind::LocalRedirectPolicy, "localredirectpolicies"),
     (Kind::BalancingPolicy, "balancingpolicies"),
 ];
 /// Nobody outside of the cluster asks for these (P11).
-const LOCAL: [Kind; 2] = [Kind::Pod, Kind::LocalRedirectPolicy];
+const LOCAL: [Kind; 3] = [Kind::Pod, Kind::Namespace, Kind::LocalRedirectPolicy];
 
 /// See the module.
 pub struct ApiServer {
@@ -269,6 +270,10 @@ fn marker(kind: Kind, node: &str) -> Value {
         Kind::Node => json!({"apiVersion": "v1", "kind": "Node", "metadata": metadata}),
         Kind::Pod => json!({
             "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": node, "containers": []},
+        }),
+        Kind::Namespace => json!({
+            "apiVersion": "v1", "kind": "Namespace",
+            "metadata": {"name": MARKER, "annotations": {SOCKET_LB: "true"}},
         }),
         Kind::ServiceCidr => {
             json!({"apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": metadata})

@@ -1,5 +1,4 @@
-//! Who asks: the network namespaces of the machine and their addresses (R22), what clients keep (R23), and who is left
-//! alone.
+//! Who asks: the network namespaces of the machine and their addresses (R22), and what clients keep (R23).
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +7,7 @@ use std::{
 };
 
 use abi::{Address, Client};
-use host::{Addresses, CgroupRoot};
+use host::Addresses;
 use model::{Family, NodePortAddresses};
 use tokio::sync::mpsc;
 
@@ -22,7 +21,6 @@ use crate::{
 const FINDING: &str = "finding the addresses of network namespaces (R22)";
 const SWEEPING: &str = "sweeping what clients keep (R23)";
 const OWN: &str = "reading this node's own addresses (R14)";
-const EXCLUDING: &str = "leaving cgroups alone (excludeCgroup)";
 
 /// How often namespaces are looked through while some VIP is for some clients only; at once when a program meets one
 /// that is not known.
@@ -166,35 +164,6 @@ impl Agent {
         tracing::info!(addresses = ?interfaces, "addresses of this node");
         self.reconciler.set_own_addresses(&self.config.node_port_addresses, interfaces);
         true
-    }
-
-    /// Keeps the list of cgroups that are left alone: one may come, go, and come again with another id.
-    pub(super) fn look_at_excluded(&mut self) {
-        match self.try_exclude() {
-            Ok(()) => drop(self.failures.remove(EXCLUDING)),
-            Err(error) => self.failed(EXCLUDING, &error),
-        }
-    }
-
-    fn try_exclude(&mut self) -> Result<(), Error> {
-        let mut cgroups = BTreeSet::new();
-        if !self.config.exclude_cgroup.is_empty() {
-            let root = CgroupRoot::discover(None)?;
-            for path in &self.config.exclude_cgroup {
-                let absolute = if path.starts_with(root.path()) {
-                    path.clone()
-                } else {
-                    root.path().join(path.strip_prefix("/").unwrap_or(path))
-                };
-                cgroups.extend(root.id(&absolute));
-            }
-        }
-        if cgroups != self.excluded {
-            self.reconciler.store().set_excluded(&cgroups)?;
-            tracing::info!(count = cgroups.len(), "cgroups that are left alone");
-            self.excluded = cgroups;
-        }
-        Ok(())
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -16,6 +15,7 @@ use crate::{
     Error,
     client::{Found, find},
     exempt::{Exempt, Places, exempt, on_host_network},
+    pod_cgroups::PodCgroups,
     reconcile::strays,
 };
 
@@ -26,12 +26,11 @@ const EXEMPTING: &str = "leaving policies' own backends alone (P7)";
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Who is exempt from which policy, and how that is known.
-#[derive(Default)]
 pub(super) struct Exemptions {
     /// What the last look has found; `None` = there was none.
     places: Option<Places>,
-    /// Cgroups of pods on the host's network, by UID.
-    cgroups: BTreeMap<String, PathBuf>,
+    /// Of pods on the host's network.
+    cgroups: PodCgroups,
     /// Of policies that have pods of this node.
     policies: BTreeMap<ObjectId, Exempt>,
     /// What the map holds; `None` = not known.
@@ -40,6 +39,17 @@ pub(super) struct Exemptions {
 }
 
 impl Exemptions {
+    /// Of what is below `root`, where the programs are attached.
+    pub(super) fn below(root: CgroupRoot) -> Self {
+        Self {
+            places: None,
+            cgroups: PodCgroups::below(root),
+            policies: BTreeMap::new(),
+            written: None,
+            looked: None,
+        }
+    }
+
     /// Whether some policy has pods of this node, so that namespaces are to be known.
     pub(super) fn matter(&self) -> bool {
         !self.policies.is_empty()
@@ -68,7 +78,7 @@ impl Agent {
         let namespaces = found.iter().filter(|(cookie, _)| **cookie != host);
         let places = Places {
             namespaces: namespaces.flat_map(|(cookie, ips)| ips.iter().map(|ip| (*ip, *cookie))).collect(),
-            cgroups: self.find_cgroups(),
+            cgroups: self.exemptions.cgroups.find(&on_host_network(self.reconciler.cluster())),
         };
         self.exemptions.looked = Some(Instant::now());
         if self.exemptions.places.as_ref() != Some(&places) {
@@ -77,32 +87,6 @@ impl Agent {
             self.exempt(&all);
         }
         self.write_exempt();
-    }
-
-    /// Cgroups are looked for only while one is missing.
-    fn find_cgroups(&mut self) -> BTreeMap<String, u64> {
-        let wanted = on_host_network(self.reconciler.cluster());
-        self.exemptions.cgroups.retain(|uid, _| wanted.contains(uid));
-        if wanted.is_empty() {
-            return BTreeMap::new();
-        }
-        let root = match CgroupRoot::discover(None) {
-            Ok(root) => root,
-            Err(error) => {
-                self.failed(EXEMPTING, &error);
-                return BTreeMap::new();
-            }
-        };
-        let ids = |cgroups: &BTreeMap<String, PathBuf>| -> BTreeMap<String, u64> {
-            let id = |(uid, path): (&String, &PathBuf)| Some((uid.clone(), root.id_if_there(path)?));
-            cgroups.iter().filter_map(id).collect()
-        };
-        let known = ids(&self.exemptions.cgroups);
-        if known.len() == wanted.len() {
-            return known;
-        }
-        self.exemptions.cgroups = root.pods().into_iter().filter(|(uid, _)| wanted.contains(uid)).collect();
-        ids(&self.exemptions.cgroups)
     }
 
     fn exempt(&mut self, touched: &BTreeSet<ObjectId>) {

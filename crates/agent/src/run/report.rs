@@ -47,6 +47,7 @@ impl Agent {
             decisions: decisions(store),
             paused: settings.paused != 0,
             events: EventLevel::from_settings(&settings).to_string(),
+            opted_out: self.exclusion.opted_out(),
             health_checks: HealthChecks { addresses: probed.targets, unhealthy: probed.unhealthy() },
             published: self.telling.told(),
             events_lost: store.events_lost().unwrap_or_default(),
@@ -88,13 +89,7 @@ impl Agent {
                 view.node
             ));
         }
-        if self.can_not_exclude {
-            problems.push(
-                "excludeCgroup has no effect, its clients are balanced like all others: this kernel lacks \
-                 bpf_get_current_ancestor_cgroup_id"
-                    .into(),
-            );
-        }
+        problems.extend(self.exclusion.impossible(!self.config.exclude_cgroup.is_empty()));
         let off = hooks.iter().filter(|hook| hook.program.is_none()).count();
         if self.synced && off > 0 {
             problems.push(format!("{off} hooks have no program"));

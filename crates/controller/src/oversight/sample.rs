@@ -30,6 +30,7 @@ pub(crate) fn pod(number: usize) -> Pod {
         terminating: false,
         ports: vec![],
         containers: vec![],
+        socket_lb: None,
     }
 }
 

@@ -220,6 +220,33 @@ fn service_cidrs_come_and_go() {
 }
 
 #[test]
+fn pods_are_left_alone_by_their_own_annotation_or_else_by_their_namespaces() {
+    let mut cluster = Cluster::new(view());
+    let pod_named = |name: &str, socket_lb| Pod { socket_lb, ..pod(name, "10.0.0.1") };
+    let pods = [("silent", None), ("served", Some(true)), ("alone", Some(false))];
+    cluster.apply_all(pods.map(|(name, says)| Change::Upsert(pod_named(name, says).into())));
+    let by = |cluster: &Cluster| {
+        let of = |(pod, _)| {
+            let by = cluster.opted_out_by(cluster.pod(&name(pod)).unwrap());
+            by.map_or("nobody".to_owned(), |id| id.to_string())
+        };
+        pods.map(of)
+    };
+    let none = ["nobody", "nobody", "Pod default/alone"];
+    assert_eq!(by(&cluster), none);
+    let namespace =
+        |name: &str, socket_lb| Change::Upsert(Object::from(Namespace { name: name.into(), socket_lb }));
+    let dirty = cluster.apply_all([namespace("other", false), namespace("default", false)]);
+    assert!(dirty.is_empty(), "no table has anything of it");
+    assert_eq!(by(&cluster), ["Namespace default", "nobody", "Pod default/alone"]);
+    cluster.apply(namespace("default", true));
+    assert_eq!(by(&cluster), none);
+    cluster.apply(namespace("default", false));
+    cluster.apply(delete(Kind::Namespace, ObjectName::new("", "default")));
+    assert_eq!(by(&cluster), none);
+}
+
+#[test]
 fn r2_vips_and_source_ranges_are_told_apart_by_family() {
     let ranges = ["192.0.2.0/24", "2001:db8::/32", "198.51.100.0/24"];
     let service = Service {

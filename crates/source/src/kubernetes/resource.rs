@@ -79,6 +79,12 @@ impl Resource {
                     ),
                     ..resource(Kind::Pod, "/api/v1/pods", "pods")
                 },
+                Self {
+                    need: Need::Useful(
+                        "their annotations balancing.elf.io/socket-lb have no effect, those of pods do",
+                    ),
+                    ..resource(Kind::Namespace, "/api/v1/namespaces", "namespaces")
+                },
                 policies(
                     Kind::LocalRedirectPolicy,
                     "/apis/balancing.elf.io/v1beta1/localredirectpolicies",
@@ -131,6 +137,16 @@ mod tests {
         assert_eq!((all.len(), labelled), (6, vec![(Kind::EndpointSlice, OWN_SLICES)]));
         assert!(all.iter().all(|it| it.need == Need::Vital && it.fields.is_none()));
         assert_eq!(OWN_SLICES, format!("endpointslice.kubernetes.io/managed-by={}", api::SLICE_MANAGER));
+    }
+
+    /// Not by the controller either: what becomes of connections is no affair of its.
+    #[test]
+    fn namespaces_are_followed_on_nodes_alone_and_done_without_if_need_be() {
+        let of = |resources: Vec<Resource>| resources.into_iter().find(|it| it.kind == Kind::Namespace);
+        let followed = of(Resource::all(Some("n1"))).unwrap();
+        assert_eq!((followed.path, followed.fields), ("/api/v1/namespaces", None));
+        assert!(matches!(followed.need, Need::Useful(_)));
+        assert_eq!((of(Resource::all(None)), of(Resource::of_controller())), (None, None));
     }
 
     #[test]

@@ -1,6 +1,11 @@
-//! Policies of the API double: definitions that a cluster may lack, and all that can happen to them.
+//! Policies of the API double: definitions that a cluster may lack, and all that can happen to them. And namespaces.
 
-use std::{collections::BTreeSet, time::Duration};
+mod namespaces;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use apidouble::{Access as Rights, Cluster, Ending, Fault, Filter, Login, Real, Server, User};
 use model::{Change, Object};
@@ -29,6 +34,8 @@ struct Seen {
     updates: Receiver<Update>,
     /// `BalancingPolicy web to 10.0.0.1`.
     policies: BTreeSet<String>,
+    /// What namespaces say, those that say something.
+    namespaces: BTreeMap<String, bool>,
     synced: bool,
     complete: bool,
     problems: Vec<Problem>,
@@ -61,7 +68,14 @@ impl Seen {
         let source = Kubernetes::open(access, node).await.unwrap();
         let (sender, updates) = mpsc::channel(16);
         tokio::spawn(source.run(sender));
-        Self { updates, policies: BTreeSet::new(), synced: false, complete: false, problems: Vec::new() }
+        Self {
+            updates,
+            policies: BTreeSet::new(),
+            namespaces: BTreeMap::new(),
+            synced: false,
+            complete: false,
+            problems: Vec::new(),
+        }
     }
 
     async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
@@ -91,6 +105,11 @@ impl Seen {
             Change::Delete(id) => id.clone(),
         };
         let called = format!("{} {}", id.kind, id.name.name);
+        if let Change::Upsert(Object::Namespace(it)) = &change {
+            self.namespaces.insert(it.name.clone(), it.socket_lb);
+        } else if id.kind == Kind::Namespace {
+            self.namespaces.remove(&id.name.name);
+        }
         self.policies.retain(|policy| !policy.starts_with(&format!("{called} ")));
         if let Change::Upsert(Object::Policy(policy)) = change {
             let model::PolicyFrontend::Address { ip, .. } = policy.frontend else { panic!("{policy:?}") };

@@ -56,6 +56,31 @@ fn a_directory_that_is_not_there_can_not_be_opened() {
     assert!(error.starts_with("manifests directory /nonexistent/manifests: "), "{error}");
 }
 
+#[tokio::test]
+async fn namespaces_that_say_something_come_and_go_and_others_are_nothing_to_tell_of() {
+    let temp = tempfile::tempdir().unwrap();
+    let namespace = |value: &str| {
+        format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: mesh, annotations: {{balancing.elf.io/socket-lb: '{value}'}}}}\n"
+        )
+    };
+    let plain = "apiVersion: v1\nkind: Namespace\nmetadata: {name: plain}\n";
+    replace(temp.path(), "plain.yaml", plain);
+    replace(temp.path(), "mesh.yaml", &namespace("false"));
+    let mut updates = start(temp.path());
+    assert_eq!(names(&next(&mut updates).await), ["+mesh"]);
+    until(&mut updates, |update| *update == Update::Synced).await;
+    replace(temp.path(), "mesh.yaml", &namespace("no"));
+    let told = until(&mut updates, |update| matches!(update, Update::Problems(_))).await;
+    let Update::Problems(problems) = told else { panic!("{told:?}") };
+    let [problem] = &problems[..] else { panic!("{problems:?}") };
+    assert_eq!(problem.severity, Severity::Notice);
+    let text = problem.to_string();
+    for words in ["mesh.yaml", "Namespace mesh", "balancing.elf.io/socket-lb", "neither"] {
+        assert!(text.contains(words), "{text}");
+    }
+}
+
 #[test]
 fn looking_without_a_sign_takes_little_of_the_time() {
     let table = [(false, 0, 1_000), (false, 5, 1_000), (false, 50, 10_000), (true, 0, 100), (true, 50, 100)];

@@ -111,7 +111,7 @@ fn micros(time: Timestamp) -> String {
 
 fn api_version(kind: Kind) -> &'static str {
     match kind {
-        Kind::Service | Kind::Node | Kind::Pod => "v1",
+        Kind::Service | Kind::Node | Kind::Pod | Kind::Namespace => "v1",
         Kind::EndpointSlice => "discovery.k8s.io/v1",
         Kind::ServiceCidr => "networking.k8s.io/v1",
         Kind::LocalRedirectPolicy | Kind::BalancingPolicy => "balancing.elf.io/v1beta1",
