@@ -114,6 +114,23 @@ fn has_problem(words: &'static str) -> impl Fn(&Status) -> bool {
 }
 
 #[test]
+fn a_hangup_ends_nothing_and_a_file_that_was_moved_is_followed_by_another() {
+    let (host, mut agent, directory) = world("event-hup", &["--event-log", "file:DIR/events"]);
+    let path = directory.path().join("events");
+    let lines = |path: &Path| Told::of_file(path).ports;
+    fail(&host, 10_000..10_001, RATE);
+    wait::until(PATIENCE, "the first line", || lines(&path) == [10_000]);
+    let moved = directory.path().join("events-20261123");
+    fs::rename(&path, &moved).unwrap();
+    agent.signal(Signal::HUP).unwrap();
+    fail(&host, 10_001..10_002, RATE);
+    wait::until(PATIENCE, "the second line", || path.exists() && lines(&path) == [10_001]);
+    assert_eq!(lines(&moved), [10_000]);
+    agent.signal(Signal::TERM).unwrap();
+    assert!(agent.wait().unwrap().success());
+}
+
+#[test]
 fn a_file_that_rotates_under_a_flood_has_all_of_it() {
     let settings =
         ["--event-log", "file:DIR/log/events", "--event-log-size", "256KiB", "--event-log-keep", "500"];

@@ -166,6 +166,29 @@ fn an_event_tells_exactly_who_asked_and_what_became_of_it() {
 }
 
 #[test]
+fn who_follows_is_told_when_the_agent_ends_and_goes_on_with_the_next() {
+    let host = Host::new("events-end").unwrap();
+    host.write("empty.yaml", web::manifest("empty", 11, &[])).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    let mut follower = Follower::start(&host, &[]);
+    let pid = |pid: u32| move |event: &Value| event["client"]["pid"] == json!(pid);
+    let before = shell_connects(&host, "10.96.0.11", 80);
+    follower.next("of the first agent", pid(before));
+    agent.kill().unwrap();
+    // Nobody is there: the next one tells of it.
+    let between = shell_connects(&host, "10.96.0.11", 80);
+    let mut agent = host.agent(&[]).unwrap();
+    follower.next("of the time without an agent", pid(between));
+    let after = shell_connects(&host, "10.96.0.11", 80);
+    follower.next("of the second agent", pid(after));
+    agent.signal(Signal::TERM).unwrap();
+    agent.wait().unwrap();
+    // Scripts must not take this for success.
+    let status = follower.child.wait().unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
 fn what_the_ring_has_no_room_for_is_counted_exactly() {
     const SENDERS: usize = 4;
     const SENDS: usize = 10_000;

@@ -2,9 +2,18 @@
 
 mod filter;
 
-use std::{net::SocketAddr, process::ExitCode};
+use std::{
+    iter::Peekable,
+    net::SocketAddr,
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
 
-use agent::{EventLevel, local};
+use agent::{
+    EventLevel,
+    local::{self, Answers},
+};
 use clap::Args;
 use filter::Filter;
 use jiff::Timestamp;
@@ -20,6 +29,11 @@ use crate::{
     tone::Tone,
 };
 
+/// How long `-f` waits for another agent when the one that it followed has ended: an upgrade takes less.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it asks meanwhile.
+const AGAIN: Duration = Duration::from_millis(100);
+
 /// Show decisions, as they are made: who connected to what, where it went, and why
 ///
 /// Which decisions are told of is the agent's level: failures unless changed.
@@ -28,7 +42,8 @@ use crate::{
                         balancing events --verdict refused -o json | jq .client.comm\n  \
                         balancing events -n shop -o wide\n  \
                         balancing events --since 10m --pod shop/web-1\n\n\
-                        Exit codes: 0 done, 1 failed (also: no agent runs), 2 wrong usage.")]
+                        Exit codes: 0 done, 1 failed (also: no agent runs, or with -f: it has ended, and no other came within 10 s), \
+                        2 wrong usage.")]
 pub(crate) struct Options {
     /// Go on with new ones until interrupted
     #[arg(short, long)]
@@ -54,47 +69,29 @@ impl Options {
             print(&format!("{:#}", observe::schema::schema()))?;
             return Ok(ExitCode::SUCCESS);
         }
-        let (now, how_far) = (Timestamp::now(), self.filter.since.is_some());
-        let mut lines =
-            local::ask(&self.place.socket, &local::Request::Events { follow: self.follow, how_far })?
-                .peekable();
-        if let Some(level) = self.level {
-            agent::set_level(&self.place.maps()?, level)?;
-            eprintln!(
-                "level {level} from now on, for everyone, until it is set again or the agent is started again"
-            );
-        }
-        // An agent that does not know the question begins with the events.
-        let is_answer = |line: &Result<String, _>| line.as_ref().is_ok_and(|line| remembered(line).is_some());
-        if let Some(since) = self.filter.since
-            && let Some(Ok(first)) = lines.next_if(is_answer)
-            && let Some(known) = remembered(&first).filter(|it| it.since > since.at(now))
+        let now = Timestamp::now();
+        let mut lines = self.ask(self.filter.since.is_some())?.peekable();
+        self.set_level()?;
+        let known = take_remembered(&mut lines);
+        if let (Some(since), Some(known)) = (self.filter.since, known)
+            && known > since.at(now)
         {
-            eprintln!("the agent remembers events only since {}; what was before is not known", known.since);
+            eprintln!("the agent remembers events only since {known}; what was before is not known");
         }
         let mut is_empty = true;
-        for line in lines {
-            let line = line?;
-            let parsed: Line = serde_json::from_str(&line)?;
-            if !self.filter.wants(&parsed, now) {
-                continue;
-            }
-            is_empty = false;
-            match &parsed {
-                _ if self.output == Format::Json => print(&line)?,
-                _ if self.output == Format::Yaml => {
-                    print(&format!("---\n{}", serde_saphyr::to_string(&parsed)?.trim_end()))?;
-                }
-                Line::Decision(decision) if self.output == Format::Wide => print(&wide(decision))?,
-                Line::Decision(decision) => print(&text(decision))?,
-                Line::Destroyed(socket) => print(&destroyed(socket))?,
-                Line::Suppressed(suppressed) => print(&summary(suppressed))?,
-                Line::Lost(lost) => {
-                    print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
-                }
-            }
+        while let Some(line) = lines.next() {
+            let line = match line {
+                Ok(line) => line,
+                // Killed while it wrote: as if it had ended.
+                Err(_) if self.follow => break,
+                Err(error) => return Err(error.into()),
+            };
+            is_empty &= !self.show(&line, now)?;
         }
-        if is_empty && !self.follow && matches!(self.output, Format::Table | Format::Wide) {
+        if self.follow {
+            return self.go_on(now);
+        }
+        if is_empty && matches!(self.output, Format::Table | Format::Wide) {
             eprintln!(
                 "no events: of those that the agent remembers none fits. `balancing status` says which are told of (level); \
                  -f waits for new ones, --level all has all told of"
@@ -102,6 +99,81 @@ impl Options {
         }
         Ok(ExitCode::SUCCESS)
     }
+
+    /// With the agents that come after the one that has ended, for as long as another one comes.
+    fn go_on(&self, now: Timestamp) -> anyhow::Result<ExitCode> {
+        loop {
+            eprintln!("the agent has ended; waiting for another one");
+            let deadline = Instant::now() + PATIENCE;
+            let mut lines = loop {
+                // One that is ending may still be asked, and says nothing.
+                if let Ok(mut lines) = self.ask(true).map(Iterator::peekable)
+                    && matches!(lines.peek(), Some(Ok(_)))
+                {
+                    break lines;
+                }
+                anyhow::ensure!(
+                    Instant::now() < deadline,
+                    "the agent has ended, and there was no other one for {} s; see its log. Service addresses are \
+                     translated meanwhile; the next agent tells of it, as far as the kernel's buffer goes",
+                    PATIENCE.as_secs()
+                );
+                thread::sleep(AGAIN);
+            };
+            eprintln!(
+                "another agent is there, and tells of what was decided meanwhile. If the one before was killed, what it \
+                 had read and not told of is missing"
+            );
+            self.set_level()?;
+            take_remembered(&mut lines);
+            for line in lines.map_while(Result::ok) {
+                self.show(&line, now)?;
+            }
+        }
+    }
+
+    fn ask(&self, how_far: bool) -> Result<Answers, local::AskError> {
+        local::ask(&self.place.socket, &local::Request::Events { follow: self.follow, how_far })
+    }
+
+    fn set_level(&self) -> anyhow::Result<()> {
+        if let Some(level) = self.level {
+            agent::set_level(&self.place.maps()?, level)?;
+            eprintln!(
+                "level {level} from now on, for everyone, until it is set again or the agent is started again"
+            );
+        }
+        Ok(())
+    }
+
+    /// Prints a line, if it is one that is wanted; was it?
+    fn show(&self, line: &str, now: Timestamp) -> anyhow::Result<bool> {
+        let parsed: Line = serde_json::from_str(line)?;
+        if !self.filter.wants(&parsed, now) {
+            return Ok(false);
+        }
+        match &parsed {
+            _ if self.output == Format::Json => print(line)?,
+            _ if self.output == Format::Yaml => {
+                print(&format!("---\n{}", serde_saphyr::to_string(&parsed)?.trim_end()))?;
+            }
+            Line::Decision(decision) if self.output == Format::Wide => print(&wide(decision))?,
+            Line::Decision(decision) => print(&text(decision))?,
+            Line::Destroyed(socket) => print(&destroyed(socket))?,
+            Line::Suppressed(suppressed) => print(&summary(suppressed))?,
+            Line::Lost(lost) => {
+                print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// How far back the agent remembers. One that does not know the question begins with the events.
+fn take_remembered(lines: &mut Peekable<Answers>) -> Option<Timestamp> {
+    let is_answer = |line: &Result<String, _>| line.as_ref().is_ok_and(|line| remembered(line).is_some());
+    let first = lines.next_if(is_answer)?.ok()?;
+    remembered(&first).map(|it| it.since)
 }
 
 fn remembered(line: &str) -> Option<local::Remembered> {
