@@ -165,6 +165,36 @@ fn an_event_tells_exactly_who_asked_and_what_became_of_it() {
     assert_eq!(past.succeeds().lines().count(), 1, "{past:?}");
 }
 
+/// "Loud in status, metrics and events".
+#[test]
+fn a_pause_is_told_of_and_so_are_connections_that_pass_because_of_it() {
+    let host = Host::new("events-pause").unwrap();
+    host.write("web.yaml", web::manifest("web", 10, &[1])).unwrap();
+    let foreign = "\n  labels: {service.kubernetes.io/service-proxy-name: mesh}";
+    let foreign = web::manifest("other", 12, &[1]).replacen("name: other", &format!("name: other{foreign}"), 1);
+    host.write("other.yaml", foreign).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    host.balancing(&["pause"]).unwrap().succeeds();
+    let follower = Follower::start(&host, &[]);
+    let paused = follower.next("of the pause", |event| event["paused"] == json!(true));
+    assert_eq!(paused["node"], json!("n1"));
+    agent.signal(Signal::TERM).unwrap();
+    agent.wait().unwrap();
+    let _agent = host.agent(&["--events", "all"]).unwrap();
+    follower.next("of the next agent", |event| event["paused"] == json!(true));
+
+    let of = |pid: u32| move |event: &Value| event["client"]["pid"] == json!(pid);
+    let reason = |event: Value| event["reason"].as_str().map(str::to_owned);
+    let during = shell_connects(&host, "10.96.0.10", 80);
+    let event = follower.next("of what passes", of(during));
+    assert_eq!((&event["verdict"], &event["reason"]), (&json!("passed"), &json!("paused")));
+    host.balancing(&["resume"]).unwrap().succeeds();
+    let resumed = follower.next("of its end", |event| event["paused"] == json!(false));
+    assert!(resumed["since"].is_string(), "{resumed}");
+    let foreign = shell_connects(&host, "10.96.0.12", 80);
+    assert_eq!(reason(follower.next("of another's service", of(foreign))).as_deref(), Some("foreign-service"));
+}
+
 #[test]
 fn who_follows_is_told_when_the_agent_ends_and_goes_on_with_the_next() {
     let host = Host::new("events-end").unwrap();

@@ -185,6 +185,11 @@ impl Reason {
             )
     }
 
+    /// Is it told of at the level that tells of all? What is no service's is counted only, and so are sends of connected sockets.
+    pub const fn is_told(self) -> bool {
+        !matches!(self, Self::NotAService | Self::Connected)
+    }
+
     /// As events, labels and the command line have it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -261,6 +266,13 @@ mod tests {
     extern crate std;
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn all_is_told_of_but_what_is_for_nobody() {
+        let untold: std::vec::Vec<_> = Reason::ALL.into_iter().filter(|reason| !reason.is_told()).collect();
+        assert_eq!(untold, [Reason::NotAService, Reason::Connected]);
+        assert!(Reason::ALL.into_iter().all(|reason| reason.is_told() || !reason.is_notable()));
+    }
 
     #[test]
     fn numbers_names_and_counters_are_one_list() {

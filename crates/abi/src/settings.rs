@@ -42,9 +42,9 @@ pub mod level {
     pub const OFF: u32 = 0;
     /// Only what fails, and what could not be remembered as it should ([`crate::Reason::is_notable`]).
     pub const FAILURES: u32 = 1;
-    /// What fails, and one in so many of the rest (without what is no service).
+    /// What fails, and one in so many of the rest ([`crate::Reason::is_told`]).
     pub const SAMPLED: u32 = 2;
-    /// Every decision (without what is no service).
+    /// Every decision ([`crate::Reason::is_told`]).
     pub const ALL: u32 = 3;
 }
 

@@ -29,7 +29,7 @@ use std::{
 
 use jiff::Timestamp;
 use observe::{
-    Destroyed, Suppressed,
+    Destroyed, Pause, Suppressed,
     event::{Decision, Line, Lost, SCHEMA},
 };
 use tokio::sync::{broadcast, watch};
@@ -198,6 +198,11 @@ impl EventLog {
     /// Adds a socket whose connection was ended.
     pub fn add_destroyed(&mut self, socket: Destroyed) {
         self.push(&Line::Destroyed(Box::new(socket)));
+    }
+
+    /// Adds that all passes untranslated, or does so no longer.
+    pub fn add_pause(&mut self, pause: Pause) {
+        self.push(&Line::Pause(pause));
     }
 
     /// The ring buffer's count of lost events is `total` now; is that news?

@@ -13,6 +13,7 @@ mod growth;
 mod look;
 mod measure;
 mod pace;
+mod pause;
 mod policies;
 mod probing;
 mod report;
@@ -208,6 +209,8 @@ struct Agent {
     /// Why cgroups are not noted as they are made.
     unwatched: Option<String>,
     paused: bool,
+    /// What the event log was told of that.
+    pause_told: pause::Told,
     sources: Vec<Problem>,
     refused: Vec<Refusal>,
     telling: tell::Telling,
@@ -320,6 +323,7 @@ impl Agent {
             reading,
             unwatched: None,
             paused,
+            pause_told: pause::Told::default(),
             sources: Vec::new(),
             refused: Vec::new(),
             telling,

@@ -18,7 +18,7 @@ use clap::Args;
 use filter::Filter;
 use jiff::Timestamp;
 use observe::{
-    Destroyed, Suppressed,
+    Destroyed, Pause, Suppressed,
     event::{Decision, Line},
 };
 
@@ -161,6 +161,7 @@ impl Options {
             Line::Decision(decision) => print(&text(decision))?,
             Line::Destroyed(socket) => print(&destroyed(socket))?,
             Line::Suppressed(suppressed) => print(&summary(suppressed))?,
+            Line::Pause(pause) => print(&pause_text(pause))?,
             Line::Lost(lost) => {
                 print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
             }
@@ -178,6 +179,17 @@ fn take_remembered(lines: &mut Peekable<Answers>) -> Option<Timestamp> {
 
 fn remembered(line: &str) -> Option<local::Remembered> {
     serde_json::from_str(line).ok()
+}
+
+fn pause_text(pause: &Pause) -> String {
+    let time = |time: Timestamp| time.strftime("%H:%M:%S%.3f").to_string();
+    let since = time(pause.since);
+    let text = if pause.paused {
+        format!("paused since {since}: connections pass untranslated until `balancing resume`")
+    } else {
+        format!("resumed; it was paused since {since}")
+    };
+    format!("{}  {text}", time(pause.time))
 }
 
 fn summary(suppressed: &Suppressed) -> String {

@@ -13,7 +13,7 @@ pub(crate) fn stop() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Caught once, a signal is no end any more, whether or not anybody waits for it.
-    signal(SignalKind::hangup())?;
+    drop(signal(SignalKind::hangup())?);
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}

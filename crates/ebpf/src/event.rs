@@ -29,9 +29,10 @@ pub fn record(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision)
         level::FAILURES => notable,
         level::SAMPLED => {
             notable
-                || decision.mode != 0 && (u64::from(Tables.random()) * u64::from(settings.sample)) >> 32 == 0
+                || decision.reason.is_told()
+                    && (u64::from(Tables.random()) * u64::from(settings.sample)) >> 32 == 0
         }
-        _ => notable || decision.mode != 0,
+        _ => decision.reason.is_told(),
     };
     if wanted {
         emit(ctx, hook, key, decision);

@@ -13,7 +13,7 @@ use model::ObjectName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Destroyed, Suppressed};
+use crate::{Destroyed, Pause, Suppressed};
 
 /// Version of the lines' schema.
 pub const SCHEMA: u32 = 1;
@@ -30,6 +30,8 @@ pub enum Line {
     Suppressed(Suppressed),
     /// A socket whose connection was ended.
     Destroyed(Box<Destroyed>),
+    /// `balancing pause` is in force, or is no longer.
+    Pause(Pause),
 }
 
 impl Line {
@@ -40,6 +42,7 @@ impl Line {
             Self::Lost(lost) => lost.time,
             Self::Suppressed(suppressed) => suppressed.time,
             Self::Destroyed(socket) => socket.time,
+            Self::Pause(pause) => pause.time,
         }
     }
 }

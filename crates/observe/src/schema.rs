@@ -106,7 +106,7 @@ mod tests {
             Line::Destroyed(Box::new(crate::Destroyed {
                 schema: SCHEMA,
                 time,
-                node,
+                node: node.clone(),
                 destroyed: crate::Destroyed::BACKEND_GONE.into(),
                 protocol: "UDP".into(),
                 cookie: 1,
@@ -116,6 +116,7 @@ mod tests {
                 backend: address(),
                 service: Some(service),
             })),
+            Line::Pause(crate::Pause { schema: SCHEMA, time, node, paused: true, since: time }),
         ];
         for line in lines {
             let value = serde_json::to_value(&line).unwrap();

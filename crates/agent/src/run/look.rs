@@ -1,10 +1,14 @@
 //! The small things that are looked at every second: is it paused, are pins and programs still there, and is there
 //! anybody else.
 
+use std::time::Instant;
+
+use jiff::Timestamp;
 use kernel::{Attached, Stranger};
+use observe::{Pause, event::SCHEMA};
 
 use super::{Agent, LOOKING};
-use crate::{Error, status::Hook};
+use crate::{Error, config::EventLevel, status::Hook};
 
 impl Agent {
     pub(super) fn look(&mut self) {
@@ -65,7 +69,13 @@ impl Agent {
     }
 
     fn try_look(&mut self, attached: &[Attached]) -> Result<(), Error> {
-        let paused = self.reconciler.store().settings()?.paused != 0;
+        let settings = self.reconciler.store().settings()?;
+        let paused = settings.paused != 0;
+        let (time, is_told) = (Timestamp::now(), EventLevel::from_settings(&settings) != EventLevel::Off);
+        if let Some(since) = self.pause_told.now(paused, time, Instant::now()).filter(|_| is_told) {
+            let node = self.config.node_name.clone();
+            self.log.add_pause(Pause { schema: SCHEMA, time, node, paused, since });
+        }
         if paused != self.paused {
             self.paused = paused;
             if paused {

@@ -69,8 +69,8 @@ impl Filter {
                 Line::Decision(decision) => self.wants_decision(decision),
                 Line::Destroyed(socket) => self.wants_destroyed(socket),
                 Line::Suppressed(suppressed) => self.wants_suppressed(suppressed),
-                // Nobody knows of what.
-                Line::Lost(_) => true,
+                // Nobody knows of what; and a pause is everybody's.
+                Line::Lost(_) | Line::Pause(_) => true,
             }
     }
 

@@ -34,6 +34,11 @@ pub(super) fn record(line: &Line, now: Timestamp) -> LogRecord {
             let body = format!("{} more of {} in {} s", told.suppressed, told.reason, told.seconds);
             ("balancing.suppressed", true, body)
         }
+        Line::Pause(pause) => {
+            attributes.add("balancing.paused", Some(Value::BoolValue(pause.paused)));
+            let body = if pause.paused { "paused: connections pass untranslated" } else { "resumed" };
+            ("balancing.pause", pause.paused, body.into())
+        }
         Line::Lost(lost) => {
             attributes.add("balancing.lost", number(lost.lost));
             attributes.add("balancing.at", text(&lost.at));
