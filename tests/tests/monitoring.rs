@@ -100,6 +100,7 @@ fn the_dashboard_shows_every_metric_of_balancing() {
     let unused: Vec<String> = known().into_keys().filter(|name| !is_used(name)).collect();
     // Nothing to look at all day.
     let expected = [
+        "balancing_event_log_written_total",
         "balancing_map_capacity",
         "balancing_service_fallen_total",
         "balancing_source_synced",

@@ -80,7 +80,10 @@ fn an_agent_exposes_what_is_documented_and_what_the_kernel_counts() {
     host.write("web.yaml", web::manifest("web", 10, &[1, 2])).unwrap();
     host.write("none.yaml", web::manifest("none", 11, &[])).unwrap();
     let _servers = web::serve(&host, &[1, 2]).unwrap();
-    let agent = host.agent_inside(&["--metrics-port=5811", "--replace-kube-proxy"]).unwrap();
+    // A place that can't be made.
+    let sink = ("sink", "file:/proc/none/events");
+    let log = format!("--event-log={}", sink.1);
+    let agent = host.agent_inside(&["--metrics-port=5811", "--replace-kube-proxy", &log]).unwrap();
     is_documented(&scrape(&host), "Agent");
     is_documented(&scrape_at(&host, 10_249).body, "Agent");
 
@@ -95,6 +98,10 @@ fn an_agent_exposes_what_is_documented_and_what_the_kernel_counts() {
     let decisions = "balancing_decisions_total";
     assert_eq!(value(&host, decisions, &of("translated", "balanced")), 7.0);
     assert_eq!(value(&host, decisions, &of("refused", "no-endpoints")), 3.0);
+    wait::until(PATIENCE, "the failing sink", || {
+        value(&host, "balancing_event_log_failing", &[sink]) == 1.0
+    });
+    assert_eq!(value(&host, "balancing_event_log_written_total", &[sink]), 0.0);
     let status = agent.status().unwrap();
     for (reason, count) in &status.decisions {
         assert_eq!(value(&host, decisions, &[("reason", reason)]), *count as f64, "{reason}");

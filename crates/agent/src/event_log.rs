@@ -36,7 +36,7 @@ use tokio::sync::{broadcast, watch};
 
 pub(crate) use follower::Follower;
 use rotation::Rotation;
-use sink::Standing;
+pub(crate) use sink::Standing;
 use suppression::{Suppression, Told};
 
 use crate::{Config, Error, config::EventSink, status};
@@ -172,6 +172,11 @@ impl EventLog {
     /// Where the log is written, and how that is.
     pub fn sinks(&self) -> Vec<status::EventSink> {
         self.sinks.iter().map(Standing::get).collect()
+    }
+
+    /// The same, as it goes on.
+    pub(crate) fn standings(&self) -> &[Standing] {
+        &self.sinks
     }
 
     /// Tells what is still to be told, ends who follows, and waits a moment for what is still to be written.

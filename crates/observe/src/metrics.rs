@@ -26,7 +26,7 @@ use prometheus_client::{
 
 use crate::Usage;
 use label::{ForReason, InState, OfKind, OfVersion, WithOutcome};
-pub use reading::{Kernel, MapUse, Process, Program, Reading, Source};
+pub use reading::{Kernel, MapUse, Process, Program, Reading, Sink, Source};
 pub use traffic::Fallen;
 
 /// All of them.

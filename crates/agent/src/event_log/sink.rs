@@ -54,7 +54,7 @@ impl Failure {
 }
 
 /// How a sink is; shared with the agent's status.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Standing(Arc<Mutex<status::EventSink>>);
 
 impl Standing {

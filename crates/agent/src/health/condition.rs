@@ -9,7 +9,7 @@ use std::{
 use jiff::Timestamp;
 use model::{HealthCheck, ObjectName};
 
-use crate::status::MapUse;
+use crate::{event_log::Standing, status::MapUse};
 
 /// How long the task may be busy with one thing, and how long a change may wait to be written: as long as kube-proxy's may
 /// (kubernetes 1.36 cmd/kube-proxy/app/server.go: twice its sync period of 30 s).
@@ -44,6 +44,8 @@ pub(crate) struct Condition {
     pub(crate) sources: Vec<String>,
     /// What load balancers are to hear (R24).
     pub(crate) checks: Arc<BTreeMap<ObjectName, HealthCheck>>,
+    /// Where the event log is written.
+    pub(crate) sinks: Vec<Standing>,
 }
 
 impl Condition {

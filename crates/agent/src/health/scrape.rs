@@ -7,10 +7,13 @@ use std::time::{Duration, Instant};
 
 use host::Process;
 use kernel::{Maps, Pins};
-use observe::metrics::{self, Kernel, Program, Reading, Source};
+use observe::metrics::{self, Kernel, Program, Reading, Sink, Source};
 
 use super::condition::Condition;
-use crate::{room, status::MapUse};
+use crate::{
+    room,
+    status::{EventSink, MapUse},
+};
 
 /// Reads all of it; `silent`: how long ago the task turned.
 pub(super) fn read(pins: &Pins, it: &Condition, silent: Duration) -> Reading {
@@ -35,6 +38,7 @@ pub(super) fn read(pins: &Pins, it: &Condition, silent: Duration) -> Reading {
         health: health.map(|(path, problems)| (path, problems.is_empty())).into(),
         silence: silent,
         waiting: since(it.waiting),
+        sinks: it.sinks.iter().map(|sink| of_sink(sink.get())).collect(),
         source: it.source.map(|name| Source { name, synced: it.synced, stale: since(it.stale) }),
     }
 }
@@ -53,6 +57,10 @@ fn of_kernel(pins: &Pins, maps: &Maps) -> Result<Kernel, kernel::Error> {
         paused: maps.settings()?.paused != 0,
         programs: programs.collect(),
     })
+}
+
+fn of_sink(it: EventSink) -> Sink {
+    Sink { failing: it.problem.is_some(), name: it.name, written: it.written, lost: it.lost }
 }
 
 fn of_map(it: MapUse) -> metrics::MapUse {

@@ -225,6 +225,7 @@ impl Agent {
             leaving: node.map_or(contract.was_node, |node| node.leaving),
             sources: errors.map(ToString::to_string).collect(),
             checks: contract.checks.clone(),
+            sinks: self.log.standings().to_vec(),
         };
         contract.metrics().source_problems(condition.sources.len());
         contract.health.say(condition);

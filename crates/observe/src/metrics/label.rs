@@ -44,6 +44,7 @@ one_label! {
     ForReason { reason: String }
     OfSource { source: &'static str }
     At { path: &'static str }
+    OfSink { sink: String }
     OfVersion { version: &'static str }
 }
 

@@ -10,7 +10,7 @@ use prometheus_client::{
     metrics::MetricType,
 };
 
-use super::label::{At, OfDecision, OfHook, OfMap, OfSource, name};
+use super::label::{At, OfDecision, OfHook, OfMap, OfSink, OfSource, name};
 
 /// All of it. What could not be read is left out.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Reading {
     pub waiting: Duration,
     /// The source, if anything is known of it.
     pub source: Option<Source>,
+    /// Where the event log is written.
+    pub sinks: Vec<Sink>,
 }
 
 /// What the kernel says.
@@ -96,6 +98,19 @@ pub struct Source {
     pub synced: bool,
     /// For how long it has not given what it has, as far as can be known.
     pub stale: Duration,
+}
+
+/// A place where the event log is written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sink {
+    /// As `--event-log` has it.
+    pub name: String,
+    /// Lines that were written there.
+    pub written: u64,
+    /// Lines that are missing there.
+    pub lost: u64,
+    /// Nothing can be written there now.
+    pub failing: bool,
 }
 
 /// Writes metrics one after the other.
@@ -175,6 +190,7 @@ impl Collector for Reading {
             self.waiting.as_secs_f64(),
         )?;
         self.encode_source(write)?;
+        self.encode_sinks(write)?;
         self.process.iter().try_for_each(|process| process.encode(write))
     }
 }
@@ -191,6 +207,25 @@ impl Reading {
             of(|it| it.capacity),
         )?;
         write.gauges("balancing_map_limit", "Entries that a map may be made larger for", of(|it| it.limit))
+    }
+
+    fn encode_sinks(&self, write: &mut Writer<'_>) -> fmt::Result {
+        let label = |it: &Sink| OfSink { sink: it.name.clone() };
+        write.counters(
+            "balancing_event_log_written",
+            "Lines of the event log that were written to a place of --event-log",
+            self.sinks.iter().map(|it| (label(it), it.written)),
+        )?;
+        write.counters(
+            "balancing_event_log_lost",
+            "Lines of the event log that are missing there",
+            self.sinks.iter().map(|it| (label(it), it.lost)),
+        )?;
+        write.gauges(
+            "balancing_event_log_failing",
+            "1: nothing can be written there now",
+            self.sinks.iter().map(|it| (label(it), f64::from(u8::from(it.failing)))),
+        )
     }
 
     fn encode_source(&self, write: &mut Writer<'_>) -> fmt::Result {

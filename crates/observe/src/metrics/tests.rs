@@ -91,6 +91,7 @@ fn busy() -> (Metrics, Reading) {
         silence: Duration::from_millis(20),
         waiting: Duration::from_secs(1),
         source: Some(Source { name: "manifests", synced: true, stale: Duration::from_secs(4) }),
+        sinks: vec![Sink { name: "file:/x".into(), written: 9, lost: 4, failing: true }],
     };
     (metrics, reading)
 }
@@ -125,6 +126,9 @@ fn what_is_read_is_written() {
         "balancing_map_limit{map=\"slots\"} 20.0",
         "balancing_healthy{path=\"/healthz\"} 0.0",
         "balancing_source_stale_seconds{source=\"manifests\"} 4.0",
+        "balancing_event_log_written_total{sink=\"file:/x\"} 9",
+        "balancing_event_log_lost_total{sink=\"file:/x\"} 4",
+        "balancing_event_log_failing{sink=\"file:/x\"} 1.0",
         "balancing_kernel_readable 1.0",
         "process_cpu_seconds_total 0.5",
     ] {
