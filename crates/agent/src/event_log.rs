@@ -137,10 +137,10 @@ impl EventLog {
         Ok(log)
     }
 
-    /// May a decision of this reason be told of? Else it is counted, and [`tell_suppressed`](Self::tell_suppressed) tells how
+    /// May a decision of this reason, `made` then and read now, be told of? Else it is counted, and [`tell_suppressed`](Self::tell_suppressed) tells how
     /// many there were.
-    pub fn passes(&mut self, reason: u8, now: Instant) -> bool {
-        self.suppression.passes(reason, now)
+    pub fn passes(&mut self, reason: u8, made: Instant, now: Instant) -> bool {
+        self.suppression.passes(reason, made, now)
     }
 
     /// Tells how many decisions were not told of one by one, once a second, to `count` too; are there more to be told of?
@@ -153,7 +153,8 @@ impl EventLog {
     }
 
     fn suppressed_line(&self, told: Told, now: Instant) -> Line {
-        let millis = now.saturating_duration_since(told.since).as_millis();
+        // They all may be of the kernel's last tick.
+        let millis = now.saturating_duration_since(told.since).as_millis().max(1);
         Line::Suppressed(Suppressed {
             schema: SCHEMA,
             time: Timestamp::now(),

@@ -31,7 +31,7 @@ use std::{
 
 use host::{Addresses, Capabilities, Capability, CgroupRoot, NetworkNamespace, bpffs, bpffs::Mounted, limit};
 use kernel::{Events, Loaded, Maps, Stranger};
-use observe::log::Memory;
+use observe::{Clock, log::Memory};
 use plan::{Capacity, Deletes, Refusal};
 use source::{Choice, Feed, Problem, Severity, Update};
 use tokio::{
@@ -201,6 +201,8 @@ struct Agent {
     cgroups: Cgroups,
     identities: Identities,
     holding: Holding,
+    /// What turns the programs' clock into the world's, as read last.
+    clock: Option<Clock>,
     /// Somebody's network namespace is to be known.
     namespaces_wanted: bool,
     /// Cookie of the host's.
@@ -318,6 +320,7 @@ impl Agent {
             cgroups: Cgroups::new(root),
             identities: Identities::default(),
             holding: Holding::default(),
+            clock: None,
             namespaces_wanted: false,
             host_netns,
             reading,

@@ -211,7 +211,17 @@ pub struct Clock {
     pub world: Timestamp,
 }
 
+/// Two readings of a clock's difference that are no further apart are one: nothing but the time that reading took.
+const STEADY: u128 = 1_000_000;
+
 impl Clock {
+    /// This one, or `earlier` if both say the same: so that of two events the later has no earlier time, only because the two
+    /// clocks are not read at the same moment.
+    pub fn steady(self, earlier: Self) -> Self {
+        let offset = |it: Self| it.world.as_nanosecond() - i128::from(it.monotonic);
+        if offset(self).abs_diff(offset(earlier)) <= STEADY { earlier } else { self }
+    }
+
     /// When `monotonic` nanoseconds of CLOCK_MONOTONIC were; to the microsecond.
     pub fn at(&self, monotonic: u64) -> Timestamp {
         let ago = i128::from(self.monotonic) - i128::from(monotonic);
@@ -377,6 +387,20 @@ mod tests {
         assert_eq!(serde_json::to_string(&Line::Decision(Box::new(line.clone()))).unwrap(), expected);
         let back: Line = serde_json::from_str(expected).unwrap();
         assert_eq!(back, Line::Decision(Box::new(line)));
+    }
+
+    #[test]
+    fn times_do_not_go_backwards_because_clocks_are_read_anew() {
+        let world = |nanos: i128| Timestamp::from_nanosecond(1_700_000_000_000_000_000 + nanos).unwrap();
+        let first = Clock { monotonic: 5_000_000, world: world(5_000_000) };
+        // Read 3 microseconds less apart.
+        let second = Clock { monotonic: 25_000_000, world: world(24_997_000) };
+        let (event, later) = (20_000_000, 20_000_500);
+        assert!(second.at(later) < first.at(event), "as it was");
+        assert_eq!(second.steady(first).at(later), first.at(later));
+        // Somebody has set the clock.
+        let set = Clock { monotonic: 25_000_000, world: world(-1_000_000_000) };
+        assert_eq!(set.steady(first).at(25_000_000), set.world);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub struct Suppressed {
     pub suppressed: u64,
     /// Their reason.
     pub reason: String,
-    /// In how many seconds before `time`.
+    /// In how many seconds before `time` they were made; never 0.
     pub seconds: f64,
 }
 

@@ -28,7 +28,7 @@ struct Bucket {
     level: u64,
     /// Kept back and not told of.
     count: u64,
-    /// When the first of those was.
+    /// When the first of those was made.
     since: Option<Instant>,
     told: Option<Instant>,
 }
@@ -52,8 +52,8 @@ impl Suppression {
         Self { rate: rate.into(), most, buckets: vec![full; usize::from(u8::MAX) + 1], total: 0 }
     }
 
-    /// May this one be told of? Else it is counted.
-    pub(crate) fn passes(&mut self, reason: u8, now: Instant) -> bool {
+    /// May this one be told of, which was `made` some time ago and is read now? Else it is counted.
+    pub(crate) fn passes(&mut self, reason: u8, made: Instant, now: Instant) -> bool {
         let Some(bucket) = self.buckets.get_mut(usize::from(reason)).filter(|_| self.rate > 0) else {
             return true;
         };
@@ -66,7 +66,7 @@ impl Suppression {
             return true;
         }
         bucket.count += 1;
-        bucket.since.get_or_insert(now);
+        bucket.since = Some(bucket.since.map_or(made, |since| since.min(made)));
         self.total += 1;
         false
     }
@@ -116,12 +116,12 @@ mod tests {
         let mut suppression = Suppression::new(10, 3);
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
-        let mut passes = |millis| suppression.passes(5, at(millis));
+        let mut passes = |millis| suppression.passes(5, at(millis), at(millis));
         assert_eq!([0, 0, 0, 0, 99].map(&mut passes), [true, true, true, false, false]);
         assert_eq!([100, 100, 200].map(&mut passes), [true, false, true]);
         // Full again after any time, and no more than full.
         assert_eq!([99_000; 4].map(&mut passes), [true, true, true, false]);
-        assert!(suppression.passes(6, at(0)), "each reason has its own");
+        assert!(suppression.passes(6, at(0), at(0)), "each reason has its own");
         assert_eq!(suppression.total(), 4);
     }
 
@@ -131,23 +131,35 @@ mod tests {
         let start = Instant::now();
         let at = |millis| start + Duration::from_millis(millis);
         assert_eq!(suppression.due(at(0)), []);
-        assert!(suppression.passes(1, at(0)) && !suppression.passes(1, at(10)));
+        assert!(suppression.passes(1, at(0), at(0)) && !suppression.passes(1, at(10), at(10)));
         assert_eq!(suppression.due(at(20)), [Told { reason: 1, count: 1, since: at(10) }]);
-        assert!(!suppression.passes(1, at(30)) && !suppression.passes(1, at(40)));
+        assert!(!suppression.passes(1, at(30), at(30)) && !suppression.passes(1, at(40), at(40)));
         assert_eq!(suppression.due(at(1019)), []);
         assert!(suppression.is_waiting());
         assert_eq!(suppression.due(at(1020)), [Told { reason: 1, count: 2, since: at(30) }]);
         assert!(!suppression.is_waiting());
         // A token has come in the meantime.
-        assert!(suppression.passes(1, at(1030)) && !suppression.passes(1, at(1040)));
+        assert!(suppression.passes(1, at(1030), at(1030)) && !suppression.passes(1, at(1040), at(1040)));
         assert_eq!(suppression.rest(at(1050)), [Told { reason: 1, count: 1, since: at(1040) }]);
+    }
+
+    #[test]
+    fn the_span_is_that_of_the_decisions_not_of_their_reading() {
+        let mut suppression = Suppression::new(1, 1);
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        // All read in one go, at 500; those of several CPUs are not in their order.
+        for made in [100, 140, 120, 480] {
+            suppression.passes(1, at(made), at(500));
+        }
+        assert_eq!(suppression.due(at(500)), [Told { reason: 1, count: 3, since: at(120) }]);
     }
 
     #[test]
     fn without_a_rate_all_pass() {
         let mut suppression = Suppression::new(0, 1);
         let now = Instant::now();
-        assert!((0..1000).all(|_| suppression.passes(5, now)));
+        assert!((0..1000).all(|_| suppression.passes(5, now, now)));
     }
 
     proptest! {
@@ -167,7 +179,7 @@ mod tests {
                 now += Duration::from_millis(millis);
                 for _ in 0..count {
                     *offered.entry(reason).or_insert(0) += u64::from(true);
-                    *passed.entry(reason).or_insert(0) += u64::from(suppression.passes(reason, now));
+                    *passed.entry(reason).or_insert(0) += u64::from(suppression.passes(reason, now, now));
                 }
                 let most = u128::from(burst) + (now - start).as_nanos() * u128::from(rate) / u128::from(TOKEN);
                 prop_assert!(u128::from(passed[&reason]) <= most);
@@ -199,7 +211,7 @@ mod tests {
             let mut now = Instant::now();
             for millis in pauses {
                 now += Duration::from_millis(millis);
-                prop_assert!((0..millis * 10).all(|_| suppression.passes(5, now)));
+                prop_assert!((0..millis * 10).all(|_| suppression.passes(5, now, now)));
             }
         }
     }

@@ -21,10 +21,31 @@ use crate::{
 /// How long events are read in one go, so that tables don't wait for them.
 const EVENTS_AT_ONCE: Duration = Duration::from_millis(10);
 
-/// What several events of one go have in common.
-#[derive(Default)]
+/// What the events of one go have in common.
 struct Shared {
+    /// When it began, by each clock.
+    begun: Instant,
+    monotonic: u64,
+    clock: Clock,
     services: HashMap<u32, Option<(Name, Backends)>>,
+}
+
+impl Shared {
+    fn begin(earlier: Option<Clock>) -> Self {
+        let now = clock();
+        Self {
+            begun: Instant::now(),
+            monotonic: now.monotonic,
+            clock: earlier.map_or(now, |earlier| now.steady(earlier)),
+            services: HashMap::new(),
+        }
+    }
+
+    /// When this moment of the programs' clock was, which is that of [`Instant`].
+    fn instant(&self, monotonic: u64) -> Instant {
+        let ago = Duration::from_nanos(self.monotonic.saturating_sub(monotonic));
+        self.begun.checked_sub(ago).unwrap_or(self.begun)
+    }
 }
 
 impl Agent {
@@ -32,7 +53,8 @@ impl Agent {
     pub(super) fn read_events(&mut self, ring: &mut Events) -> Found {
         let begun = Instant::now();
         let mut found = Found::Nothing;
-        let mut shared = Shared::default();
+        let mut shared = Shared::begin(self.clock);
+        self.clock = Some(shared.clock);
         loop {
             if begun.elapsed() >= EVENTS_AT_ONCE {
                 found = Found::Part;
@@ -59,20 +81,21 @@ impl Agent {
         if event.reason == abi::Reason::UnknownClient as u8 {
             self.look_for_clients_now();
         }
-        if !self.log.passes(event.reason, Instant::now()) {
+        if !self.log.passes(event.reason, shared.instant(event.time), Instant::now()) {
             return;
         }
         let found = self.cgroups.find(event.cgroup, self.reconciler.store());
         let netns = Some(event.netns).filter(|netns| *netns != self.host_netns);
         let place = found.as_ref().map(|(_, place)| &**place);
         let named = self.identities.who(place, netns, || v1_place(event.pid));
+        let clock = shared.clock;
         let service = (event.mode != 0).then(|| self.service(event.service, shared)).flatten();
         let to = abi::Endpoint { address: event.backend, port_be: event.backend_port_be }.socket_addr();
         let backend = service.and_then(|(_, backends)| backends.get(&to));
         let (pod, node) = backend.map_or((None, None), |(pod, node)| (pod.as_ref(), node.as_deref()));
         let names = Names {
             node: &self.config.node_name,
-            clock: clock(),
+            clock,
             service: service.map(|(name, _)| name),
             cgroup: found.as_ref().map(|(path, _)| &**path),
             who: named.who,
