@@ -206,8 +206,27 @@ fn a_container_that_connects_before_its_status_is_known_is_waited_for() {
     let clients = clients(&host, &[known, never]);
     assert_eq!(names(&clients[&u64::from(known)])[..3], [Some("shop"), Some("shop-1"), Some("web")]);
     let other = id(3, 2);
-    let expected = [None, None, None, Some(other.as_str()), Some(other.as_str())];
+    let expected = [None, None, None, Some(other.as_str()), None];
     assert_eq!(names(&clients[&u64::from(never)]), expected, "a pod that nobody tells of");
+    agent.kill().unwrap();
+}
+
+/// What the kernel's buffer has when an agent starts is of pods that it is about to hear of.
+#[test]
+fn who_connected_while_no_agent_ran_is_waited_for() {
+    let host = Host::new("identitystart").unwrap();
+    host.write("web.yaml", web::manifest("web", 1, &[])).unwrap();
+    host.write("pod.yaml", manifest("shop-1", 1, "", true)).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    agent.kill().unwrap();
+    let tree = Tree::make(host.cgroup(), &format!("kubepods/pod{}/{}", uid(1), id(1, 2)));
+    let pids: Vec<u32> = (0..5).map(|_| connects(&host, tree.innermost())).collect();
+    let mut agent = host.agent(&[]).unwrap();
+    let clients = clients(&host, &pids);
+    for pid in pids {
+        let names = names(&clients[&u64::from(pid)]);
+        assert_eq!(names[..3], [Some("shop"), Some("shop-1"), Some("web")], "{clients:?}");
+    }
     agent.kill().unwrap();
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Identities {
     pods: HashMap<String, Known>,
     uids: HashMap<ObjectName, String>,
     gone: VecDeque<String>,
+    /// The source has given everything once: who is not known now may be told of later, but need not be.
+    synced: bool,
     /// Whose a network namespace is, by its cookie; `None` = no pod's.
     namespaces: HashMap<u64, Option<String>>,
     /// Goes up when somebody may be known who was not.
@@ -36,6 +38,10 @@ struct Known {
     name: ObjectName,
     host_network: bool,
     ips: Vec<IpAddr>,
+    /// All its containers have ended: its address may be another's, though its status still has it.
+    finished: bool,
+    /// Who is preferred where several say that an address is theirs: who is ready, then who was seen first last.
+    preference: (bool, u64),
     /// Names of its containers, by id, also of those that have ended.
     containers: BTreeMap<String, String>,
     /// Its only container, whose name needs no id.
@@ -67,22 +73,33 @@ impl Identities {
         }
     }
 
+    /// The source has given everything once.
+    pub(crate) fn synced(&mut self) {
+        self.synced = true;
+        self.version += 1;
+    }
+
     fn see_pod(&mut self, pod: &Pod) {
         self.version += 1;
         match self.uids.insert(pod.name.clone(), pod.uid.clone()) {
             Some(before) if before != pod.uid => self.forget_later(before),
             _ => {}
         }
+        let version = self.version;
         let known = self.pods.entry(pod.uid.clone()).or_insert_with(|| Known {
             name: pod.name.clone(),
             host_network: pod.host_network,
             ips: Vec::new(),
+            finished: false,
+            preference: (false, version),
             containers: BTreeMap::new(),
             only: None,
             gone: false,
         });
         known.gone = false;
         known.ips.clone_from(&pod.ips);
+        known.finished = pod.finished;
+        known.preference.0 = pod.ready && !pod.terminating;
         known.only = match &pod.containers[..] {
             [only] => Some(only.name.clone()),
             _ => None,
@@ -107,9 +124,12 @@ impl Identities {
 
     /// The network namespaces of the machine are these.
     pub(crate) fn set_namespaces(&mut self, found: &Found) {
-        let pods = self.pods.iter().filter(|(_, pod)| !pod.host_network && !pod.gone);
+        let mut pods: Vec<_> =
+            self.pods.iter().filter(|(_, pod)| !pod.host_network && !pod.gone && !pod.finished).collect();
+        // The last one counts.
+        pods.sort_by_key(|(_, pod)| pod.preference);
         let by_ip: HashMap<IpAddr, &String> =
-            pods.flat_map(|(uid, pod)| pod.ips.iter().map(move |ip| (*ip, uid))).collect();
+            pods.into_iter().flat_map(|(uid, pod)| pod.ips.iter().map(move |ip| (*ip, uid))).collect();
         if self.namespaces.len() > NAMESPACES {
             self.namespaces.clear();
         }
@@ -151,11 +171,12 @@ impl Identities {
         if let Some((pod, spot)) = self.in_known_pod(place) {
             return named(pod, spot.container.as_deref());
         }
-        let host = (!place.host.is_empty()).then(|| place.host.clone());
+        let is_host = place.container.is_none() && place.pods.is_empty() && !place.host.is_empty();
+        let host = is_host.then(|| place.host.clone());
         let who = Who { host, container_id: place.container.clone(), ..Who::default() };
         if !place.pods.is_empty() {
             // Its pod may be told of in a moment; where none ever is, there is nothing to wait for.
-            return Named { who, sure: self.pods.is_empty() };
+            return Named { who, sure: self.synced && self.pods.is_empty() };
         }
         // No cgroup of a pod: where runtimes use other hierarchies, the network namespace tells.
         let by_namespace = netns.map(|cookie| self.namespaces.get(&cookie));
@@ -169,7 +190,7 @@ impl Identities {
                 }
                 None => Named { who, sure: true },
             },
-            Some(None) if self.has_namespaces() => Named { who, sure: false },
+            Some(None) if !self.synced || self.has_namespaces() => Named { who, sure: false },
             // In the host's: a pod there has nothing but its cgroups.
             None if self.pods.values().any(|pod| pod.host_network) => {
                 let v1 = v1().unwrap_or_default();
@@ -233,6 +254,7 @@ mod tests {
 
     fn seen(pods: &[Pod]) -> Identities {
         let mut identities = Identities::default();
+        identities.synced();
         let changes: Vec<Change> =
             pods.iter().map(|pod| Change::Upsert(Object::Pod(Arc::new(pod.clone())))).collect();
         identities.see(&changes);
@@ -269,7 +291,50 @@ mod tests {
         assert_eq!(told(&identities, &place(UID), None), (Some("web-1".into()), Some("web".into()), true));
         // Another pod's: it may be told of.
         assert_eq!(told(&identities, &place(OUTER), None), (None, None, false));
-        assert_eq!(told(&Identities::default(), &place(OUTER), None), (None, None, true), "nobody is ever");
+        let mut nobody = Identities::default();
+        assert_eq!(told(&nobody, &place(OUTER), None), (None, None, false), "the source was not read yet");
+        assert!(!told(&nobody, &Place::of("/x"), Some(7)).2 && told(&nobody, &Place::of("/x"), None).2);
+        let before = nobody.version();
+        nobody.synced();
+        assert!(nobody.version() > before, "those that are held are looked at again");
+        assert_eq!(told(&nobody, &place(OUTER), None), (None, None, true), "nobody is ever");
+        assert!(told(&nobody, &Place::of("/x"), Some(7)).2);
+    }
+
+    #[test]
+    fn what_is_in_a_container_is_not_the_hosts() {
+        let unknown = seen(&[]).who(Some(&place(UID)), None, || None).who;
+        assert_eq!((unknown.host, unknown.container_id.as_deref()), (None, Some(ID)));
+        let docker = Place::of(&format!("/system.slice/docker-{ID}.scope"));
+        let docker = seen(&[]).who(Some(&docker), None, || None).who;
+        assert_eq!((docker.host, docker.container_id.as_deref()), (None, Some(ID)));
+        // Of a pod's own cgroup nothing is known but that.
+        assert_eq!(seen(&[]).who(Some(&Place::of(&format!("/kubepods/pod{UID}"))), None, || None).who, Who::default());
+    }
+
+    /// The status of a pod that has finished keeps the address, which may be another's by now.
+    #[test]
+    fn an_address_that_several_pods_have_is_the_living_ones_and_then_the_newest_ready_ones() {
+        let told = |change: fn(&mut Pod)| {
+            let mut all: Vec<Pod> = (0..20).map(|n| pod(&format!("old-{n}"), &format!("{n:032}"), &[])).collect();
+            all.iter_mut().for_each(change);
+            all.push(pod("new", UID, &[]));
+            let mut identities = seen(&all);
+            identities.set_namespaces(&Found::from([(7, vec!["10.0.0.1".parse().unwrap()])]));
+            identities.who(None, Some(7), || None).who.pod
+        };
+        assert_eq!(told(|old| old.finished = true).as_deref(), Some("new"));
+        assert_eq!(told(|old| old.ready = false).as_deref(), Some("new"));
+        assert_eq!(told(|old| old.terminating = true).as_deref(), Some("new"));
+        assert_eq!(told(|_| {}).as_deref(), Some("new"));
+        let last_is_not_ready = {
+            let mut all = vec![pod("ready", UID, &[]), pod("starts", OUTER, &[])];
+            all[1].ready = false;
+            let mut identities = seen(&all);
+            identities.set_namespaces(&Found::from([(7, vec!["10.0.0.1".parse().unwrap()])]));
+            identities.who(None, Some(7), || None).who.pod
+        };
+        assert_eq!(last_is_not_ready.as_deref(), Some("ready"));
     }
 
     #[test]

@@ -366,7 +366,10 @@ impl Agent {
                 self.exclusion.see(&changes);
                 self.reconciler.apply(changes);
             }
-            Update::Synced => self.synced = true,
+            Update::Synced => {
+                self.synced = true;
+                self.identities.synced();
+            }
             Update::Complete => {
                 self.deletes = Deletes::Allowed;
                 self.exclusion.complete();
