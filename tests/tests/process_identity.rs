@@ -230,6 +230,26 @@ fn who_connected_while_no_agent_ran_is_waited_for() {
     agent.kill().unwrap();
 }
 
+/// Whoever may make cgroups below its own may call them what it likes.
+#[test]
+fn nobody_passes_for_another_pod_by_the_name_of_a_cgroup() {
+    let host = Host::new("identityforged").unwrap();
+    host.write("web.yaml", web::manifest("web", 1, &[])).unwrap();
+    host.write("pods.yaml", manifest("shop-1", 1, "", true) + &manifest("evil", 2, "", true)).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    let forged = format!("pod{}/{}", uid(1), id(1, 2));
+    let connects = |above: &str| connects(&host, Tree::make(host.cgroup(), &format!("{above}/{forged}")).innermost());
+    let pod = connects(&format!("kubepods/pod{}/{}", uid(2), id(2, 2)));
+    let user = connects("user.slice/user-1000.slice/user@1000.service");
+    let service = connects("system.slice/runner.service");
+    let clients = clients(&host, &[pod, user, service]);
+    assert_eq!(names(&clients[&u64::from(pod)])[..3], [Some("shop"), Some("evil"), Some("web")]);
+    for pid in [user, service] {
+        assert_eq!(names(&clients[&u64::from(pid)])[..3], [None; 3], "{clients:?}");
+    }
+    agent.kill().unwrap();
+}
+
 /// Where runtimes make no cgroups in the hierarchy of cgroup2: the network namespace says which pod, and the process's other
 /// cgroups which container.
 #[test]

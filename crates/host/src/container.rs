@@ -13,7 +13,7 @@
 //! `getCgroupsPath`; cri-o 1.33 internal/config/cgmgr.) Guaranteed pods have no class in between. In a `-` of systemd's names
 //! there is `_` in UIDs.
 
-use crate::pod_cgroup::pod_uid;
+use crate::pod_cgroup::{USERS, has_no_pods, pod_uid};
 
 /// What runtimes put before a container's id.
 const RUNTIMES: [&str; 5] = ["cri-containerd-", "crio-", "docker-", "libpod-", "nerdctl-"];
@@ -36,7 +36,12 @@ pub struct InPod {
 /// Whose a cgroup is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// The pods that it is in, the innermost first: a node may be a container of another's pod.
+    /// The pods that it is in, the outermost first: a node may be a container of another's pod.
+    ///
+    /// Whoever may make cgroups below its own can give them any name, so of the pods that somebody knows the outermost counts:
+    /// above its own it makes none. Pods of a node that is a container are known to the agent there, and that container's pod
+    /// only to the agent outside. What remains: who may make cgroups elsewhere, as root of the machine does and services to
+    /// which systemd has delegated theirs (by the names that one kind of set-up has there, see below), may pass for any pod.
     pub pods: Vec<InPod>,
     /// The innermost container's id, of whatever runtime.
     pub container: Option<String>,
@@ -48,16 +53,21 @@ impl Place {
     /// From a path below the root of the hierarchy.
     pub fn of(path: &str) -> Self {
         let names: Vec<&str> = path.split('/').filter(|name| !name.is_empty()).collect();
-        let mut pods = Vec::new();
+        let (mut pods, mut is_anybodys, mut is_users) = (Vec::new(), true, false);
         for (at, name) in names.iter().enumerate() {
-            // One name for both, where containerd has the cgroupfs driver and the kubelet systemd's.
+            let above = at.checked_sub(1).and_then(|above| names.get(above)).copied().unwrap_or_default();
+            is_users |= *name == USERS;
+            is_anybodys &= !has_no_pods(above, name);
+            // One name for both, where containerd has the cgroupfs driver and the kubelet systemd's: below containerd's unit.
             let (pod, inner) = match name.split_once(':') {
-                Some((pod, rest)) => (pod, rest.rsplit(':').next().and_then(container_id)),
-                None => (*name, names.get(at + 1).and_then(|name| container_id(name))),
+                Some((pod, rest)) if is_anybodys || above.ends_with(".service") && !is_users => {
+                    (pod, rest.rsplit(':').next().and_then(container_id))
+                }
+                None if is_anybodys => (*name, names.get(at + 1).and_then(|name| container_id(name))),
+                _ => continue,
             };
             pods.extend(pod_uid(pod).map(|uid| InPod { uid, container: inner }));
         }
-        pods.reverse();
         let container = names.iter().rev().find_map(|name| container_id(name));
         let unit = names.iter().rev().find(|name| UNITS.iter().any(|unit| name.ends_with(unit)));
         let host = unit.or(names.last()).map_or("/", |name| name).to_owned();
@@ -147,7 +157,33 @@ mod tests {
         }
         // A kind cluster in a pod.
         let path = format!("/kubepods/pod{STATIC}/{NODE}/kubelet/kubepods/besteffort/pod{UID}/{ID}");
-        assert_eq!(Place::of(&path).pods, [in_pod(UID, Some(ID)), in_pod(STATIC, Some(NODE))]);
+        assert_eq!(Place::of(&path).pods, [in_pod(STATIC, Some(NODE)), in_pod(UID, Some(ID))]);
+    }
+
+    #[test]
+    fn who_makes_cgroups_below_a_users_or_a_services_makes_no_pods() {
+        let under = UID.replace('-', "_");
+        for above in [
+            "/user.slice/user-1000.slice/user@1000.service",
+            "/user.slice/user-1000.slice/user@1000.service/app.slice/x.service",
+            "/user.slice/user-1000.slice/session-3.scope",
+            "/system.slice/ci-runner.service",
+            "/system.slice/system-ci.slice/runner@1.service/jobs",
+        ] {
+            for pod in [
+                format!("pod{UID}/{ID}"),
+                format!("kubepods/burstable/pod{UID}/{ID}"),
+                format!("kubepods.slice/kubepods-pod{under}.slice/cri-containerd-{ID}.scope"),
+            ] {
+                assert_eq!(Place::of(&format!("{above}/{pod}")).pods, [], "{above}/{pod}");
+            }
+        }
+        let user = format!("/user.slice/user-1000.slice/user@1000.service/kubepods-pod{under}.slice:cri-containerd:{ID}");
+        assert_eq!(Place::of(&user).pods, []);
+        // Nodes that are containers of systemd's.
+        for node in ["/machine.slice/systemd-nspawn@n1.service/payload", "/lxc.payload.n1"] {
+            assert_eq!(Place::of(&format!("{node}/kubepods/pod{UID}/{ID}")).pods, [in_pod(UID, Some(ID))], "{node}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
 };
@@ -37,12 +38,26 @@ fn look(directory: &Path, depth: usize, found: &mut BTreeMap<String, PathBuf>) {
     let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|it| it.is_dir())) {
         let path = entry.path();
-        match entry.file_name().to_str().and_then(pod_uid) {
+        let (above, name) = (directory.file_name().and_then(OsStr::to_str), entry.file_name());
+        let Some(name) = name.to_str().filter(|name| !has_no_pods(above.unwrap_or_default(), name)) else {
+            continue;
+        };
+        match pod_uid(name) {
             Some(uid) => drop(found.insert(uid, path)),
             None if depth > 1 => look(&path, depth - 1, found),
             None => {}
         }
     }
+}
+
+/// What users' processes are in.
+pub(crate) const USERS: &str = "user.slice";
+
+/// Is the cgroup `name`, in one that is called `above`, somebody's who could give cgroups below it the names of pods? Users may
+/// (systemd delegates theirs), and services may be; no kubelet makes pods below either. (Services of `machine.slice` are containers.)
+pub(crate) fn has_no_pods(above: &str, name: &str) -> bool {
+    let is_system = above.starts_with("system") && above.ends_with(".slice");
+    name == USERS || is_system && name.ends_with(".service")
 }
 
 /// The UID of the pod whose cgroup has this name.
@@ -89,6 +104,9 @@ mod tests {
             format!("kubepods/burstable/pod{UID}/container"),
             format!("kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod{STATIC}.slice"),
             "system.slice/podman.service".to_owned(),
+            // Anybody's.
+            format!("user.slice/user-1000.slice/user@1000.service/pod{UID}"),
+            format!("system.slice/runner.service/kubepods/pod{STATIC}"),
         ];
         for path in &paths {
             fs::create_dir_all(root.path().join(path)).unwrap();
