@@ -6,6 +6,7 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use ipnet::IpNet;
@@ -13,13 +14,14 @@ use kernel::TableStore;
 use model::{
     Cluster, Family, Kind, ObjectId, ObjectName, Policy, PolicyBackend, Service, Traffic, standings,
 };
-use observe::log::Memory;
+use observe::{Refused, log::Memory};
 use plan::{Conflict, Desired};
 use plan::{Refusal, Room};
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream},
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     sync::{Semaphore, mpsc, oneshot},
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -33,9 +35,17 @@ use crate::{
 /// Longest request line, in bytes.
 const REQUEST: u64 = 64 * 1024;
 
-/// Conversations at once. Whoever comes when there are as many waits in the socket's queue: each takes an open file,
-/// and the manifests must not run out of them.
+/// Conversations at once. Whoever comes when there are as many waits for a moment, and is then told so: each takes an open
+/// file, and the manifests must not run out of them.
 const CONVERSATIONS: usize = 48;
+/// Of these, so many may follow events, which may take for ever.
+const FOLLOWERS: usize = 32;
+/// How long somebody waits to be one of them.
+const TURN: Duration = Duration::from_secs(1);
+/// How long a request line, and an answer, may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long somebody who follows events may take nothing while there is something: as long as somebody looks at a page of them.
+const STUCK: Duration = Duration::from_secs(600);
 
 /// A request, on its way to the task that can answer it.
 pub(crate) enum Question {
@@ -57,6 +67,25 @@ pub(crate) struct Still {
     pub(crate) settings: Vec<Shown>,
     /// The last lines of the log.
     pub(crate) log: Memory,
+    /// Who may follow events, beside those who do.
+    pub(crate) followers: Followers,
+}
+
+/// Places of those who follow events.
+#[derive(Clone, Debug)]
+pub(crate) struct Followers(Arc<Semaphore>);
+
+impl Default for Followers {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(FOLLOWERS)))
+    }
+}
+
+impl Followers {
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        FOLLOWERS - self.0.available_permits()
+    }
 }
 
 /// Listens on `socket`, for root only.
@@ -75,11 +104,19 @@ pub(crate) fn serve(socket: &Path, still: Still) -> Result<mpsc::Receiver<Questi
     let still = Arc::new(still);
     tokio::spawn(async move {
         let conversations = Arc::new(Semaphore::new(CONVERSATIONS));
-        // It ends with the semaphore, which nobody closes.
-        while let Ok(permit) = conversations.clone().acquire_owned().await {
+        let mut turn = TURN;
+        loop {
             match listener.accept().await {
                 Ok((stream, _)) => {
                     let (ask, still) = (ask.clone(), still.clone());
+                    // It has no end but that of the semaphore, which nobody closes.
+                    let Ok(Ok(permit)) = timeout(turn, conversations.clone().acquire_owned()).await else {
+                        // The next ones in the queue have waited meanwhile.
+                        turn = Duration::ZERO;
+                        turn_away(&stream, &still.node);
+                        continue;
+                    };
+                    turn = TURN;
                     tokio::spawn(async move {
                         // Who goes away in the middle of an answer is no error of ours.
                         let _ = converse(stream, ask, &still).await;
@@ -88,7 +125,7 @@ pub(crate) fn serve(socket: &Path, still: Still) -> Result<mpsc::Receiver<Questi
                 }
                 Err(error) => {
                     tracing::warn!("accepting commands: {error}");
-                    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                    sleep(Duration::from_millis(100)).await;
                 }
             }
         }
@@ -96,51 +133,83 @@ pub(crate) fn serve(socket: &Path, still: Still) -> Result<mpsc::Receiver<Questi
     Ok(questions)
 }
 
+/// Says why there is no answer. What a new connection does not take at once it is not told.
+fn turn_away(stream: &UnixStream, node: &str) {
+    let why = format!("{CONVERSATIONS} commands ask this agent already, and none of them ends; try again later");
+    tracing::warn!("turned a command away: {why}");
+    if let Ok(line) = serde_json::to_string(&Refused::new(node, &why)) {
+        let _ = stream.try_write(format!("{line}\n").as_bytes());
+    }
+}
+
 async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still) -> std::io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read.take(REQUEST)).lines();
-    let Some(line) = lines.next_line().await? else { return Ok(()) };
-    match serde_json::from_str(&line)? {
-        Request::Status => put(&mut write, &fetch(&ask, Question::Status).await?).await,
+    let Some(line) = timeout(PATIENCE, lines.next_line()).await?? else { return Ok(()) };
+    let request = serde_json::from_str(&line)?;
+    let Request::Events { follow: true, how_far } = request else {
+        return timeout(PATIENCE, answer(&mut write, &ask, still, request)).await?;
+    };
+    let Ok(_place) = still.followers.0.try_acquire() else {
+        let why = format!("{FOLLOWERS} commands follow the events of this agent already; let one of them go");
+        return put(&mut write, &Refused::new(&still.node, &why)).await;
+    };
+    let past = tell_past(&mut write, &ask, how_far).await?;
+    tokio::select! {
+        // A follower that hangs up is noticed even if nothing happens.
+        _ = lines.next_line() => Ok(()),
+        done = Follower::new(past.coming, &still.node, "reader").pass_on(&mut write, STUCK, |_, _| {}) => done,
+    }
+}
+
+/// Tells all that is remembered; gives what comes.
+async fn tell_past(
+    write: &mut OwnedWriteHalf,
+    ask: &mpsc::Sender<Question>,
+    how_far: bool,
+) -> std::io::Result<Past> {
+    let past = fetch(ask, Question::Events).await?;
+    if how_far {
+        put(write, &Remembered { since: past.since }).await?;
+    }
+    for line in &past.lines {
+        put_line(write, line).await?;
+    }
+    Ok(past)
+}
+
+async fn answer(
+    write: &mut OwnedWriteHalf,
+    ask: &mpsc::Sender<Question>,
+    still: &Still,
+    request: Request,
+) -> std::io::Result<()> {
+    match request {
+        Request::Status => put(write, &fetch(ask, Question::Status).await?).await,
         Request::Endpoints { service, traffic } => {
             let only = service.map(|(namespace, name)| ObjectName::new(namespace, name));
             let traffic = match traffic {
                 local::Traffic::Internal => Traffic::Internal,
                 local::Traffic::ShortCircuit => Traffic::ShortCircuit,
             };
-            put(&mut write, &fetch(&ask, |reply| Question::Endpoints(only, traffic, reply)).await?).await
+            put(write, &fetch(ask, |reply| Question::Endpoints(only, traffic, reply)).await?).await
         }
         Request::Address { ip } => {
-            put(&mut write, &fetch(&ask, |reply| Question::Address(ip, reply)).await?).await
+            put(write, &fetch(ask, |reply| Question::Address(ip, reply)).await?).await
         }
         Request::Pod { namespace, name } => {
             let name = ObjectName::new(namespace, name);
-            put(&mut write, &fetch(&ask, |reply| Question::Pod(name, reply)).await?).await
+            put(write, &fetch(ask, |reply| Question::Pod(name, reply)).await?).await
         }
         Request::OptedOut { uid } => {
-            put(&mut write, &fetch(&ask, |reply| Question::OptedOut(uid, reply)).await?).await
+            put(write, &fetch(ask, |reply| Question::OptedOut(uid, reply)).await?).await
         }
-        Request::Usage => put(&mut write, &fetch(&ask, Question::Usage).await?).await,
-        Request::Nodes => put(&mut write, &fetch(&ask, Question::Nodes).await?).await,
-        Request::Configuration => put(&mut write, &still.settings).await,
-        Request::Log => put(&mut write, &still.log.lines()).await,
-        Request::Events { follow, how_far } => {
-            let past = fetch(&ask, Question::Events).await?;
-            if how_far {
-                put(&mut write, &Remembered { since: past.since }).await?;
-            }
-            for line in past.lines {
-                put_line(&mut write, &line).await?;
-            }
-            if !follow {
-                return Ok(());
-            }
-            tokio::select! {
-                // A follower that hangs up is noticed even if nothing happens.
-                _ = lines.next_line() => Ok(()),
-                done = Follower::new(past.coming, &still.node, "reader").pass_on(&mut write, |_, _| {}) => done,
-            }
-        }
+        Request::Usage => put(write, &fetch(ask, Question::Usage).await?).await,
+        Request::Nodes => put(write, &fetch(ask, Question::Nodes).await?).await,
+        Request::Configuration => put(write, &still.settings).await,
+        Request::Log => put(write, &still.log.lines()).await,
+        // That of one who follows does not end.
+        Request::Events { how_far, .. } => tell_past(write, ask, how_far).await.map(drop),
     }
 }
 

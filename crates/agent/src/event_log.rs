@@ -113,7 +113,7 @@ impl EventLog {
                 }
                 EventSink::Socket(path) => {
                     let mode = config.event_socket_mode.0;
-                    sockets.push(socket::Socket { path: path.clone(), mode, standing });
+                    sockets.push(socket::Socket::new(path.clone(), mode, standing));
                     continue;
                 }
             };

@@ -200,6 +200,14 @@ pub enum AskError {
     /// It has the socket open and says nothing.
     #[error("the agent on {0} does not answer; it may be stopped or stuck, see its log")]
     Silent(String),
+    /// It has too many to answer to.
+    #[error("the agent on {socket} does not answer this one: {why}")]
+    Refused {
+        /// The socket.
+        socket: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// It answered, and then not.
     #[error("the agent on {socket} broke off: {source}; see its log")]
     BrokeOff {
@@ -223,7 +231,11 @@ pub fn ask(socket: &Path, request: &Request) -> Result<Answers, AskError> {
     let broke_off = |source| AskError::BrokeOff { socket: name.clone(), source };
     let mut line = serde_json::to_vec(request).map_err(|e| broke_off(e.into()))?;
     line.push(b'\n');
-    stream.write_all(&line).map_err(broke_off)?;
+    match stream.write_all(&line) {
+        // Who turns us away at once has said why, and that can be read.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        written => written.map_err(broke_off)?,
+    }
     Ok(Answers { socket: name, lines: BufReader::new(stream) })
 }
 
@@ -279,7 +291,10 @@ impl Iterator for Answers {
         let mut line = String::new();
         match self.lines.read_line(&mut line) {
             Ok(0) => None,
-            Ok(_) => Some(Ok(line.trim_end().to_owned())),
+            Ok(_) => match serde_json::from_str::<observe::Refused>(&line) {
+                Ok(it) => Some(Err(AskError::Refused { socket: self.socket.clone(), why: it.refused })),
+                Err(_) => Some(Ok(line.trim_end().to_owned())),
+            },
             Err(source) => Some(Err(self.broke_off(source))),
         }
     }

@@ -43,7 +43,7 @@ use contract::Contract;
 
 use crate::{
     Config, Error, GracePeriod, Reconciler,
-    answer::{self, ClusterIps, Question, Still},
+    answer::{self, ClusterIps, Followers, Question, Still},
     cgroups::Cgroups,
     config::{Effective, EventLevel},
     event_log::EventLog,
@@ -85,7 +85,8 @@ pub async fn run(
         feed = Feed::start(choice.clone(), node, config.config.publish) => feed?,
         () = &mut stop => return Ok(()),
     };
-    let still = Still { node: config.config.node_name.clone(), settings: config.shown(), log };
+    let (node, followers) = (config.config.node_name.clone(), Followers::default());
+    let still = Still { node, settings: config.shown(), log, followers };
     let (mut agent, mut inputs) = Agent::start(config.config, feed, still)?;
     let mut events_pause = pace::EVENTS;
     let mut events_due = interval(events_pause);
@@ -198,6 +199,7 @@ struct Agent {
     /// Whose cluster IP it is that has no such port.
     cluster_ips: ClusterIps,
     log: EventLog,
+    followers: Followers,
     cgroups: Cgroups,
     identities: Identities,
     holding: Holding,
@@ -278,6 +280,7 @@ impl Agent {
         }
         let events = Events::open(&config.bpffs)?;
         let telling = tell::Telling::new(feed.notices);
+        let followers = still.followers.clone();
         let questions = answer::serve(&config.socket, still)?;
         let (graces, passed) = mpsc::channel(1);
         let (finding, found) = clients::Finding::new();
@@ -317,6 +320,7 @@ impl Agent {
             measuring: measure::Due::now(),
             cluster_ips: ClusterIps::default(),
             log,
+            followers,
             cgroups: Cgroups::new(root),
             identities: Identities::default(),
             holding: Holding::default(),

@@ -58,6 +58,9 @@ pub struct Status {
     /// one.)
     #[serde(default)]
     pub events_suppressed: u64,
+    /// Who follows them on the agent's socket, now.
+    #[serde(default)]
+    pub event_followers: usize,
     /// Where events are written.
     #[serde(default)]
     pub event_sinks: Vec<EventSink>,
@@ -111,6 +114,15 @@ pub struct EventSink {
     pub lost: u64,
     /// Why nothing can be written now.
     pub problem: Option<String>,
+    /// Who reads a socket now; null of what is none. (The agent that is asked may be an older one.)
+    #[serde(default)]
+    pub readers: Option<usize>,
+    /// Readers of it that were sent away since they took nothing.
+    #[serde(default)]
+    pub sent_away: u64,
+    /// Readers that were turned away since there were too many.
+    #[serde(default)]
+    pub turned_away: u64,
 }
 
 /// What an agent has written to the cluster since it started.

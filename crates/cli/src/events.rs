@@ -162,6 +162,7 @@ impl Options {
             Line::Destroyed(socket) => print(&destroyed(socket))?,
             Line::Suppressed(suppressed) => print(&summary(suppressed))?,
             Line::Pause(pause) => print(&pause_text(pause))?,
+            Line::Refused(refused) => print(&plain(&refused.refused))?,
             Line::Lost(lost) => {
                 print(&format!("{}  {} events are missing here ({})", lost.time, lost.lost, lost.at))?;
             }

@@ -87,8 +87,11 @@ fn screen(status: &Status, format: Format) -> String {
         (
             "events",
             format!(
-                "level {}, {} lost in the kernel, {} suppressed",
-                status.events, status.events_lost, status.events_suppressed
+                "level {}, {} lost in the kernel, {} suppressed{}",
+                status.events,
+                status.events_lost,
+                status.events_suppressed,
+                if status.event_followers > 0 { format!(", {} follow", status.event_followers) } else { String::new() },
             ),
         ),
         ("audits", format!("{} differences found", status.audit_differences)),
@@ -101,7 +104,14 @@ fn screen(status: &Status, format: Format) -> String {
         ),
     ];
     rows.extend(status.event_sinks.iter().map(|sink| {
-        ("event log", format!("{}: {} lines written, {} lost", sink.name, sink.written, sink.lost))
+        let mut text = format!("{}: {} lines written, {} lost", sink.name, sink.written, sink.lost);
+        if let Some(readers) = sink.readers {
+            text += &format!(", {readers} readers");
+        }
+        if sink.sent_away + sink.turned_away > 0 {
+            text += &format!(" ({} were stuck, {} too many)", sink.sent_away, sink.turned_away);
+        }
+        ("event log", text)
     }));
     if status.opted_out.pods > 0 {
         let agent::status::OptedOut { pods, found } = status.opted_out;

@@ -13,7 +13,7 @@ use model::ObjectName;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Destroyed, Pause, Suppressed};
+use crate::{Destroyed, Pause, Refused, Suppressed};
 
 /// Version of the lines' schema.
 pub const SCHEMA: u32 = 1;
@@ -32,6 +32,8 @@ pub enum Line {
     Destroyed(Box<Destroyed>),
     /// `balancing pause` is in force, or is no longer.
     Pause(Pause),
+    /// There are no lines for this reader.
+    Refused(Refused),
 }
 
 impl Line {
@@ -43,6 +45,7 @@ impl Line {
             Self::Suppressed(suppressed) => suppressed.time,
             Self::Destroyed(socket) => socket.time,
             Self::Pause(pause) => pause.time,
+            Self::Refused(refused) => refused.time,
         }
     }
 }

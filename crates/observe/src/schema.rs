@@ -116,6 +116,7 @@ mod tests {
                 backend: address(),
                 service: Some(service),
             })),
+            Line::Refused(crate::Refused::new("n1", "16 read already")),
             Line::Pause(crate::Pause { schema: SCHEMA, time, node, paused: true, since: time }),
         ];
         for line in lines {

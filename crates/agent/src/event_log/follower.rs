@@ -1,6 +1,6 @@
 //! Who gets each new line, and exactly how many it was too slow for.
 
-use std::sync::Arc;
+use std::{io::ErrorKind, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncWrite, AsyncWriteExt},
@@ -8,6 +8,7 @@ use tokio::{
         Receiver,
         error::{RecvError, TryRecvError},
     },
+    time::timeout,
 };
 
 use super::{batch::Batch, lost_line};
@@ -70,18 +71,24 @@ impl Follower {
         lost
     }
 
-    /// Writes all that comes to `out`, and says how many lines were written and are missing each time.
+    /// Writes all that comes to `out`, and says how many lines were written and are missing each time. It fails with
+    /// [`ErrorKind::TimedOut`] where `out` takes nothing for longer than `patience`.
     pub(crate) async fn pass_on(
         mut self,
         out: &mut (impl AsyncWrite + Unpin),
+        patience: Duration,
         mut say: impl FnMut(u64, u64),
     ) -> std::io::Result<()> {
         let mut batch = Batch::default();
         while let Some(missing) = self.next(&mut batch).await {
             say(0, missing);
-            out.write_all(batch.rest()).await?;
-            let bytes = batch.rest().len();
-            say(batch.wrote(bytes), 0);
+            while !batch.rest().is_empty() {
+                let bytes = timeout(patience, out.write(batch.rest())).await??;
+                if bytes == 0 {
+                    return Err(ErrorKind::WriteZero.into());
+                }
+                say(batch.wrote(bytes), 0);
+            }
         }
         Ok(())
     }

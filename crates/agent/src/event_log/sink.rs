@@ -77,6 +77,28 @@ impl Standing {
         }
     }
 
+    /// A reader has come.
+    pub(crate) fn came(&self) {
+        *self.lock().readers.get_or_insert(0) += 1;
+    }
+
+    /// A reader has gone, or was sent away because it took nothing.
+    pub(crate) fn went(&self, was_stuck: bool) {
+        let mut sink = self.lock();
+        sink.readers = sink.readers.map(|readers| readers.saturating_sub(1));
+        if was_stuck {
+            sink.sent_away += 1;
+            tracing::warn!("events: a reader of {} took nothing for too long, and was sent away", sink.name);
+        }
+    }
+
+    /// A reader was turned away: there were too many.
+    pub(crate) fn turned_away(&self, most: usize) {
+        let mut sink = self.lock();
+        sink.turned_away += 1;
+        tracing::warn!("events: {} has {most} readers already; one more was turned away", sink.name);
+    }
+
     /// So many lines were refused.
     #[cfg(feature = "otel")]
     pub(crate) fn refused(&self, lost: u64, why: &str) {

@@ -10,10 +10,11 @@ use std::{
     time::Duration,
 };
 
+use observe::{Line, Refused};
 use tokio::{
     io::AsyncReadExt,
     net::{UnixListener, UnixStream},
-    sync::{Semaphore, broadcast::WeakSender, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, broadcast::WeakSender, watch},
     task::JoinSet,
     time::{interval, sleep, timeout},
 };
@@ -23,8 +24,10 @@ use super::{
     sink::{Failure, RETRY, Standing},
 };
 
-/// Readers of one socket at once; who comes when there are as many waits.
+/// Readers of one socket at once; who comes when there are as many is told so.
 const READERS: usize = 16;
+/// How long a reader may take nothing while there is something for it.
+const STUCK: Duration = Duration::from_secs(60);
 /// How often it is looked whether the socket is still there.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long readers are given at the end to take what waits for them.
@@ -36,6 +39,15 @@ pub(crate) struct Socket {
     /// Its permissions.
     pub(crate) mode: u32,
     pub(crate) standing: Standing,
+    /// How long a reader may take nothing while there is something for it.
+    pub(crate) stuck: Duration,
+}
+
+impl Socket {
+    /// At `path`, with these permissions.
+    pub(crate) fn new(path: PathBuf, mode: u32, standing: Standing) -> Self {
+        Self { path, mode, standing, stuck: STUCK }
+    }
 }
 
 /// Begins to serve sockets, until the sender is dropped; the receiver ends when readers have what there was.
@@ -74,20 +86,21 @@ async fn serve(socket: Socket, lines: WeakSender<Arc<str>>, node: String, mut en
             socket.standing.works();
             let mut look = interval(LOOK);
             while id_of(&socket.path) == Some(id) {
-                // Waited for again after a look; who waits in the queue stays there.
-                let next = async {
-                    let permit = permits.clone().acquire_owned().await;
-                    (listener.accept().await, permit)
-                };
-                let (accepted, permit) = tokio::select! {
-                    next = next => next,
+                let accepted = tokio::select! {
+                    accepted = listener.accept() => accepted,
                     _ = look.tick() => continue,
                 };
                 match (accepted, lines.upgrade()) {
                     (Ok((stream, _)), Some(lines)) => {
+                        let Ok(permit) = permits.clone().try_acquire_owned() else {
+                            turn_away(&stream, &node);
+                            socket.standing.turned_away(READERS);
+                            continue;
+                        };
                         let name = socket.standing.get().name;
                         let follower = Follower::new(lines.subscribe(), &node, &name);
-                        readers.spawn(read(stream, follower, socket.standing.clone(), permit));
+                        socket.standing.came();
+                        readers.spawn(read(stream, follower, socket.standing.clone(), socket.stuck, permit));
                         while readers.try_join_next().is_some() {}
                     }
                     (Ok(_), None) => return,
@@ -107,19 +120,34 @@ async fn serve(socket: Socket, lines: WeakSender<Arc<str>>, node: String, mut en
     let _ = fs::remove_file(&socket.path);
 }
 
-/// Until the reader goes, or there are no more lines.
-async fn read<P>(stream: UnixStream, lines: Follower, standing: Standing, _permit: P) {
+/// Says why there is nothing for this reader. What a new connection does not take at once it is not told.
+fn turn_away(stream: &UnixStream, node: &str) {
+    let why = format!("there are {READERS} readers already, as many as one socket has; let one of them go");
+    if let Ok(line) = serde_json::to_string(&Line::Refused(Refused::new(node, &why))) {
+        let _ = stream.try_write(format!("{line}\n").as_bytes());
+    }
+}
+
+/// Until the reader goes, takes nothing for too long, or there are no more lines.
+async fn read(
+    stream: UnixStream,
+    lines: Follower,
+    standing: Standing,
+    stuck: Duration,
+    _permit: OwnedSemaphorePermit,
+) {
     let (mut from, mut to) = stream.into_split();
     let gone = async {
         let mut said = [0; 64];
         // What readers say is nobody's business.
         while matches!(from.read(&mut said).await, Ok(1..)) {}
     };
-    tokio::select! {
-        () = gone => {}
+    let outcome = tokio::select! {
+        () = gone => Ok(()),
         // Who goes away is no error of ours.
-        _ = lines.pass_on(&mut to, |written, lost| standing.add(written, lost)) => {}
-    }
+        outcome = lines.pass_on(&mut to, stuck, |written, lost| standing.add(written, lost)) => outcome,
+    };
+    standing.went(outcome.is_err_and(|error| error.kind() == ErrorKind::TimedOut));
 }
 
 /// A socket at `path` that nobody could connect to before it had its permissions, in the place of one that was there.
@@ -187,7 +215,7 @@ mod tests {
         let path = directory.path().join("made/events.sock");
         let (lines, _) = broadcast::channel(8);
         let standing = Standing::new(&"socket:x");
-        let socket = Socket { path: path.clone(), mode: 0o640, standing: standing.clone() };
+        let socket = Socket::new(path.clone(), 0o640, standing.clone());
         let (end, ended) = start(vec![socket], &lines.downgrade(), "n1").unwrap();
         let send = |text: &str| drop(lines.send(Arc::from(text)));
         let mut one = connect(&path);
@@ -212,6 +240,36 @@ mod tests {
         ended.recv().unwrap_err();
         assert!(!path.exists());
         assert_eq!(standing.get().written, 5);
+    }
+
+    #[test]
+    fn who_is_one_too_many_is_told_so_and_who_takes_nothing_is_sent_away() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("events.sock");
+        let (lines, _) = broadcast::channel(64);
+        let standing = Standing::new(&"socket:x");
+        let socket =
+            Socket { stuck: Duration::from_millis(50), ..Socket::new(path.clone(), 0o600, standing.clone()) };
+        let (end, ended) = start(vec![socket], &lines.downgrade(), "n1").unwrap();
+        let all: Vec<_> = (0..READERS).map(|_| connect(&path)).collect();
+        wait_for(&lines, READERS);
+        assert_eq!(standing.get().readers, Some(READERS));
+        let told = line(&mut connect(&path));
+        assert!(told.contains("\"refused\":\"there are 16 readers already"), "{told:?}");
+        assert_eq!(standing.get().turned_away, 1);
+        // Nobody reads; more than the kernel keeps for them.
+        let large: Arc<str> = "x".repeat(1 << 20).into();
+        drop(lines.send(large));
+        while standing.get().readers != Some(0) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        assert_eq!(standing.get().sent_away, READERS as u64);
+        let mut next = connect(&path);
+        wait_for(&lines, 1);
+        drop(lines.send("y".into()));
+        assert_eq!(line(&mut next), "y\n");
+        drop((all, lines, end));
+        ended.recv().unwrap_err();
     }
 
     #[tokio::test]

@@ -52,6 +52,7 @@ impl Agent {
             published: self.telling.told(),
             events_lost: store.events_lost().unwrap_or_default(),
             events_suppressed: self.log.suppressed(),
+            event_followers: self.followers.count(),
             event_sinks: self.log.sinks(),
             rounds: self.rounds,
             audit_differences: self.audit_differences,

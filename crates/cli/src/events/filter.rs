@@ -70,7 +70,7 @@ impl Filter {
                 Line::Destroyed(socket) => self.wants_destroyed(socket),
                 Line::Suppressed(suppressed) => self.wants_suppressed(suppressed),
                 // Nobody knows of what; and a pause is everybody's.
-                Line::Lost(_) | Line::Pause(_) => true,
+                Line::Lost(_) | Line::Pause(_) | Line::Refused(_) => true,
             }
     }
 

@@ -39,6 +39,8 @@ pub(super) fn record(line: &Line, now: Timestamp) -> LogRecord {
             let body = if pause.paused { "paused: connections pass untranslated" } else { "resumed" };
             ("balancing.pause", pause.paused, body.into())
         }
+        // What one reader is told; never sent.
+        Line::Refused(refused) => ("balancing.refused", true, refused.refused.clone()),
         Line::Lost(lost) => {
             attributes.add("balancing.lost", number(lost.lost));
             attributes.add("balancing.at", text(&lost.at));
