@@ -3,8 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Write},
     net::UdpSocket,
+    os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
@@ -171,7 +172,8 @@ fn a_pause_is_told_of_and_so_are_connections_that_pass_because_of_it() {
     let host = Host::new("events-pause").unwrap();
     host.write("web.yaml", web::manifest("web", 10, &[1])).unwrap();
     let foreign = "\n  labels: {service.kubernetes.io/service-proxy-name: mesh}";
-    let foreign = web::manifest("other", 12, &[1]).replacen("name: other", &format!("name: other{foreign}"), 1);
+    let foreign =
+        web::manifest("other", 12, &[1]).replacen("name: other", &format!("name: other{foreign}"), 1);
     host.write("other.yaml", foreign).unwrap();
     let mut agent = host.agent(&[]).unwrap();
     host.balancing(&["pause"]).unwrap().succeeds();
@@ -192,7 +194,39 @@ fn a_pause_is_told_of_and_so_are_connections_that_pass_because_of_it() {
     let resumed = follower.next("of its end", |event| event["paused"] == json!(false));
     assert!(resumed["since"].is_string(), "{resumed}");
     let foreign = shell_connects(&host, "10.96.0.12", 80);
-    assert_eq!(reason(follower.next("of another's service", of(foreign))).as_deref(), Some("foreign-service"));
+    assert_eq!(
+        reason(follower.next("of another's service", of(foreign))).as_deref(),
+        Some("foreign-service")
+    );
+}
+
+/// Whoever comes and says nothing, or never reads, shuts nobody out for long, and is seen.
+#[test]
+fn readers_that_are_too_many_are_told_so() {
+    let host = Host::new("events-many").unwrap();
+    let agent = host.agent(&[]).unwrap();
+    let ask = |line: &str| {
+        let mut stream = UnixStream::connect(host.socket()).unwrap();
+        stream.write_all(line.as_bytes()).unwrap();
+        stream
+    };
+    let mut followers: Vec<UnixStream> =
+        (0..32).map(|_| ask("{\"events\":{\"follow\":true,\"how_far\":true}}\n")).collect();
+    for follower in &mut followers {
+        let mut first = [0];
+        follower.read_exact(&mut first).unwrap();
+    }
+    host.balancing(&["events"]).unwrap().fails(1, &["32 commands read the events of this agent already"]);
+    let status = host.balancing(&["status"]).unwrap();
+    assert!(status.out.contains(", 32 read them"), "{status:?}");
+    // Those that say nothing take the rest of the places.
+    let silent: Vec<UnixStream> = (0..16).map(|_| ask("")).collect();
+    host.balancing(&["get", "nodes"]).unwrap().fails(1, &["48 commands ask this agent already"]);
+    // For some seconds.
+    let all = "everybody is heard again";
+    testkit::wait::until(PATIENCE, all, || host.balancing(&["status"]).unwrap().out.contains("read them"));
+    drop((followers, silent));
+    testkit::wait::until(PATIENCE, "all gone", || agent.status().is_ok_and(|it| it.event_followers == 0));
 }
 
 #[test]

@@ -238,7 +238,8 @@ fn nobody_passes_for_another_pod_by_the_name_of_a_cgroup() {
     host.write("pods.yaml", manifest("shop-1", 1, "", true) + &manifest("evil", 2, "", true)).unwrap();
     let mut agent = host.agent(&[]).unwrap();
     let forged = format!("pod{}/{}", uid(1), id(1, 2));
-    let connects = |above: &str| connects(&host, Tree::make(host.cgroup(), &format!("{above}/{forged}")).innermost());
+    let connects =
+        |above: &str| connects(&host, Tree::make(host.cgroup(), &format!("{above}/{forged}")).innermost());
     let pod = connects(&format!("kubepods/pod{}/{}", uid(2), id(2, 2)));
     let user = connects("user.slice/user-1000.slice/user@1000.service");
     let service = connects("system.slice/runner.service");

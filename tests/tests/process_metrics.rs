@@ -98,9 +98,7 @@ fn an_agent_exposes_what_is_documented_and_what_the_kernel_counts() {
     let decisions = "balancing_decisions_total";
     assert_eq!(value(&host, decisions, &of("translated", "balanced")), 7.0);
     assert_eq!(value(&host, decisions, &of("refused", "no-endpoints")), 3.0);
-    wait::until(PATIENCE, "the failing sink", || {
-        value(&host, "balancing_event_log_failing", &[sink]) == 1.0
-    });
+    wait::until(PATIENCE, "the failing sink", || value(&host, "balancing_event_log_failing", &[sink]) == 1.0);
     assert_eq!(value(&host, "balancing_event_log_written_total", &[sink]), 0.0);
     let status = agent.status().unwrap();
     for (reason, count) in &status.decisions {

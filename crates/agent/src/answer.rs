@@ -38,14 +38,12 @@ const REQUEST: u64 = 64 * 1024;
 /// Conversations at once. Whoever comes when there are as many waits for a moment, and is then told so: each takes an open
 /// file, and the manifests must not run out of them.
 const CONVERSATIONS: usize = 48;
-/// Of these, so many may follow events, which may take for ever.
+/// Of these, so many may be about events, which take as long as whoever reads them likes.
 const FOLLOWERS: usize = 32;
 /// How long somebody waits to be one of them.
 const TURN: Duration = Duration::from_secs(1);
-/// How long a request line, and an answer, may take.
+/// How long a request line, and any other answer, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long somebody who follows events may take nothing while there is something: as long as somebody looks at a page of them.
-const STUCK: Duration = Duration::from_secs(600);
 
 /// A request, on its way to the task that can answer it.
 pub(crate) enum Question {
@@ -67,11 +65,11 @@ pub(crate) struct Still {
     pub(crate) settings: Vec<Shown>,
     /// The last lines of the log.
     pub(crate) log: Memory,
-    /// Who may follow events, beside those who do.
+    /// Who may read events, beside those who do.
     pub(crate) followers: Followers,
 }
 
-/// Places of those who follow events.
+/// Places of those who read events.
 #[derive(Clone, Debug)]
 pub(crate) struct Followers(Arc<Semaphore>);
 
@@ -135,7 +133,8 @@ pub(crate) fn serve(socket: &Path, still: Still) -> Result<mpsc::Receiver<Questi
 
 /// Says why there is no answer. What a new connection does not take at once it is not told.
 fn turn_away(stream: &UnixStream, node: &str) {
-    let why = format!("{CONVERSATIONS} commands ask this agent already, and none of them ends; try again later");
+    let why =
+        format!("{CONVERSATIONS} commands ask this agent already, and none of them ends; try again later");
     tracing::warn!("turned a command away: {why}");
     if let Ok(line) = serde_json::to_string(&Refused::new(node, &why)) {
         let _ = stream.try_write(format!("{line}\n").as_bytes());
@@ -147,35 +146,30 @@ async fn converse(stream: UnixStream, ask: mpsc::Sender<Question>, still: &Still
     let mut lines = BufReader::new(read.take(REQUEST)).lines();
     let Some(line) = timeout(PATIENCE, lines.next_line()).await?? else { return Ok(()) };
     let request = serde_json::from_str(&line)?;
-    let Request::Events { follow: true, how_far } = request else {
+    let Request::Events { follow, how_far } = request else {
         return timeout(PATIENCE, answer(&mut write, &ask, still, request)).await?;
     };
     let Ok(_place) = still.followers.0.try_acquire() else {
-        let why = format!("{FOLLOWERS} commands follow the events of this agent already; let one of them go");
+        let why = format!("{FOLLOWERS} commands read the events of this agent already; let one of them go");
         return put(&mut write, &Refused::new(&still.node, &why)).await;
     };
-    let past = tell_past(&mut write, &ask, how_far).await?;
+    let past = fetch(&ask, Question::Events).await?;
+    if how_far {
+        put(&mut write, &Remembered { since: past.since }).await?;
+    }
+    for line in past.lines {
+        put_line(&mut write, &line).await?;
+    }
+    if !follow {
+        return Ok(());
+    }
+    let follower = Follower::new(past.coming, &still.node, "reader");
     tokio::select! {
         // A follower that hangs up is noticed even if nothing happens.
         _ = lines.next_line() => Ok(()),
-        done = Follower::new(past.coming, &still.node, "reader").pass_on(&mut write, STUCK, |_, _| {}) => done,
+        // Somebody may look at a page for as long as he likes; what he misses meanwhile he is told.
+        done = follower.pass_on(&mut write, Duration::MAX, |_, _| {}) => done,
     }
-}
-
-/// Tells all that is remembered; gives what comes.
-async fn tell_past(
-    write: &mut OwnedWriteHalf,
-    ask: &mpsc::Sender<Question>,
-    how_far: bool,
-) -> std::io::Result<Past> {
-    let past = fetch(ask, Question::Events).await?;
-    if how_far {
-        put(write, &Remembered { since: past.since }).await?;
-    }
-    for line in &past.lines {
-        put_line(write, line).await?;
-    }
-    Ok(past)
 }
 
 async fn answer(
@@ -194,9 +188,7 @@ async fn answer(
             };
             put(write, &fetch(ask, |reply| Question::Endpoints(only, traffic, reply)).await?).await
         }
-        Request::Address { ip } => {
-            put(write, &fetch(ask, |reply| Question::Address(ip, reply)).await?).await
-        }
+        Request::Address { ip } => put(write, &fetch(ask, |reply| Question::Address(ip, reply)).await?).await,
         Request::Pod { namespace, name } => {
             let name = ObjectName::new(namespace, name);
             put(write, &fetch(ask, |reply| Question::Pod(name, reply)).await?).await
@@ -208,8 +200,8 @@ async fn answer(
         Request::Nodes => put(write, &fetch(ask, Question::Nodes).await?).await,
         Request::Configuration => put(write, &still.settings).await,
         Request::Log => put(write, &still.log.lines()).await,
-        // That of one who follows does not end.
-        Request::Events { how_far, .. } => tell_past(write, ask, how_far).await.map(drop),
+        // Of their own: above.
+        Request::Events { .. } => Ok(()),
     }
 }
 

@@ -309,14 +309,18 @@ mod tests {
         let docker = seen(&[]).who(Some(&docker), None, || None).who;
         assert_eq!((docker.host, docker.container_id.as_deref()), (None, Some(ID)));
         // Of a pod's own cgroup nothing is known but that.
-        assert_eq!(seen(&[]).who(Some(&Place::of(&format!("/kubepods/pod{UID}"))), None, || None).who, Who::default());
+        assert_eq!(
+            seen(&[]).who(Some(&Place::of(&format!("/kubepods/pod{UID}"))), None, || None).who,
+            Who::default()
+        );
     }
 
     /// The status of a pod that has finished keeps the address, which may be another's by now.
     #[test]
     fn an_address_that_several_pods_have_is_the_living_ones_and_then_the_newest_ready_ones() {
         let told = |change: fn(&mut Pod)| {
-            let mut all: Vec<Pod> = (0..20).map(|n| pod(&format!("old-{n}"), &format!("{n:032}"), &[])).collect();
+            let mut all: Vec<Pod> =
+                (0..20).map(|n| pod(&format!("old-{n}"), &format!("{n:032}"), &[])).collect();
             all.iter_mut().for_each(change);
             all.push(pod("new", UID, &[]));
             let mut identities = seen(&all);
@@ -362,7 +366,11 @@ mod tests {
             assert_eq!(told(&identities, &nested, None).0.as_deref(), Some(name));
         }
         let both = seen(&[pod("inner", UID, &[]), pod("outer", OUTER, &[])]);
-        assert_eq!(told(&both, &nested, None).0.as_deref(), Some("outer"), "the other one may be a name that it made up");
+        assert_eq!(
+            told(&both, &nested, None).0.as_deref(),
+            Some("outer"),
+            "the other one may be a name that it made up"
+        );
     }
 
     #[test]

@@ -58,7 +58,7 @@ pub struct Status {
     /// one.)
     #[serde(default)]
     pub events_suppressed: u64,
-    /// Who follows them on the agent's socket, now.
+    /// Who reads them on the agent's socket, now.
     #[serde(default)]
     pub event_followers: usize,
     /// Where events are written.

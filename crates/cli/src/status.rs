@@ -91,7 +91,11 @@ fn screen(status: &Status, format: Format) -> String {
                 status.events,
                 status.events_lost,
                 status.events_suppressed,
-                if status.event_followers > 0 { format!(", {} follow", status.event_followers) } else { String::new() },
+                if status.event_followers > 0 {
+                    format!(", {} read them", status.event_followers)
+                } else {
+                    String::new()
+                },
             ),
         ),
         ("audits", format!("{} differences found", status.audit_differences)),

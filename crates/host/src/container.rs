@@ -178,11 +178,17 @@ mod tests {
                 assert_eq!(Place::of(&format!("{above}/{pod}")).pods, [], "{above}/{pod}");
             }
         }
-        let user = format!("/user.slice/user-1000.slice/user@1000.service/kubepods-pod{under}.slice:cri-containerd:{ID}");
+        let user = format!(
+            "/user.slice/user-1000.slice/user@1000.service/kubepods-pod{under}.slice:cri-containerd:{ID}"
+        );
         assert_eq!(Place::of(&user).pods, []);
         // Nodes that are containers of systemd's.
         for node in ["/machine.slice/systemd-nspawn@n1.service/payload", "/lxc.payload.n1"] {
-            assert_eq!(Place::of(&format!("{node}/kubepods/pod{UID}/{ID}")).pods, [in_pod(UID, Some(ID))], "{node}");
+            assert_eq!(
+                Place::of(&format!("{node}/kubepods/pod{UID}/{ID}")).pods,
+                [in_pod(UID, Some(ID))],
+                "{node}"
+            );
         }
     }
 
