@@ -68,8 +68,9 @@ pub enum Request {
     },
 }
 
-/// How far back the events go that are remembered.
+/// How far back the events go that are remembered. Event lines have other fields too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Remembered {
     /// All after this.
     pub since: Timestamp,
