@@ -79,7 +79,7 @@ impl Options {
             eprintln!("the agent remembers events only since {known}; what was before is not known");
         }
         let mut is_empty = true;
-        while let Some(line) = lines.next() {
+        for line in lines {
             let line = match line {
                 Ok(line) => line,
                 // Killed while it wrote: as if it had ended.
