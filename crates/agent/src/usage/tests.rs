@@ -117,7 +117,15 @@ fn where_there_is_no_room_the_idle_go_and_nothing_is_lost_unsaid() {
     let most = MOST[0] as u64;
     read(&mut ledger, 1, &many(0, most).collect::<Vec<_>>());
     read(&mut ledger, 2, &many(most, 10).collect::<Vec<_>>());
-    assert_eq!((ledger.clients.len(), ledger.unattributed), (MOST[0], 10), "all are in use");
+    assert_eq!((ledger.clients.iter().count(), ledger.unattributed), (MOST[0], 10), "all are in use");
     read(&mut ledger, 62, &many(most, 10).collect::<Vec<_>>());
-    assert_eq!((ledger.clients.len(), ledger.unattributed), (10, 10));
+    assert_eq!((ledger.clients.iter().count(), ledger.unattributed), (10, 10));
+}
+
+#[test]
+fn all_backends_of_the_largest_cluster_have_room() {
+    let mut ledger = Ledger::default();
+    let backends: Vec<_> = (0..100_000).map(|index| (Key::Backend { index, generation: 1 }, 1)).collect();
+    read(&mut ledger, 1, &backends);
+    assert_eq!((ledger.backends.iter().count(), ledger.unattributed), (100_000, 0));
 }
