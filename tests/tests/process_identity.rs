@@ -332,3 +332,31 @@ fn who_used_what_is_counted_by_pod_and_backend() {
     assert_eq!((status.problems, status.notices), (vec![], vec![]));
     agent.kill().unwrap();
 }
+
+#[test]
+fn what_a_service_got_that_is_gone_is_not_its_successors() {
+    let host = Host::new("successor").unwrap();
+    host.write("old.yaml", web::manifest("old", 1, &[])).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    let dial = |to: &str, times: usize| {
+        host.run(|| (0..times).for_each(|_| drop(UdpSocket::bind("0.0.0.0:0").unwrap().connect(to))));
+    };
+    let served = |name: &str| {
+        host.balancing(&["get", "services", "-o", "json"]).unwrap().succeeds().contains(&format!("{name:?}"))
+    };
+    let now = || -> BTreeMap<String, u64> {
+        let usage: observe::Usage =
+            agent::local::ask_one(&host.socket(), &agent::local::Request::Usage).unwrap();
+        let count = |it: &observe::usage::ClientUse| Some((it.service.clone()?.name, it.count.total));
+        usage.clients.iter().filter_map(count).collect()
+    };
+    dial("10.96.0.1:53", 50);
+    host.remove("old.yaml").unwrap();
+    testkit::wait::until(PATIENCE, "the service is gone", || !served("old"));
+    host.write("new.yaml", web::manifest("new", 2, &[])).unwrap();
+    testkit::wait::until(PATIENCE, "there is another one", || served("new"));
+    assert_eq!(now(), BTreeMap::from([("old".into(), 50)]));
+    dial("10.96.0.2:53", 3);
+    assert_eq!(now(), BTreeMap::from([("old".into(), 50), ("new".into(), 3)]));
+    agent.kill().unwrap();
+}
