@@ -115,18 +115,19 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Adds what was counted since the last time. `now` is since the agent started, `time` the same in the world.
+    /// Adds what was counted since the last time, and says how much of it is nobody's that is known, or had no room. `now` is
+    /// since the agent started, `time` the same in the world.
     pub(crate) fn add(
         &mut self,
         counted: HashMap<Key, u64>,
         meaning: &mut impl Meaning,
         now: Duration,
         time: Timestamp,
-    ) {
+    ) -> u64 {
         self.seconds = now.saturating_sub(self.reading.now).as_secs_f64();
         self.reading = Reading { number: self.reading.number + 1, now };
         self.read = Some(time);
-        let (mut clients, mut backends) = (HashMap::new(), HashMap::new());
+        let (mut clients, mut backends, mut left_out) = (HashMap::new(), HashMap::new(), 0);
         for (key, count) in counted {
             match key {
                 Key::Client { cgroup, service, reason } => {
@@ -135,12 +136,14 @@ impl Ledger {
                 }
                 Key::Backend { index, generation } => match meaning.backend(index, generation) {
                     Some(key) => *backends.entry(key).or_default() += count,
-                    None => self.unattributed += count,
+                    None => left_out += count,
                 },
             }
         }
-        self.unattributed += self.clients.add(clients, self.reading, |(cgroup, _)| meaning.place(*cgroup));
-        self.unattributed += self.backends.add(backends, self.reading, |_| ());
+        left_out += self.clients.add(clients, self.reading, |(cgroup, _)| meaning.place(*cgroup));
+        left_out += self.backends.add(backends, self.reading, |_| ());
+        self.unattributed += left_out;
+        left_out
     }
 
     /// With names; with `recent` only what was used between the last two readings. `unattributed` is what the programs had no

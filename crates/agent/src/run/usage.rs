@@ -180,8 +180,9 @@ impl Agent {
         let time = Timestamp::now();
         // As people read it.
         let time = time.round(Unit::Millisecond).unwrap_or(time);
-        ledger.add(counted, &mut numbers, now, time);
+        let left_out = ledger.add(counted, &mut numbers, now, time);
         self.reading.ledger = ledger;
+        self.contract.metrics().left_out(left_out);
         if self.config.metrics_services > 0 {
             self.contract.metrics().used(&self.usage(true));
         }

@@ -28,10 +28,10 @@ fn client(cgroup: u64, service: u32, reason: Reason) -> Key {
     Key::Client { cgroup, service: (service != 0).then_some(service), reason: reason as u8 }
 }
 
-fn read(ledger: &mut Ledger, seconds: u64, counted: &[(Key, u64)]) {
+fn read(ledger: &mut Ledger, seconds: u64, counted: &[(Key, u64)]) -> u64 {
     let now = Duration::from_secs(seconds);
     let time = START.parse::<Timestamp>().unwrap() + now;
-    ledger.add(counted.iter().copied().collect(), &mut Numbers, now, time);
+    ledger.add(counted.iter().copied().collect(), &mut Numbers, now, time)
 }
 
 fn shown(ledger: &Ledger, recent: bool) -> Usage {
@@ -103,7 +103,7 @@ fn cgroups_of_one_client_are_one_row_and_reasons_are_apart() {
 fn backends_are_counted_by_address_and_what_nobody_knows_is_told() {
     let mut ledger = Ledger::default();
     let backend = |index, generation| Key::Backend { index, generation };
-    read(&mut ledger, 1, &[(backend(1, 1), 3), (backend(2, 1), 4), (backend(2, 7), 5)]);
+    assert_eq!(read(&mut ledger, 1, &[(backend(1, 1), 3), (backend(2, 1), 4), (backend(2, 7), 5)]), 5);
     let usage = ledger.usage(false, 2, |_| Who::default(), |_, _| Whereabouts::default());
     let rows: Vec<_> = usage.backends.iter().map(|it| (it.ip.to_string(), it.count.total)).collect();
     assert_eq!(rows, [("10.0.0.2".to_owned(), 4), ("10.0.0.1".to_owned(), 3)]);
@@ -116,7 +116,7 @@ fn where_there_is_no_room_the_idle_go_and_nothing_is_lost_unsaid() {
     let many = |from: u64, count: u64| (from..from + count).map(|n| (client(n, 1, Reason::Balanced), 1));
     let most = MOST[0] as u64;
     read(&mut ledger, 1, &many(0, most).collect::<Vec<_>>());
-    read(&mut ledger, 2, &many(most, 10).collect::<Vec<_>>());
+    assert_eq!(read(&mut ledger, 2, &many(most, 10).collect::<Vec<_>>()), 10, "which the metric is told");
     assert_eq!((ledger.clients.iter().count(), ledger.unattributed), (MOST[0], 10), "all are in use");
     read(&mut ledger, 62, &many(most, 10).collect::<Vec<_>>());
     assert_eq!((ledger.clients.iter().count(), ledger.unattributed), (10, 10));
