@@ -325,7 +325,7 @@ fn who_used_what_is_counted_by_pod_and_backend() {
     dial("10.96.0.1:53", 50);
     let mut agent = host.agent(&[]).unwrap();
     testkit::wait::until(Duration::from_secs(10), "what was counted meanwhile", || {
-        rows(&usage()) == [row(web, 50)]
+        rows(&usage()) == [("shop-1".into(), "web".into(), "balanced".into(), 50, 0)]
     });
     assert_eq!(usage().clients[0].client.container.as_deref(), Some("web"));
     let status = agent.status().unwrap();

@@ -163,7 +163,7 @@ impl Ledger {
                 .unwrap_or(time)
         };
         // Several cgroups may be one container's.
-        let mut clients: HashMap<(Who, Asked), (Count, Duration)> = HashMap::new();
+        let mut clients: HashMap<(Who, Asked), (Count, Option<Duration>)> = HashMap::new();
         for ((_, (owner, reason)), place, tally) in self.clients.iter().filter(|(.., it)| is_wanted(it)) {
             let key = (who(place.as_deref()), (owner.clone(), *reason));
             let (sum, last) = clients.entry(key).or_default();
@@ -184,7 +184,7 @@ impl Ledger {
                     verdict: reason.map_or("unknown", |reason| reason.verdict().name()).into(),
                     reason: reason.map_or("unknown", Reason::name).into(),
                     count,
-                    last: at(last),
+                    last: last.map(at),
                 }
             })
             .collect();

@@ -52,8 +52,8 @@ pub struct ClientUse {
     /// How often.
     #[serde(flatten)]
     pub count: Count,
-    /// When it was last seen, to the reading.
-    pub last: Timestamp,
+    /// When it was last seen, to the reading; null: before the agent started.
+    pub last: Option<Timestamp>,
 }
 
 /// How near a backend is.

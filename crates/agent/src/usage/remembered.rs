@@ -62,11 +62,11 @@ impl<K: Eq + Hash, V> Remembered<K, V> {
         {
             self.passes += 1;
         }
-        let lasts = self.kept.values().map(|(_, tally)| tally.last());
-        let mut idle: Vec<Duration> = lasts.filter(|last| now.saturating_sub(*last) >= BUSY).collect();
-        if let Some(last) = over.max(self.most / AT_ONCE).min(idle.len()).checked_sub(1) {
-            let until = *idle.select_nth_unstable(last).1;
-            self.kept.retain(|_, (_, tally)| tally.last() > until);
+        let all = self.kept.values().map(|(_, tally)| tally.idle(now));
+        let mut idle: Vec<Duration> = all.filter(|idle| *idle >= BUSY).collect();
+        if let Some(keep) = idle.len().checked_sub(over.max(self.most / AT_ONCE).min(idle.len()).max(1)) {
+            let least = *idle.select_nth_unstable(keep).1;
+            self.kept.retain(|_, (_, tally)| tally.idle(now) < least);
         }
     }
 

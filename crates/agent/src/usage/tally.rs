@@ -11,10 +11,15 @@ const PART: Duration = Duration::from_secs(5);
 /// One reading of the programs' counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reading {
-    /// The how manyth.
+    /// The how manyth. What the first finds was counted before the agent started, hours ago perhaps: nobody knows when.
     pub(super) number: u32,
     /// When, since the agent started.
     pub(super) now: Duration,
+}
+
+impl Reading {
+    /// The number of the first.
+    pub(super) const FIRST: u32 = 1;
 }
 
 /// See the module. Small: there are many.
@@ -26,7 +31,7 @@ pub(super) struct Tally {
     parts: [u32; PARTS],
     /// The part that the last count went to.
     part: u32,
-    /// In milliseconds since the agent started.
+    /// In milliseconds since the agent started; 0 = before that.
     last: u64,
 }
 
@@ -36,6 +41,9 @@ impl Tally {
         self.total += count;
         let before = if self.recent.0 == reading.number { self.recent.1 } else { 0 };
         self.recent = (reading.number, before + count);
+        if reading.number == Reading::FIRST {
+            return;
+        }
         let now = &mut self.parts[part(reading.now) as usize % PARTS];
         *now = now.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         self.last = u64::try_from(reading.now.as_millis()).unwrap_or(u64::MAX);
@@ -50,9 +58,14 @@ impl Tally {
         self.part = self.part.max(now);
     }
 
-    /// When it was last counted, since the agent started.
-    pub(super) fn last(&self) -> Duration {
-        Duration::from_millis(self.last)
+    /// When it was last counted, since the agent started; `None` = before that.
+    pub(super) fn last(&self) -> Option<Duration> {
+        (self.last != 0).then(|| Duration::from_millis(self.last))
+    }
+
+    /// For how long it was not, at the least.
+    pub(super) fn idle(&self, now: Duration) -> Duration {
+        now.saturating_sub(Duration::from_millis(self.last))
     }
 
     /// Was it counted in this reading?
