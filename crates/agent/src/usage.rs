@@ -17,6 +17,9 @@ use observe::{
 use remembered::Remembered;
 use tally::{Reading, Tally};
 
+/// How often those are looked for that are gone.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// Clients of services and reasons that are remembered, and backends: 10,000 services with ten endpoints each, were all of them
 /// used here. As many as a hash table of a power of two can hold, 4 and 16 MiB.
 const MOST: [usize; 2] = [28_672, 114_688];
@@ -72,6 +75,8 @@ pub(crate) trait Meaning {
     fn owner(&mut self, service: u32) -> Option<Arc<Owner>>;
     /// The backend at an index, if it is of this generation; its lowest 31 bits.
     fn backend(&mut self, index: u32, generation: u32) -> Option<(Arc<Owner>, SocketAddr)>;
+    /// Is there still such a service or policy?
+    fn is_there(&mut self, owner: &Owner) -> bool;
     /// Whose processes a cgroup has.
     fn place(&mut self, cgroup: u64) -> Option<Arc<Place>>;
 }
@@ -97,6 +102,8 @@ pub(crate) struct Ledger {
     /// The last one.
     reading: Reading,
     read: Option<Timestamp>,
+    /// When those were last forgotten that are gone.
+    looked: Duration,
     seconds: f64,
     unattributed: u64,
 }
@@ -108,6 +115,7 @@ impl Default for Ledger {
             backends: Remembered::new(MOST[1]),
             reading: Reading::default(),
             read: None,
+            looked: Duration::ZERO,
             seconds: 0.0,
             unattributed: 0,
         }
@@ -143,6 +151,12 @@ impl Ledger {
         left_out += self.clients.add(clients, self.reading, |(cgroup, _)| meaning.place(*cgroup));
         left_out += self.backends.add(backends, self.reading, |_| ());
         self.unattributed += left_out;
+        if now.saturating_sub(self.looked) >= LOOK {
+            self.looked = now;
+            self.clients
+                .forget(now, |(_, (owner, _))| owner.as_ref().is_none_or(|owner| meaning.is_there(owner)));
+            self.backends.forget(now, |(owner, _)| meaning.is_there(owner));
+        }
         left_out
     }
 

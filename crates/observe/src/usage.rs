@@ -27,7 +27,7 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Count {
-    /// Since the agent started, or since this was last forgotten as idle.
+    /// Since the agent started, with what was counted while none ran; or since this was last forgotten as idle.
     pub total: u64,
     /// Between the last two readings.
     pub recent: u64,

@@ -10,7 +10,7 @@ use std::{
 use abi::{Endpoint, usage::Key};
 use host::container::Place;
 use jiff::{Timestamp, Unit};
-use model::ObjectId;
+use model::{Kind, ObjectId};
 use observe::{Usage, usage::Locality};
 use tokio::sync::{mpsc, oneshot};
 
@@ -83,6 +83,14 @@ impl Meaning for Numbers<'_> {
         let endpoint = Endpoint { address: found.address, port_be: found.port_be };
         let owner = is.then(|| self.owner(found.service)).flatten()?;
         Some((owner, endpoint.socket_addr()))
+    }
+
+    fn is_there(&mut self, owner: &Owner) -> bool {
+        let (cluster, id) = (self.agent.reconciler.cluster(), owner.id());
+        match id.kind {
+            Kind::Service => cluster.service(&id.name).is_some(),
+            _ => cluster.policy(&id).is_some(),
+        }
     }
 
     fn place(&mut self, cgroup: u64) -> Option<Arc<Place>> {

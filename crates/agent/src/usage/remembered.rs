@@ -6,6 +6,8 @@ use super::tally::{Reading, Tally};
 
 /// What was used so lately stays, whatever there is no room for then.
 const BUSY: Duration = Duration::from_secs(60);
+/// What was not used for so long goes if there is no such thing any more.
+const FORGOTTEN: Duration = Duration::from_secs(600);
 /// This part of all goes at once, so that there is room for a while.
 const AT_ONCE: usize = 16;
 
@@ -68,6 +70,11 @@ impl<K: Eq + Hash, V> Remembered<K, V> {
             let least = *idle.select_nth_unstable(keep).1;
             self.kept.retain(|_, (_, tally)| tally.idle(now) < least);
         }
+    }
+
+    /// Forgets what has been idle for long and is not there any more.
+    pub(super) fn forget(&mut self, now: Duration, mut is_there: impl FnMut(&K) -> bool) {
+        self.kept.retain(|key, (_, tally)| tally.idle(now) < FORGOTTEN || is_there(key));
     }
 
     /// All of it.

@@ -19,6 +19,11 @@ impl Meaning for Numbers {
         (generation == 1).then(|| (owner(1), SocketAddr::new(ip.into(), 80)))
     }
 
+    /// All but `s9`.
+    fn is_there(&mut self, owner: &Owner) -> bool {
+        owner.name != "s9"
+    }
+
     fn place(&mut self, cgroup: u64) -> Option<Arc<Place>> {
         Some(Arc::new(Place { host: format!("unit{}", cgroup / 10), ..Place::default() }))
     }
@@ -152,4 +157,21 @@ fn what_was_counted_before_the_agent_started_is_no_news() {
     let usage = shown(&ledger, false);
     let again = usage.clients.iter().find(|it| it.count.total == 5001).unwrap();
     assert_eq!((counts(again.count), again.last), ([5001, 1, 1], usage.time));
+}
+
+#[test]
+fn what_is_gone_is_forgotten_when_it_was_idle_for_ten_minutes() {
+    let mut ledger = started();
+    let services = |ledger: &Ledger| {
+        let mut names: Vec<String> =
+            shown(ledger, false).clients.into_iter().filter_map(|it| Some(it.service?.name)).collect();
+        names.sort_unstable();
+        names
+    };
+    read(&mut ledger, 2, &[(client(1, 9, Reason::Balanced), 1), (client(1, 1, Reason::Balanced), 1)]);
+    read(&mut ledger, 3, &[(client(1, 0, Reason::UnusedAddress), 1)]);
+    read(&mut ledger, 590, &[]);
+    assert_eq!(services(&ledger), ["s1", "s9"]);
+    read(&mut ledger, 660, &[]);
+    assert_eq!((services(&ledger), ledger.clients.iter().count()), (vec!["s1".to_owned()], 2));
 }

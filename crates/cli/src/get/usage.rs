@@ -3,11 +3,11 @@
 use std::{cmp::Reverse, collections::HashMap, net::SocketAddr};
 
 use agent::local::Request;
+use jiff::Timestamp;
 use observe::{
     Usage,
     usage::{ClientUse, Count},
 };
-use jiff::Timestamp;
 use serde::Serialize;
 
 use super::{
