@@ -228,11 +228,26 @@ fn on_hybrid_hosts_network_namespaces_and_other_hierarchies_tell() {
     let runtime = host.cgroup().child("containerd.service").unwrap();
     let mut child = runtime.spawn(&mut sleeper).unwrap();
     let clients = clients(&host, &[child.id()]);
-    child.kill().unwrap();
-    child.wait().unwrap();
     let id = id(9, 1);
     let expected = [Some("shop"), Some("shop-1"), Some("sidecar"), Some(id.as_str()), None];
     assert_eq!(names(&clients[&u64::from(child.id())]), expected, "{}", agent.log());
+
+    // Counts too, once the agent has seen that its pods have no cgroups there.
+    let counted = |pod: Option<&str>| -> u64 {
+        let usage: observe::Usage =
+            agent::local::ask_one(&host.socket(), &agent::local::Request::Usage).unwrap();
+        usage.clients.iter().filter(|it| it.client.pod.as_deref() == pod).map(|it| it.count.total).sum()
+    };
+    let dial = || drop(pod.dial(&runtime, &format!("{VIP}:53")));
+    testkit::wait::until(PATIENCE, "the pod is counted", || {
+        dial();
+        counted(Some("shop-1")) > 0
+    });
+    let before = [None, Some("shop-1")].map(counted);
+    (0..10).for_each(|_| dial());
+    assert_eq!([None, Some("shop-1")].map(counted), [before[0], before[1] + 10], "{}", agent.log());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// A cgroup of another hierarchy, with those above it.

@@ -5,7 +5,11 @@ mod tally;
 
 use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use abi::{Name, Reason, name::owner_kind, usage::Key};
+use abi::{
+    Name, Reason,
+    name::owner_kind,
+    usage::{Client, Key},
+};
 use host::container::Place;
 use jiff::Timestamp;
 use model::{Kind, ObjectId, ObjectName};
@@ -77,8 +81,8 @@ pub(crate) trait Meaning {
     fn backend(&mut self, index: u32, generation: u32) -> Option<(Arc<Owner>, SocketAddr)>;
     /// Is there still such a service or policy?
     fn is_there(&mut self, owner: &Owner) -> bool;
-    /// Whose processes a cgroup has.
-    fn place(&mut self, cgroup: u64) -> Option<Arc<Place>>;
+    /// Whose processes a client's are, if that is a cgroup.
+    fn place(&mut self, client: Client) -> Option<Arc<Place>>;
 }
 
 /// Where a backend is.
@@ -96,8 +100,7 @@ type Asked = (Option<Arc<Owner>>, u8);
 /// All that is remembered.
 #[derive(Debug)]
 pub(crate) struct Ledger {
-    /// By cgroup.
-    clients: Remembered<(u64, Asked), Option<Arc<Place>>>,
+    clients: Remembered<(Client, Asked), Option<Arc<Place>>>,
     backends: Remembered<(Arc<Owner>, SocketAddr), ()>,
     /// The last one.
     reading: Reading,
@@ -138,9 +141,9 @@ impl Ledger {
         let (mut clients, mut backends, mut left_out) = (HashMap::new(), HashMap::new(), 0);
         for (key, count) in counted {
             match key {
-                Key::Client { cgroup, service, reason } => {
+                Key::Client { client, service, reason } => {
                     let owner = service.and_then(|service| meaning.owner(service));
-                    *clients.entry((cgroup, (owner, reason))).or_default() += count;
+                    *clients.entry((client, (owner, reason))).or_default() += count;
                 }
                 Key::Backend { index, generation } => match meaning.backend(index, generation) {
                     Some(key) => *backends.entry(key).or_default() += count,
@@ -148,7 +151,7 @@ impl Ledger {
                 },
             }
         }
-        left_out += self.clients.add(clients, self.reading, |(cgroup, _)| meaning.place(*cgroup));
+        left_out += self.clients.add(clients, self.reading, |(client, _)| meaning.place(*client));
         left_out += self.backends.add(backends, self.reading, |_| ());
         self.unattributed += left_out;
         if now.saturating_sub(self.looked) >= LOOK {
@@ -166,7 +169,7 @@ impl Ledger {
         &self,
         recent: bool,
         unattributed: u64,
-        mut who: impl FnMut(Option<&Place>) -> Who,
+        mut who: impl FnMut(Client, Option<&Place>) -> Who,
         mut whereabouts: impl FnMut(&Owner, SocketAddr) -> Whereabouts,
     ) -> Usage {
         let Some(time) = self.read else { return Usage::default() };
@@ -178,8 +181,9 @@ impl Ledger {
         };
         // Several cgroups may be one container's.
         let mut clients: HashMap<(Who, Asked), (Count, Option<Duration>)> = HashMap::new();
-        for ((_, (owner, reason)), place, tally) in self.clients.iter().filter(|(.., it)| is_wanted(it)) {
-            let key = (who(place.as_deref()), (owner.clone(), *reason));
+        for ((client, (owner, reason)), place, tally) in self.clients.iter().filter(|(.., it)| is_wanted(it))
+        {
+            let key = (who(*client, place.as_deref()), (owner.clone(), *reason));
             let (sum, last) = clients.entry(key).or_default();
             let count = tally.count(reading);
             sum.total += count.total;

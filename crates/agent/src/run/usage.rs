@@ -1,14 +1,17 @@
 //! Reading the programs' counts of who uses what.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use abi::{Endpoint, usage::Key};
-use host::container::Place;
+use abi::{
+    Endpoint,
+    usage::{Client, Key},
+};
+use host::container::{self, Place};
 use jiff::{Timestamp, Unit};
 use model::{Kind, ObjectId};
 use observe::{Usage, usage::Locality};
@@ -24,7 +27,10 @@ use crate::{
 const EVERY: Duration = Duration::from_secs(2);
 /// And no more often than this while services come and go fast.
 const LEAST: Duration = Duration::from_millis(200);
+/// How often pods' cgroups are looked for until some are found.
+const LOOK: Duration = Duration::from_secs(5);
 /// What can fail.
+const COUNTING: &str = "choosing by what clients are counted";
 const READING: &str = "reading who uses what";
 
 type Reply = oneshot::Sender<Box<Usage>>;
@@ -43,6 +49,8 @@ pub(super) struct Reading {
     due: Instant,
     /// Who asked, before the reading that is under way began and after.
     asked: [Vec<Reply>; 2],
+    /// When it is looked at next whether pods have cgroups of cgroup2; `None` once that is known.
+    look_due: Option<Instant>,
     /// What the programs had no room for before this agent started.
     before: u64,
 }
@@ -55,7 +63,21 @@ impl Reading {
         let begun = Instant::now();
         let due = begun + EVERY;
         let asked = Default::default();
-        (Self { ledger, page: None, rest: None, unread: None, done, begun, due, asked, before }, waited)
+        (
+            Self {
+                ledger,
+                page: None,
+                rest: None,
+                unread: None,
+                done,
+                begun,
+                due,
+                asked,
+                look_due: Some(begun),
+                before,
+            },
+            waited,
+        )
     }
 
     /// When the next reading is due, if none is under way.
@@ -93,8 +115,14 @@ impl Meaning for Numbers<'_> {
         }
     }
 
-    fn place(&mut self, cgroup: u64) -> Option<Arc<Place>> {
-        self.agent.place(cgroup)
+    fn place(&mut self, client: Client) -> Option<Arc<Place>> {
+        match client {
+            Client::Cgroup(id) => self.agent.place(id),
+            Client::Namespace(_) => {
+                self.agent.namespaces_wanted = true;
+                None
+            }
+        }
     }
 }
 
@@ -110,6 +138,42 @@ impl Agent {
         match self.reconciler.store().take_all_usage() {
             Ok(counted) => self.enter(counted),
             Err(error) => self.failed(READING, &error),
+        }
+    }
+
+    /// Where pods have no cgroups of cgroup2 (hybrid hosts) all of them would be one client, whatever cgroup their runtime is in:
+    /// there they are counted by network namespace.
+    pub(super) fn look_for_pods_cgroups(&mut self) {
+        if self.reading.look_due.is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        // Those that have a sandbox.
+        let pods = self.reconciler.cluster().own_pods();
+        let pods = pods.filter(|pod| !pod.host_network && !pod.finished && !pod.ips.is_empty());
+        let uids: BTreeSet<String> = pods.map(|pod| pod.uid.clone()).collect();
+        if uids.is_empty() {
+            return;
+        }
+        let by_netns = if self.cgroups.root().pods().keys().any(|uid| uids.contains(uid)) {
+            0
+        } else if !container::pods_in_v1().is_disjoint(&uids) {
+            1
+        } else {
+            self.reading.look_due = Some(Instant::now() + LOOK);
+            return;
+        };
+        self.reading.look_due = None;
+        let store = self.reconciler.store();
+        let chosen = store.settings().and_then(|settings| {
+            if settings.usage_by_netns != by_netns {
+                tracing::info!(by_netns, "by what clients are counted: do pods have cgroups of cgroup2?");
+                store.change_settings(|settings| settings.usage_by_netns = by_netns)?;
+            }
+            Ok(())
+        });
+        match chosen {
+            Ok(()) => drop(self.failures.remove(COUNTING)),
+            Err(error) => self.failed(COUNTING, &error),
         }
     }
 
@@ -199,7 +263,13 @@ impl Agent {
     fn usage(&self, recent: bool) -> Usage {
         let unattributed = self.reconciler.store().unattributed().unwrap_or_default();
         let unattributed = unattributed.saturating_sub(self.reading.before);
-        let who = |place: Option<&Place>| self.identities.who(place, None, || None).who;
+        let who = |client, place: Option<&Place>| {
+            let netns = match client {
+                Client::Cgroup(_) => None,
+                Client::Namespace(cookie) => Some(cookie),
+            };
+            self.identities.who(place, netns, || None).who
+        };
         let cluster = self.reconciler.cluster();
         let here = cluster.here();
         let zone = |node: &str| cluster.node(node).and_then(|node| node.zone().map(str::to_owned));

@@ -24,13 +24,18 @@ impl Meaning for Numbers {
         owner.name != "s9"
     }
 
-    fn place(&mut self, cgroup: u64) -> Option<Arc<Place>> {
+    fn place(&mut self, client: Client) -> Option<Arc<Place>> {
+        let Client::Cgroup(cgroup) = client else { return None };
         Some(Arc::new(Place { host: format!("unit{}", cgroup / 10), ..Place::default() }))
     }
 }
 
 fn client(cgroup: u64, service: u32, reason: Reason) -> Key {
-    Key::Client { cgroup, service: (service != 0).then_some(service), reason: reason as u8 }
+    Key::Client {
+        client: Client::Cgroup(cgroup),
+        service: (service != 0).then_some(service),
+        reason: reason as u8,
+    }
 }
 
 /// One that has read what was before it, which was nothing.
@@ -47,7 +52,7 @@ fn read(ledger: &mut Ledger, seconds: u64, counted: &[(Key, u64)]) -> u64 {
 }
 
 fn shown(ledger: &Ledger, recent: bool) -> Usage {
-    let who = |place: Option<&Place>| Who { host: place.map(|it| it.host.clone()), ..Who::default() };
+    let who = |_, place: Option<&Place>| Who { host: place.map(|it| it.host.clone()), ..Who::default() };
     let here = |_: &Owner, _| Whereabouts { pod: None, node: Some("n1".into()), locality: Locality::Node };
     ledger.usage(recent, 0, who, here)
 }
@@ -116,7 +121,7 @@ fn backends_are_counted_by_address_and_what_nobody_knows_is_told() {
     let mut ledger = started();
     let backend = |index, generation| Key::Backend { index, generation };
     assert_eq!(read(&mut ledger, 1, &[(backend(1, 1), 3), (backend(2, 1), 4), (backend(2, 7), 5)]), 5);
-    let usage = ledger.usage(false, 2, |_| Who::default(), |_, _| Whereabouts::default());
+    let usage = ledger.usage(false, 2, |_, _| Who::default(), |_, _| Whereabouts::default());
     let rows: Vec<_> = usage.backends.iter().map(|it| (it.ip.to_string(), it.count.total)).collect();
     assert_eq!(rows, [("10.0.0.2".to_owned(), 4), ("10.0.0.1".to_owned(), 3)]);
     assert_eq!(usage.unattributed, 7, "of a generation that is gone, and what the programs had no room for");
