@@ -66,8 +66,10 @@ impl<S: TableStore> Control<S> {
         Ok(())
     }
 
-    /// Lets a grace period pass, so that what was freed is used again.
+    /// Lets a grace period pass, so that what was freed is used again. Nobody reads what the programs tell.
     pub fn grace(&mut self) {
+        let reading = self.reconciler.begin_reading();
+        self.reconciler.has_read(reading);
         if let Some(grace) = self.reconciler.begin_grace() {
             self.reconciler.store().wait_for_readers();
             self.reconciler.grace_passed(grace);

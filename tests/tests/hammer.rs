@@ -204,8 +204,10 @@ fn update(store: Maps, mut again: Maps, until: Instant) -> Updates {
         if updates.rounds % 4 == 0
             && let Some(grace) = reconciler.begin_grace()
         {
+            let reading = reconciler.begin_reading();
             wait_for_readers();
             reconciler.grace_passed(grace);
+            reconciler.has_read(reading);
         }
         // Those of the crowd go and come, some at a time.
         for _ in 0..100 {

@@ -268,11 +268,26 @@ fn on_hybrid_hosts_network_namespaces_and_other_hierarchies_tell() {
     let runtime = host.cgroup().child("containerd.service").unwrap();
     let mut child = runtime.spawn(&mut sleeper).unwrap();
     let clients = clients(&host, &[child.id()]);
-    child.kill().unwrap();
-    child.wait().unwrap();
     let id = id(9, 1);
     let expected = [Some("shop"), Some("shop-1"), Some("sidecar"), Some(id.as_str()), None];
     assert_eq!(names(&clients[&u64::from(child.id())]), expected, "{}", agent.log());
+
+    // Counts too, once the agent has seen that its pods have no cgroups there.
+    let counted = |pod: Option<&str>| -> u64 {
+        let usage: observe::Usage =
+            agent::local::ask_one(&host.socket(), &agent::local::Request::Usage).unwrap();
+        usage.clients.iter().filter(|it| it.client.pod.as_deref() == pod).map(|it| it.count.total).sum()
+    };
+    let dial = || drop(pod.dial(&runtime, &format!("{VIP}:53")));
+    testkit::wait::until(PATIENCE, "the pod is counted", || {
+        dial();
+        counted(Some("shop-1")) > 0
+    });
+    let before = [None, Some("shop-1")].map(counted);
+    (0..10).for_each(|_| dial());
+    assert_eq!([None, Some("shop-1")].map(counted), [before[0], before[1] + 10], "{}", agent.log());
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 /// A cgroup of another hierarchy, with those above it.
@@ -365,10 +380,38 @@ fn who_used_what_is_counted_by_pod_and_backend() {
     dial("10.96.0.1:53", 50);
     let mut agent = host.agent(&[]).unwrap();
     testkit::wait::until(Duration::from_secs(10), "what was counted meanwhile", || {
-        rows(&usage()) == [row(web, 50)]
+        rows(&usage()) == [("shop-1".into(), "web".into(), "balanced".into(), 50, 0)]
     });
     assert_eq!(usage().clients[0].client.container.as_deref(), Some("web"));
     let status = agent.status().unwrap();
     assert_eq!((status.problems, status.notices), (vec![], vec![]));
+    agent.kill().unwrap();
+}
+
+#[test]
+fn what_a_service_got_that_is_gone_is_not_its_successors() {
+    let host = Host::new("successor").unwrap();
+    host.write("old.yaml", web::manifest("old", 1, &[])).unwrap();
+    let mut agent = host.agent(&[]).unwrap();
+    let dial = |to: &str, times: usize| {
+        host.run(|| (0..times).for_each(|_| drop(UdpSocket::bind("0.0.0.0:0").unwrap().connect(to))));
+    };
+    let served = |name: &str| {
+        host.balancing(&["get", "services", "-o", "json"]).unwrap().succeeds().contains(&format!("{name:?}"))
+    };
+    let now = || -> BTreeMap<String, u64> {
+        let usage: observe::Usage =
+            agent::local::ask_one(&host.socket(), &agent::local::Request::Usage).unwrap();
+        let count = |it: &observe::usage::ClientUse| Some((it.service.clone()?.name, it.count.total));
+        usage.clients.iter().filter_map(count).collect()
+    };
+    dial("10.96.0.1:53", 50);
+    host.remove("old.yaml").unwrap();
+    testkit::wait::until(PATIENCE, "the service is gone", || !served("old"));
+    host.write("new.yaml", web::manifest("new", 2, &[])).unwrap();
+    testkit::wait::until(PATIENCE, "there is another one", || served("new"));
+    assert_eq!(now(), BTreeMap::from([("old".into(), 50)]));
+    dial("10.96.0.2:53", 3);
+    assert_eq!(now(), BTreeMap::from([("old".into(), 50), ("new".into(), 3)]));
     agent.kill().unwrap();
 }

@@ -16,9 +16,10 @@ use serde_json::{Value, json};
 
 fn client(who: Value, service: Value, policy: Value, outcome: [&str; 2], minute: u64) -> Value {
     let [verdict, reason] = outcome;
+    let last = (minute > 1).then_some("2025-11-23T10:00:05Z");
     json!({
         "client": who, "service": service, "policy": policy, "verdict": verdict, "reason": reason, "total": minute * 2,
-        "recent": 0, "minute": minute, "last": "2026-11-23T10:00:05Z"
+        "recent": 0, "minute": minute, "last": last
     })
 }
 
@@ -65,10 +66,10 @@ fn who_used_what_is_listed_and_filtered() {
     };
     let all = [
         "CLIENT SERVICE OR POLICY VERDICT REASON MINUTE TOTAL LAST SEEN",
-        "other/web-1 lr/dns translated balanced 60 120 10:00:05",
-        "shop/web-1/app shop/cart:http refused no-endpoints 7 14 10:00:05",
-        "shop/web-1/app shop/cart:http translated balanced 5 10 10:00:05",
-        "host sshd.service default/web:http translated balanced 1 2 10:00:05",
+        "other/web-1 lr/dns translated balanced 60 120 2025-11-23T10:00:05Z",
+        "shop/web-1/app shop/cart:http refused no-endpoints 7 14 2025-11-23T10:00:05Z",
+        "shop/web-1/app shop/cart:http translated balanced 5 10 2025-11-23T10:00:05Z",
+        "host sshd.service default/web:http translated balanced 1 2 before start",
     ];
     assert_eq!(table(get("").succeeds()), all);
     assert!(get("-o wide").succeeds().contains("  0123\n"));

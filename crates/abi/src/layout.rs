@@ -104,8 +104,8 @@ mod tests {
         assert_eq!(slots, expected);
         assert_eq!((super::PAIRS, fields!(Pairs: clock pairs).as_str()), (1, "Pairs 456 clock@0 pairs@8\n"));
 
-        let settings = fields!(Settings: paused events sample reported_lost space excluded host_netns tables exempt_cgroups usage_page pad);
-        let expected = "Settings 48 paused@0 events@4 sample@8 reported_lost@12 space@16 excluded@20 host_netns@24 tables@32 exempt_cgroups@36 usage_page@40 pad@44\n";
+        let settings = fields!(Settings: paused events sample reported_lost space excluded host_netns tables exempt_cgroups usage_page usage_by_netns);
+        let expected = "Settings 48 paused@0 events@4 sample@8 reported_lost@12 space@16 excluded@20 host_netns@24 tables@32 exempt_cgroups@36 usage_page@40 usage_by_netns@44\n";
         assert_eq!((super::SETTINGS, settings.as_str()), (5, expected));
         let client = fields!(Client: netns v6 v4 pad);
         assert_eq!((super::CLIENTS, client.as_str()), (1, "Client 32 netns@0 v6@8 v4@24 pad@28\n"));

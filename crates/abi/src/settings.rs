@@ -29,8 +29,8 @@ pub struct Settings {
     pub exempt_cgroups: u32,
     /// Which page of `usage` the programs count in.
     pub usage_page: u32,
-    /// Always 0.
-    pub pad: u32,
+    /// Not 0: `usage` counts clients outside of the host's network namespace by theirs. Pods have no cgroups of cgroup2 here.
+    pub usage_by_netns: u32,
 }
 
 /// Deepest level of a cgroup that can be excluded; the root's is 0.

@@ -36,13 +36,22 @@ pub struct Bucket(pub [Entry; WAYS]);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct BucketWords(pub [[u64; 2]; WAYS]);
 
+/// Who is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Client {
+    /// Processes of the cgroup with this id; 0 where the kernel can't tell.
+    Cgroup(u64),
+    /// Processes in the network namespace with this cookie ([`crate::Settings::usage_by_netns`]).
+    Namespace(u64),
+}
+
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Key {
     /// Decisions.
     Client {
-        /// Id of the client's cgroup; 0 where the kernel can't tell.
-        cgroup: u64,
+        /// Whose.
+        client: Client,
         /// Id of the service port.
         service: Option<u32>,
         /// [`crate::Reason`].
@@ -57,28 +66,44 @@ pub enum Key {
     },
 }
 
-/// Bits of a client's cgroup in a packed key. (The kernel numbers kernfs's files and directories one after the other, kernel
-/// 6.18 fs/kernfs/dir.c `__kernfs_new_node`: enough for 10^9 cgroups.)
-const CGROUP_BITS: u32 = 36;
+/// Bits of a client's cgroup or network namespace in a packed key. (The kernel numbers kernfs's files and directories one after
+/// the other, kernel 6.18 fs/kernfs/dir.c `__kernfs_new_node`: enough for 10^8 cgroups. Each CPU takes 4,096 cookies of
+/// namespaces at a time, net/core/net_namespace.c.)
+const ID_BITS: u32 = 35;
+/// Set where it is a network namespace.
+const NAMESPACE: u64 = 1 << ID_BITS;
+const CLIENT_BITS: u32 = ID_BITS + 1;
 /// Bits of one more than a service port's id; 0 = none.
 const SERVICE_BITS: u32 = 22;
-const SERVICE_AT: u32 = CGROUP_BITS;
+const SERVICE_AT: u32 = CLIENT_BITS;
 const REASON_AT: u32 = SERVICE_AT + SERVICE_BITS;
 /// Set in a key of a client.
 const CLIENT: u64 = 1 << 63;
 const GENERATION: u32 = (1 << 31) - 1;
 
+/// A cgroup, as [`client`] takes it.
+#[inline(always)]
+pub const fn of_cgroup(id: u64) -> u64 {
+    if id < NAMESPACE { id } else { u64::MAX }
+}
+
+/// A network namespace, as [`client`] takes it.
+#[inline(always)]
+pub const fn of_namespace(cookie: u64) -> u64 {
+    if cookie < NAMESPACE { cookie | NAMESPACE } else { u64::MAX }
+}
+
 /// A client's packed key; 0 if it can't be packed.
 #[inline(always)]
-pub const fn client(cgroup: u64, service: Option<u32>, reason: u8) -> u64 {
+pub const fn client(who: u64, service: Option<u32>, reason: u8) -> u64 {
     let service = match service {
         Some(id) => id as u64 + 1,
         None => 0,
     };
-    if cgroup >> CGROUP_BITS != 0 || service >> SERVICE_BITS != 0 {
+    if who >> CLIENT_BITS != 0 || service >> SERVICE_BITS != 0 {
         return 0;
     }
-    CLIENT | ((reason & 31) as u64) << REASON_AT | service << SERVICE_AT | cgroup
+    CLIENT | ((reason & 31) as u64) << REASON_AT | service << SERVICE_AT | who
 }
 
 /// A backend's packed key; 0, which is no backend's, for generation 0 of index 0.
@@ -94,8 +119,9 @@ impl Key {
             return None;
         }
         Some(if key & CLIENT != 0 {
+            let id = key & (NAMESPACE - 1);
             Self::Client {
-                cgroup: key & ((1 << CGROUP_BITS) - 1),
+                client: if key & NAMESPACE != 0 { Client::Namespace(id) } else { Client::Cgroup(id) },
                 service: ((key >> SERVICE_AT) as u32 & ((1 << SERVICE_BITS) - 1)).checked_sub(1),
                 reason: (key >> REASON_AT) as u8 & 31,
             }
@@ -125,19 +151,27 @@ mod tests {
 
     #[test]
     fn keys_come_back_as_they_were() {
-        let most = (1 << CGROUP_BITS) - 1;
+        let most = NAMESPACE - 1;
         let last = Some((1 << SERVICE_BITS) - 2);
         for (cgroup, service, reason) in [(0, None, 0), (1, Some(0), 0), (most, last, 31), (7, Some(9), 5)] {
-            let key = client(cgroup, service, reason);
-            assert_eq!(Key::unpack(key), Some(Key::Client { cgroup, service, reason }));
+            for (who, kind) in [
+                (of_cgroup(cgroup), Client::Cgroup as fn(u64) -> Client),
+                (of_namespace(cgroup), Client::Namespace),
+            ] {
+                let key = client(who, service, reason);
+                let client = kind(cgroup);
+                assert_eq!(Key::unpack(key), Some(Key::Client { client, service, reason }));
+            }
         }
         for (index, generation) in [(0, 1), (u32::MAX, GENERATION), (3, 4)] {
             assert_eq!(Key::unpack(backend(index, generation)), Some(Key::Backend { index, generation }));
         }
         assert_eq!(
-            (Key::unpack(0), client(most + 1, None, 0), client(0, last.map(|it| it + 1), 0)),
-            (None, 0, 0)
+            [of_cgroup(most + 1), of_namespace(most + 1)].map(|who| client(who, None, 0)),
+            [0; 2],
+            "of another one"
         );
+        assert_eq!((Key::unpack(0), client(0, last.map(|it| it + 1), 0)), (None, 0));
     }
 
     #[test]

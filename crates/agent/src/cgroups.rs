@@ -25,6 +25,11 @@ impl Cgroups {
         Self { root, known: HashMap::new() }
     }
 
+    /// Where the hierarchy is mounted.
+    pub(crate) fn root(&self) -> &CgroupRoot {
+        &self.root
+    }
+
     /// The cgroup with this id, if it is known.
     pub(crate) fn find(&mut self, id: u64, maps: &Maps) -> Option<Found> {
         if self.known.len() >= REMEMBERED {

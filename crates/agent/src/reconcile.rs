@@ -283,7 +283,10 @@ impl<S: TableStore> Reconciler<S> {
         if self.doubtful {
             // What was freed a moment ago is free at once in a table that was read again.
             self.store.wait_for_readers();
-            (self.table, self.inconsistencies) = Table::restore(&image(self.store.read()?), self.capacity);
+            let (restored, inconsistencies) = Table::restore(&image(self.store.read()?), self.capacity);
+            let before = std::mem::replace(&mut self.table, restored);
+            self.table.rest_on(before);
+            self.inconsistencies = inconsistencies;
             self.reading += 1;
             self.touched = Touched::everything();
             self.doubtful = false;
@@ -359,6 +362,16 @@ impl<S: TableStore> Reconciler<S> {
         if period.reading == self.reading {
             self.table.grace_passed(period.grace);
         }
+    }
+
+    /// Begins a reading of what the programs have told, for ids that the rounds so far have freed.
+    pub fn begin_reading(&mut self) -> plan::Reading {
+        self.table.begin_reading()
+    }
+
+    /// All has been read that programs that ran when `reading` began have told.
+    pub fn has_read(&mut self, reading: plan::Reading) {
+        self.table.has_read(reading);
     }
 
     /// The objects.

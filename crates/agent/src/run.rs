@@ -343,6 +343,7 @@ impl Agent {
             _lock: lock,
         };
         agent.set_own_addresses(Addresses::own().map(Addresses::all));
+        agent.read_before();
         agent.look_at_excluded();
         agent.look_at_contract(&kernel::attached(&agent.config.bpffs)?);
         let graces = passed;

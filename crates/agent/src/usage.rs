@@ -1,8 +1,15 @@
 //! Who uses what, as read from the programs' counts. Pure: when it is, and what numbers mean, is given.
 
-use std::{collections::HashMap, hash::Hash, net::SocketAddr, sync::Arc, time::Duration};
+mod remembered;
+mod tally;
 
-use abi::{Name, Reason, name::owner_kind, usage::Key};
+use std::{collections::HashMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use abi::{
+    Name, Reason,
+    name::owner_kind,
+    usage::{Client, Key},
+};
 use host::container::Place;
 use jiff::Timestamp;
 use model::{Kind, ObjectId, ObjectName};
@@ -11,14 +18,15 @@ use observe::{
     usage::{BackendUse, ClientUse, Count, Locality, Usage},
 };
 
-/// Clients of services that are remembered, and backends.
-const MOST: [usize; 2] = [16_384, 65_536];
-/// Where there are more, those go that have been idle for so long; shorter and shorter until there is room.
-const IDLE: [Duration; 3] = [Duration::from_secs(600), Duration::from_secs(120), Duration::from_secs(60)];
+use remembered::Remembered;
+use tally::{Reading, Tally};
 
-/// A minute is counted in parts, of which the oldest goes as a whole.
-const PARTS: usize = 12;
-const PART: Duration = Duration::from_secs(5);
+/// How often those are looked for that are gone.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// Clients of services and reasons that are remembered, and backends: 10,000 services with ten endpoints each, were all of them
+/// used here. As many as a hash table of a power of two can hold, 4 and 16 MiB.
+const MOST: [usize; 2] = [28_672, 114_688];
 
 /// Whose a service port is.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -71,8 +79,10 @@ pub(crate) trait Meaning {
     fn owner(&mut self, service: u32) -> Option<Arc<Owner>>;
     /// The backend at an index, if it is of this generation; its lowest 31 bits.
     fn backend(&mut self, index: u32, generation: u32) -> Option<(Arc<Owner>, SocketAddr)>;
-    /// Whose processes a cgroup has.
-    fn place(&mut self, cgroup: u64) -> Option<Arc<Place>>;
+    /// Is there still such a service or policy?
+    fn is_there(&mut self, owner: &Owner) -> bool;
+    /// Whose processes a client's are, if that is a cgroup.
+    fn place(&mut self, client: Client) -> Option<Arc<Place>>;
 }
 
 /// Where a backend is.
@@ -84,101 +94,73 @@ pub(crate) struct Whereabouts {
     pub(crate) locality: Locality,
 }
 
-#[derive(Debug, Clone, Default)]
-struct Tally {
-    total: u64,
-    /// Counted in the reading with this number.
-    recent: (u64, u64),
-    parts: [u64; PARTS],
-    /// The part that the last count went to.
-    part: u64,
-    last: Duration,
-}
-
-impl Tally {
-    fn add(&mut self, count: u64, reading: u64, now: Duration) {
-        self.forget(now);
-        self.total += count;
-        self.recent = (reading, if self.recent.0 == reading { self.recent.1 + count } else { count });
-        self.parts[(part(now) % PARTS as u64) as usize] += count;
-        self.last = now;
-    }
-
-    /// Empties the parts that are over a minute old.
-    fn forget(&mut self, now: Duration) {
-        let now = part(now);
-        for old in self.part + 1..=now.min(self.part + PARTS as u64) {
-            self.parts[(old % PARTS as u64) as usize] = 0;
-        }
-        self.part = self.part.max(now);
-    }
-
-    fn count(&self, reading: u64, now: Duration) -> Count {
-        let mut tally = self.clone();
-        tally.forget(now);
-        let recent = if self.recent.0 == reading { self.recent.1 } else { 0 };
-        Count { total: self.total, recent, minute: tally.parts.iter().sum() }
-    }
-}
-
-fn part(at: Duration) -> u64 {
-    at.as_secs() / PART.as_secs()
-}
-
 /// What was asked for, if it was a service, and the reason of the decision.
 type Asked = (Option<Arc<Owner>>, u8);
 
-#[derive(Debug)]
-struct Client {
-    place: Option<Arc<Place>>,
-    tally: Tally,
-}
-
 /// All that is remembered.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
-    /// By cgroup.
-    clients: HashMap<(u64, Asked), Client>,
-    backends: HashMap<(Arc<Owner>, SocketAddr), Tally>,
-    /// How many times the counts were read.
-    reading: u64,
-    read: Option<(Duration, Timestamp)>,
+    clients: Remembered<(Client, Asked), Option<Arc<Place>>>,
+    backends: Remembered<(Arc<Owner>, SocketAddr), ()>,
+    /// The last one.
+    reading: Reading,
+    read: Option<Timestamp>,
+    /// When those were last forgotten that are gone.
+    looked: Duration,
     seconds: f64,
     unattributed: u64,
 }
 
+impl Default for Ledger {
+    fn default() -> Self {
+        Self {
+            clients: Remembered::new(MOST[0]),
+            backends: Remembered::new(MOST[1]),
+            reading: Reading::default(),
+            read: None,
+            looked: Duration::ZERO,
+            seconds: 0.0,
+            unattributed: 0,
+        }
+    }
+}
+
 impl Ledger {
-    /// Adds what was counted since the last time. `now` is since the agent started, `time` the same in the world.
+    /// Adds what was counted since the last time, and says how much of it is nobody's that is known, or had no room. `now` is
+    /// since the agent started, `time` the same in the world.
     pub(crate) fn add(
         &mut self,
         counted: HashMap<Key, u64>,
         meaning: &mut impl Meaning,
         now: Duration,
         time: Timestamp,
-    ) {
-        self.reading += 1;
-        self.seconds = now.saturating_sub(self.read.map_or(Duration::ZERO, |(at, _)| at)).as_secs_f64();
-        self.read = Some((now, time));
+    ) -> u64 {
+        self.seconds = now.saturating_sub(self.reading.now).as_secs_f64();
+        self.reading = Reading { number: self.reading.number + 1, now };
+        self.read = Some(time);
+        let (mut clients, mut backends, mut left_out) = (HashMap::new(), HashMap::new(), 0);
         for (key, count) in counted {
-            let added = match key {
-                Key::Client { cgroup, service, reason } => {
+            match key {
+                Key::Client { client, service, reason } => {
                     let owner = service.and_then(|service| meaning.owner(service));
-                    let key = (cgroup, (owner, reason));
-                    make_room(&mut self.clients, &key, MOST[0], now, |it| it.tally.last).then(|| {
-                        let new = || Client { place: meaning.place(cgroup), tally: Tally::default() };
-                        let client = self.clients.entry(key).or_insert_with(new);
-                        client.tally.add(count, self.reading, now);
-                    })
+                    *clients.entry((client, (owner, reason))).or_default() += count;
                 }
-                Key::Backend { index, generation } => meaning
-                    .backend(index, generation)
-                    .filter(|key| make_room(&mut self.backends, key, MOST[1], now, |tally| tally.last))
-                    .map(|key| self.backends.entry(key).or_default().add(count, self.reading, now)),
-            };
-            if added.is_none() {
-                self.unattributed += count;
+                Key::Backend { index, generation } => match meaning.backend(index, generation) {
+                    Some(key) => *backends.entry(key).or_default() += count,
+                    None => left_out += count,
+                },
             }
         }
+        left_out += self.clients.add(clients, self.reading, |(client, _)| meaning.place(*client));
+        left_out += self.backends.add(backends, self.reading, |_| ());
+        self.unattributed += left_out;
+        if now.saturating_sub(self.looked) >= LOOK {
+            self.looked = now;
+            self.clients
+                .forget(now, |(_, (owner, _))| owner.as_ref().is_none_or(|owner| meaning.is_there(owner)));
+            self.backends.forget(now, |(owner, _)| meaning.is_there(owner));
+        }
+        left_out
     }
 
     /// With names; with `recent` only what was used between the last two readings. `unattributed` is what the programs had no
@@ -187,25 +169,27 @@ impl Ledger {
         &self,
         recent: bool,
         unattributed: u64,
-        mut who: impl FnMut(Option<&Place>) -> Who,
+        mut who: impl FnMut(Client, Option<&Place>) -> Who,
         mut whereabouts: impl FnMut(&Owner, SocketAddr) -> Whereabouts,
     ) -> Usage {
-        let Some((now, time)) = self.read else { return Usage::default() };
-        let is_wanted = |tally: &Tally| !recent || tally.recent.0 == self.reading;
+        let Some(time) = self.read else { return Usage::default() };
+        let (reading, now) = (self.reading, self.reading.now);
+        let is_wanted = |tally: &Tally| !recent || tally.is_of(reading);
         let at = |last: Duration| {
             time.checked_sub(jiff::SignedDuration::try_from(now.saturating_sub(last)).unwrap_or_default())
                 .unwrap_or(time)
         };
         // Several cgroups may be one container's.
-        let mut clients: HashMap<(Who, Asked), (Count, Duration)> = HashMap::new();
-        for ((_, (owner, reason)), client) in self.clients.iter().filter(|(_, it)| is_wanted(&it.tally)) {
-            let key = (who(client.place.as_deref()), (owner.clone(), *reason));
+        let mut clients: HashMap<(Who, Asked), (Count, Option<Duration>)> = HashMap::new();
+        for ((client, (owner, reason)), place, tally) in self.clients.iter().filter(|(.., it)| is_wanted(it))
+        {
+            let key = (who(*client, place.as_deref()), (owner.clone(), *reason));
             let (sum, last) = clients.entry(key).or_default();
-            let count = client.tally.count(self.reading, now);
+            let count = tally.count(reading);
             sum.total += count.total;
             sum.recent += count.recent;
             sum.minute += count.minute;
-            *last = client.tally.last.max(*last);
+            *last = tally.last().max(*last);
         }
         let mut clients: Vec<ClientUse> = clients
             .into_iter()
@@ -218,15 +202,15 @@ impl Ledger {
                     verdict: reason.map_or("unknown", |reason| reason.verdict().name()).into(),
                     reason: reason.map_or("unknown", Reason::name).into(),
                     count,
-                    last: at(last),
+                    last: last.map(at),
                 }
             })
             .collect();
         let mut backends: Vec<BackendUse> = self
             .backends
             .iter()
-            .filter(|(_, tally)| is_wanted(tally))
-            .map(|((owner, address), tally)| {
+            .filter(|(.., tally)| is_wanted(tally))
+            .map(|((owner, address), (), tally)| {
                 let Whereabouts { pod, node, locality } = whereabouts(owner, *address);
                 let (namespace, pod) = pod.unzip();
                 BackendUse {
@@ -238,7 +222,7 @@ impl Ledger {
                     pod,
                     node,
                     locality,
-                    count: tally.count(self.reading, now),
+                    count: tally.count(reading),
                 }
             })
             .collect();
@@ -247,23 +231,6 @@ impl Ledger {
         let unattributed = self.unattributed + unattributed;
         Usage { time: Some(time), seconds: self.seconds, clients, backends, unattributed }
     }
-}
-
-/// Is there room for `key`? If not, idle ones go.
-fn make_room<K: Eq + Hash, V>(
-    map: &mut HashMap<K, V>,
-    key: &K,
-    most: usize,
-    now: Duration,
-    last: impl Fn(&V) -> Duration,
-) -> bool {
-    if map.len() < most || map.contains_key(key) {
-        return true;
-    }
-    IDLE.into_iter().any(|idle| {
-        map.retain(|_, it| now.saturating_sub(last(it)) < idle);
-        map.len() < most
-    })
 }
 
 #[cfg(test)]

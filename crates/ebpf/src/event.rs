@@ -22,7 +22,7 @@ pub fn record(ctx: &SockAddrContext, hook: Hook, key: &Key, decision: &Decision)
     let notable = decision.reason.is_notable();
     // A datagram that stays where the last one went is no connection, and counting it would cost it a third more.
     if (notable || decision.mode != 0) && decision.reason as u8 != abi::Reason::Sticky as u8 {
-        usage::count(settings.usage_page, decision);
+        usage::count(ctx, settings, decision);
     }
     let wanted = match settings.events {
         level::OFF => false,

@@ -2,23 +2,39 @@
 
 use crate::{event, maps};
 use abi::{
-    feature, reason,
-    usage::{backend, buckets, client},
+    Settings, feature, reason,
+    usage::{backend, buckets, client, of_cgroup, of_namespace},
 };
-use aya_ebpf::helpers::bpf_get_current_cgroup_id;
+use aya_ebpf::{
+    EbpfContext,
+    helpers::{bpf_get_current_cgroup_id, bpf_get_netns_cookie},
+    programs::SockAddrContext,
+};
 use datapath::Decision;
 
 /// Counts a decision by client, and a chosen backend.
 #[inline(always)]
-pub fn count(page: u32, decision: &Decision) {
-    // SAFETY: a helper without arguments.
-    let cgroup =
-        if maps::features() & feature::CGROUP != 0 { unsafe { bpf_get_current_cgroup_id() } } else { 0 };
+pub fn count(ctx: &SockAddrContext, settings: &Settings, decision: &Decision) {
+    let page = settings.usage_page;
+    let who = who(ctx, settings);
     let service = if decision.mode != 0 { Some(decision.service) } else { None };
-    add(page, client(cgroup, service, decision.reason as u8));
+    add(page, client(who, service, decision.reason as u8));
     if decision.backend.port_be != 0 {
         add(page, backend(decision.ids.backend, decision.ids.generation));
     }
+}
+
+#[inline(always)]
+fn who(ctx: &SockAddrContext, settings: &Settings) -> u64 {
+    if settings.usage_by_netns != 0 {
+        // SAFETY: the context is valid.
+        let netns = unsafe { bpf_get_netns_cookie(ctx.as_ptr()) };
+        if netns != settings.host_netns {
+            return of_namespace(netns);
+        }
+    }
+    // SAFETY: a helper without arguments.
+    of_cgroup(if maps::features() & feature::CGROUP != 0 { unsafe { bpf_get_current_cgroup_id() } } else { 0 })
 }
 
 #[inline(always)]

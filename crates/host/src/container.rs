@@ -13,6 +13,8 @@
 //! `getCgroupsPath`; cri-o 1.33 internal/config/cgmgr.) Guaranteed pods have no class in between. In a `-` of systemd's names
 //! there is `_` in UIDs.
 
+use std::{collections::BTreeSet, fs};
+
 use crate::pod_cgroup::{USERS, has_no_pods, pod_uid};
 
 /// What runtimes put before a container's id.
@@ -86,8 +88,20 @@ fn container_id(name: &str) -> Option<String> {
 /// The path in any other hierarchy of the cgroup that a process is in, which says whose it is where runtimes make no
 /// cgroups in that of cgroup2 (hybrid hosts, cgroupfs driver); `None` if it is in no pod's, or gone.
 pub fn v1_path(pid: u32) -> Option<String> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
     in_v1(&text).map(str::to_owned)
+}
+
+/// UIDs of the pods that processes are in by other hierarchies than that of cgroup2; none where there are no others.
+pub fn pods_in_v1() -> BTreeSet<String> {
+    let others = |text: String| text.lines().any(|line| !line.starts_with("0:"));
+    if !fs::read_to_string("/proc/self/cgroup").is_ok_and(others) {
+        return BTreeSet::new();
+    }
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let pods = pids.filter_map(v1_path).flat_map(|path| Place::of(&path).pods);
+    pods.map(|pod| pod.uid).collect()
 }
 
 fn in_v1(text: &str) -> Option<&str> {

@@ -25,6 +25,22 @@ impl Maps {
         Ok(left)
     }
 
+    /// All that was counted until now, for an agent that starts: where the programs count, and in the page that an agent
+    /// before may have had no time to read. [`crate::wait_for_readers`] must have returned since that one ended.
+    ///
+    /// # Errors
+    /// The maps can't be read or written.
+    pub fn take_all_usage(&self) -> Result<HashMap<Key, u64>, Error> {
+        let counting = self.settings()?.usage_page;
+        let mut found = self.take_usage(counting + 1)?;
+        let left = self.turn_usage_page()?;
+        crate::wait_for_readers();
+        for (key, count) in self.take_usage(left)? {
+            *found.entry(key).or_default() += count;
+        }
+        Ok(found)
+    }
+
     /// What was counted in a page that nobody counts in, which is empty afterwards.
     ///
     /// # Errors

@@ -43,6 +43,7 @@ pub struct Metrics {
     destroyed: Counter,
     freed: Counter,
     suppressed: Labelled<ForReason, Counter>,
+    left_out: Counter,
 }
 
 /// What can come of asking an address whether it is well.
@@ -66,6 +67,7 @@ impl Metrics {
             destroyed: Counter::default(),
             freed: Counter::default(),
             suppressed: Labelled::default(),
+            left_out: Counter::default(),
             registry,
         };
         metrics.registered()
@@ -118,6 +120,11 @@ impl Metrics {
             "balancing_events_suppressed",
             "Events that were read and not told, by the reason of the decision",
             self.suppressed.clone(),
+        );
+        registry.register(
+            "balancing_usage_left_out",
+            "Decisions that were counted by client or backend, and that the agent had no room for, or could not say whose they were",
+            self.left_out.clone(),
         );
         self.probe_targets(0, 0);
         // There from the start, so that the first is one more than before.
@@ -199,6 +206,11 @@ impl Metrics {
     /// Adds what clients and backends have had since the reading before. Call it once for each reading.
     pub fn used(&self, usage: &Usage) {
         self.traffic.add(usage);
+    }
+
+    /// So many decisions were counted that nobody can be said to have made.
+    pub fn left_out(&self, decisions: u64) {
+        self.left_out.inc_by(decisions);
     }
 
     /// Takes in what policies have not taken so far, all of them.

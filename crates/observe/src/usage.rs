@@ -27,7 +27,7 @@ pub struct Usage {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Count {
-    /// Since the agent started, or since this was last forgotten as idle.
+    /// Since the agent started, with what was counted while none ran; or since this was last forgotten as idle.
     pub total: u64,
     /// Between the last two readings.
     pub recent: u64,
@@ -52,8 +52,8 @@ pub struct ClientUse {
     /// How often.
     #[serde(flatten)]
     pub count: Count,
-    /// When it was last seen, to the reading.
-    pub last: Timestamp,
+    /// When it was last seen, to the reading; null: before the agent started.
+    pub last: Option<Timestamp>,
 }
 
 /// How near a backend is.

@@ -26,7 +26,7 @@ pub use diff::{Deletes, diff};
 pub use nodes::node_addresses;
 pub use phases::{Phase, Plan};
 pub use refusal::{Refusal, Subject};
-pub use table::{Capacity, Difference, Grace, Image, Inconsistency, Room, Table, Usage, source_key};
+pub use table::{Capacity, Difference, Grace, Image, Inconsistency, Reading, Room, Table, Usage, source_key};
 
 #[cfg(test)]
 mod tests;

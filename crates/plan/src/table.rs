@@ -50,6 +50,11 @@ pub struct Image {
 #[must_use = "what was freed before it is reusable only after `grace_passed`"]
 pub struct Grace(u64);
 
+/// A reading of what the programs have told that has begun: see [`Table::begin_reading`].
+#[derive(Debug)]
+#[must_use = "ids that were freed before it are reusable only after `has_read`"]
+pub struct Reading(u64);
+
 /// Exactly what the pinned maps hold, plus the allocation state.
 ///
 /// [`diff`](crate::diff()) changes it as if its plan were applied. If applying fails, the table is wrong: read
@@ -84,7 +89,9 @@ pub struct Table {
     /// By service port id.
     sources: BTreeSet<(u32, SourceKey)>,
     space: Space,
-    quarantine: Quarantine,
+    quarantine: Quarantine<Freed>,
+    /// Ids of service ports that are gone, and their names: there may be decisions that bear them and that nobody has read.
+    resting: Quarantine<(u32, Box<Name>)>,
     /// Live, but no longer desired: retired once no list has them and deletes are allowed.
     dead_backends: BTreeSet<u32>,
     /// The same for service ports.
@@ -137,6 +144,7 @@ impl Table {
             sources: BTreeSet::new(),
             space: Space::default(),
             quarantine: Quarantine::default(),
+            resting: Quarantine::default(),
             dead_backends: BTreeSet::new(),
             dead_services: BTreeSet::new(),
             pending: Touched::default(),
@@ -192,7 +200,6 @@ impl Table {
     pub fn grace_passed(&mut self, grace: Grace) {
         while let Some(freed) = self.quarantine.release(grace.0) {
             match freed {
-                Freed::Service(id) => self.service_pool.give(id),
                 Freed::Record(index) => self.record_pool.give(index),
                 Freed::Range { start, len } => self.ranges.give(start, len),
                 Freed::Backend(index) => {
@@ -203,6 +210,38 @@ impl Table {
                 }
             }
         }
+    }
+
+    /// Call when all plans so far are applied; then wait until every program that was running has ended, read all that the
+    /// programs have told of by then, then call [`Table::has_read`]. Later plans may be made and applied in between.
+    pub fn begin_reading(&mut self) -> Reading {
+        Reading(self.resting.end_period())
+    }
+
+    /// No decision that is yet to be read bears an id that was freed before `reading` began: they may be reused.
+    pub fn has_read(&mut self, reading: Reading) {
+        while let Some((id, _)) = self.resting.release(reading.0) {
+            self.service_pool.give(id);
+        }
+    }
+
+    /// How many ids of service ports wait until what bears them has been read.
+    pub fn resting(&self) -> usize {
+        self.resting.len()
+    }
+
+    /// This table was restored: what rested in the one `before` still does.
+    pub fn rest_on(&mut self, before: Self) {
+        self.resting = before.resting;
+        self.resting.retain(|(id, _)| !self.services.contains_key(id));
+        let used = self.services.keys().copied().chain(self.resting.iter().map(|(id, _)| *id));
+        self.service_pool = Pool::new(self.capacity.services, &used.collect());
+    }
+
+    /// Whose a service port id is, or was when decisions that bear it were made.
+    pub fn name(&self, id: u32) -> Option<&Name> {
+        let resting = || self.resting.iter().find(|(resting, _)| *resting == id);
+        self.services.get(&id).map(|it| &it.name).or_else(|| Some(&resting()?.1)).map(|name| &**name)
     }
 
     /// The id of a service port, and its name as the map has it.

@@ -9,7 +9,7 @@ use std::{
 use abi::{Event, Name};
 use host::container::{Place, v1_path};
 use jiff::Timestamp;
-use kernel::{Events, LiveTables};
+use kernel::Events;
 use observe::event::{Clock, Decision, Names};
 
 use super::{Agent, pace::Found};
@@ -52,7 +52,7 @@ impl Agent {
     /// Reads what there is, for as long as others can wait.
     pub(super) fn read_events(&mut self, ring: &mut Events) -> Found {
         let begun = Instant::now();
-        let mut found = Found::Nothing;
+        let (mut found, mut last) = (Found::Nothing, 0);
         let mut shared = Shared::begin(self.clock);
         self.clock = Some(shared.clock);
         loop {
@@ -62,8 +62,10 @@ impl Agent {
             }
             let Some(event) = ring.next_event() else { break };
             found = Found::All;
+            last = event.time;
             self.read_event(&event, &mut shared);
         }
+        self.has_read_events((found == Found::Part).then_some(last));
         self.release_held();
         // Where there was nothing to read there was room.
         if found != Found::Nothing {
@@ -148,7 +150,7 @@ impl Agent {
     /// Name and backends of a service port, for all events of one go.
     fn service<'a>(&self, id: u32, shared: &'a mut Shared) -> Option<&'a (Name, Backends)> {
         let look = || {
-            let name = LiveTables::new(self.reconciler.store()).name(id)?;
+            let name = *self.reconciler.table().name(id)?;
             Some((name, answer::backends(self.reconciler.cluster(), &Owner::from(&name).id())))
         };
         shared.services.entry(id).or_insert_with(look).as_ref()

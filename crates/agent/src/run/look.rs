@@ -23,6 +23,7 @@ impl Agent {
         }
         self.look_at_excluded();
         self.look_for_clients();
+        self.look_for_pods_cgroups();
         let attached = kernel::attached(&self.config.bpffs);
         self.look_at_contract(attached.as_deref().unwrap_or_default());
         self.measure();

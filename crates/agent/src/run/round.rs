@@ -147,6 +147,7 @@ impl Agent {
 
     /// What was freed can be used again after a grace period, which is waited for elsewhere.
     fn begin_grace(&mut self) {
+        self.hasten_reading();
         if self.grace.is_some() {
             return;
         }

@@ -1,17 +1,19 @@
 //! Reading the programs' counts of who uses what.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use abi::Endpoint;
-use host::container::Place;
+use abi::{
+    Endpoint,
+    usage::{Client, Key},
+};
+use host::container::{self, Place};
 use jiff::{Timestamp, Unit};
-use kernel::LiveTables;
-use model::ObjectId;
+use model::{Kind, ObjectId};
 use observe::{Usage, usage::Locality};
 use tokio::sync::{mpsc, oneshot};
 
@@ -23,7 +25,12 @@ use crate::{
 
 /// How often counts are read while nobody asks: a page must not run full, and a minute is counted in parts of 5 s.
 const EVERY: Duration = Duration::from_secs(2);
+/// And no more often than this while services come and go fast.
+const LEAST: Duration = Duration::from_millis(200);
+/// How often pods' cgroups are looked for until some are found.
+const LOOK: Duration = Duration::from_secs(5);
 /// What can fail.
+const COUNTING: &str = "choosing by what clients are counted";
 const READING: &str = "reading who uses what";
 
 type Reply = oneshot::Sender<Box<Usage>>;
@@ -33,10 +40,17 @@ pub(super) struct Reading {
     ledger: Ledger,
     /// The page that nobody counts in any more, once readers have been waited for; `None` = no reading is under way.
     page: Option<u32>,
+    /// Ids of services that were gone when it began can be others' once what bears them was read.
+    rest: Option<plan::Reading>,
+    /// The counts were; events that were told until then, on the programs' clock, are to be.
+    unread: Option<(u64, plan::Reading)>,
     done: mpsc::Sender<()>,
+    begun: Instant,
     due: Instant,
     /// Who asked, before the reading that is under way began and after.
     asked: [Vec<Reply>; 2],
+    /// When it is looked at next whether pods have cgroups of cgroup2; `None` once that is known.
+    look_due: Option<Instant>,
     /// What the programs had no room for before this agent started.
     before: u64,
 }
@@ -46,7 +60,24 @@ impl Reading {
     pub(super) fn new(before: u64) -> (Self, mpsc::Receiver<()>) {
         let (done, waited) = mpsc::channel(1);
         let ledger = Ledger::default();
-        (Self { ledger, page: None, done, due: Instant::now(), asked: Default::default(), before }, waited)
+        let begun = Instant::now();
+        let due = begun + EVERY;
+        let asked = Default::default();
+        (
+            Self {
+                ledger,
+                page: None,
+                rest: None,
+                unread: None,
+                done,
+                begun,
+                due,
+                asked,
+                look_due: Some(begun),
+                before,
+            },
+            waited,
+        )
     }
 
     /// When the next reading is due, if none is under way.
@@ -63,8 +94,8 @@ struct Numbers<'a> {
 
 impl Meaning for Numbers<'_> {
     fn owner(&mut self, service: u32) -> Option<Arc<Owner>> {
-        let store = self.agent.reconciler.store();
-        let look = || LiveTables::new(store).name(service).as_ref().map(|name| Arc::new(Owner::from(name)));
+        let table = self.agent.reconciler.table();
+        let look = || table.name(service).map(|name| Arc::new(Owner::from(name)));
         self.owners.entry(service).or_insert_with(look).clone()
     }
 
@@ -76,8 +107,22 @@ impl Meaning for Numbers<'_> {
         Some((owner, endpoint.socket_addr()))
     }
 
-    fn place(&mut self, cgroup: u64) -> Option<Arc<Place>> {
-        self.agent.place(cgroup)
+    fn is_there(&mut self, owner: &Owner) -> bool {
+        let (cluster, id) = (self.agent.reconciler.cluster(), owner.id());
+        match id.kind {
+            Kind::Service => cluster.service(&id.name).is_some(),
+            _ => cluster.policy(&id).is_some(),
+        }
+    }
+
+    fn place(&mut self, client: Client) -> Option<Arc<Place>> {
+        match client {
+            Client::Cgroup(id) => self.agent.place(id),
+            Client::Namespace(_) => {
+                self.agent.namespaces_wanted = true;
+                None
+            }
+        }
     }
 }
 
@@ -88,12 +133,79 @@ impl Agent {
         self.reading.due = Instant::now();
     }
 
+    /// Reads what was counted before this agent started, while the tables are what they were then.
+    pub(super) fn read_before(&mut self) {
+        match self.reconciler.store().take_all_usage() {
+            Ok(counted) => self.enter(counted),
+            Err(error) => self.failed(READING, &error),
+        }
+    }
+
+    /// Where pods have no cgroups of cgroup2 (hybrid hosts) all of them would be one client, whatever cgroup their runtime is in:
+    /// there they are counted by network namespace.
+    pub(super) fn look_for_pods_cgroups(&mut self) {
+        if self.reading.look_due.is_none_or(|due| Instant::now() < due) {
+            return;
+        }
+        // Those that have a sandbox.
+        let pods = self.reconciler.cluster().own_pods();
+        let pods = pods.filter(|pod| !pod.host_network && !pod.finished && !pod.ips.is_empty());
+        let uids: BTreeSet<String> = pods.map(|pod| pod.uid.clone()).collect();
+        if uids.is_empty() {
+            return;
+        }
+        let by_netns = if self.cgroups.root().pods().keys().any(|uid| uids.contains(uid)) {
+            0
+        } else if !container::pods_in_v1().is_disjoint(&uids) {
+            1
+        } else {
+            self.reading.look_due = Some(Instant::now() + LOOK);
+            return;
+        };
+        self.reading.look_due = None;
+        let store = self.reconciler.store();
+        let chosen = store.settings().and_then(|settings| {
+            if settings.usage_by_netns != by_netns {
+                tracing::info!(by_netns, "by what clients are counted: do pods have cgroups of cgroup2?");
+                store.change_settings(|settings| settings.usage_by_netns = by_netns)?;
+            }
+            Ok(())
+        });
+        match chosen {
+            Ok(()) => drop(self.failures.remove(COUNTING)),
+            Err(error) => self.failed(COUNTING, &error),
+        }
+    }
+
+    /// Services go faster than they are read of: that is done sooner, so that there are ids for those that come.
+    pub(super) fn hasten_reading(&mut self) {
+        let table = self.reconciler.table();
+        if table.resting() > table.capacity().services as usize / 8 {
+            let soon = self.reading.begun + LEAST;
+            self.reading.due = self.reading.due.min(soon);
+        }
+    }
+
+    /// Events have been read, all of them or until one of this time.
+    pub(super) fn has_read_events(&mut self, until: Option<u64>) {
+        if let Some((_, rest)) = self.reading.unread.take_if(|(at, _)| until.is_none_or(|until| until > *at))
+        {
+            self.reconciler.has_read(rest);
+            if !self.refused.is_empty() {
+                // There may be room now.
+                self.round();
+            }
+        }
+    }
+
     /// Lets the programs count elsewhere, and waits for those that still do here.
     pub(super) fn begin_reading(&mut self) {
-        self.reading.due = Instant::now() + EVERY;
+        self.reading.begun = Instant::now();
+        self.reading.due = self.reading.begun + EVERY;
+        let rest = self.reconciler.begin_reading();
         match self.reconciler.store().turn_usage_page() {
             Ok(page) => {
-                self.reading.page = Some(page);
+                (self.reading.page, self.reading.rest) = (Some(page), Some(rest));
                 let asked = std::mem::take(&mut self.reading.asked[1]);
                 self.reading.asked[0].extend(asked);
                 let done = self.reading.done.clone();
@@ -112,36 +224,52 @@ impl Agent {
     /// Readers have been waited for.
     pub(super) fn end_reading(&mut self) {
         let Some(page) = self.reading.page.take() else { return };
-        let counted = match self.reconciler.store().take_usage(page) {
-            Ok(counted) => counted,
+        match self.reconciler.store().take_usage(page) {
+            Ok(counted) => {
+                self.failures.remove(READING);
+                self.enter(counted);
+                for reply in std::mem::take(&mut self.reading.asked[0]) {
+                    // Who no longer listens is no error.
+                    let _ = reply.send(Box::new(self.usage(false)));
+                }
+            }
             Err(error) => {
                 self.failed(READING, &error);
                 self.reading.asked[0].clear();
-                return;
             }
-        };
-        self.failures.remove(READING);
+        }
+        // What could not be read names nobody. Where events of an earlier reading are yet to be read, the next one is good for both.
+        if let Some(rest) = self.reading.rest.take() {
+            self.reading.unread.get_or_insert((host::clock::monotonic(), rest));
+        }
+    }
+
+    /// Takes in what was counted.
+    fn enter(&mut self, counted: HashMap<Key, u64>) {
         let mut ledger = std::mem::take(&mut self.reading.ledger);
         let now = self.started.elapsed();
         let mut numbers = Numbers { agent: self, owners: HashMap::new() };
         let time = Timestamp::now();
         // As people read it.
         let time = time.round(Unit::Millisecond).unwrap_or(time);
-        ledger.add(counted, &mut numbers, now, time);
+        let left_out = ledger.add(counted, &mut numbers, now, time);
         self.reading.ledger = ledger;
+        self.contract.metrics().left_out(left_out);
         if self.config.metrics_services > 0 {
             self.contract.metrics().used(&self.usage(true));
-        }
-        for reply in std::mem::take(&mut self.reading.asked[0]) {
-            // Who no longer listens is no error.
-            let _ = reply.send(Box::new(self.usage(false)));
         }
     }
 
     fn usage(&self, recent: bool) -> Usage {
         let unattributed = self.reconciler.store().unattributed().unwrap_or_default();
         let unattributed = unattributed.saturating_sub(self.reading.before);
-        let who = |place: Option<&Place>| self.identities.who(place, None, || None).who;
+        let who = |client, place: Option<&Place>| {
+            let netns = match client {
+                Client::Cgroup(_) => None,
+                Client::Namespace(cookie) => Some(cookie),
+            };
+            self.identities.who(place, netns, || None).who
+        };
         let cluster = self.reconciler.cluster();
         let here = cluster.here();
         let zone = |node: &str| cluster.node(node).and_then(|node| node.zone().map(str::to_owned));

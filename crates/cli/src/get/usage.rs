@@ -3,6 +3,7 @@
 use std::{cmp::Reverse, collections::HashMap, net::SocketAddr};
 
 use agent::local::Request;
+use jiff::Timestamp;
 use observe::{
     Usage,
     usage::{ClientUse, Count},
@@ -75,7 +76,7 @@ impl Row for Use {
             reason.clone(),
             count.minute.to_string(),
             count.total.to_string(),
-            last.strftime("%H:%M:%S").to_string(),
+            last.map_or("before start".into(), |last| time_of(last, Timestamp::now())),
             or_dash(client.container_id.as_ref()),
         ]
     }
@@ -86,6 +87,12 @@ impl Row for Use {
             _ => Tone::Plain,
         }
     }
+}
+
+/// The time of day; of other days the day too.
+fn time_of(at: Timestamp, now: Timestamp) -> String {
+    let day = |at: Timestamp| at.strftime("%F").to_string();
+    at.strftime(if day(at) == day(now) { "%TZ" } else { "%FT%TZ" }).to_string()
 }
 
 /// All of it, the busiest first. Only the agent knows.
@@ -125,5 +132,20 @@ impl From<&Usage> for Chosen {
             count.total += it.count.total;
         }
         Self(chosen)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_of_another_day_says_which() {
+        let now: Timestamp = "2026-11-23T00:00:10Z".parse().unwrap();
+        for (at, expected) in
+            [("2026-11-23T00:00:05Z", "00:00:05Z"), ("2026-11-22T23:59:59Z", "2026-11-22T23:59:59Z")]
+        {
+            assert_eq!(time_of(at.parse().unwrap(), now), expected);
+        }
     }
 }

@@ -50,7 +50,7 @@ fn client(who: Who, service: Option<Service>, outcome: (&str, &str), count: Coun
         verdict: outcome.0.into(),
         reason: outcome.1.into(),
         count,
-        last: "2026-11-23T10:00:00Z".parse().unwrap(),
+        last: Some("2026-11-23T10:00:00Z".parse().unwrap()),
     }
 }
 

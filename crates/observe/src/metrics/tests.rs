@@ -72,6 +72,7 @@ fn busy() -> (Metrics, Reading) {
     metrics.known(1, &[("services".into(), 3)]);
     metrics.probed("good");
     metrics.events_suppressed("no-endpoints", 5);
+    metrics.left_out(4);
     traffic::tests::use_all(&metrics);
     let kernel = Kernel {
         decisions: vec![(abi::Hook::Connect, true, abi::Reason::NoEndpoints, 7)],
@@ -116,6 +117,7 @@ fn what_is_read_is_written() {
         "balancing_decisions_total{hook=\"connect\",family=\"IPv6\",verdict=\"refused\",reason=\"no-endpoints\"} 7",
         "balancing_events_lost_total 2",
         "balancing_usage_unattributed_total 3",
+        "balancing_usage_left_out_total 4",
         "balancing_events_suppressed_total{reason=\"no-endpoints\"} 5",
         "balancing_paused 1.0",
         "balancing_hook_attached{hook=\"connect4\"} 1.0",

@@ -285,7 +285,8 @@ impl Table {
         let dead: Vec<u32> = self.dead_services.iter().copied().filter(|id| !uses.any(*id)).collect();
         for id in &dead {
             self.dead_services.remove(id);
-            if let Some(port) = self.services.remove(id).and_then(|it| it.port)
+            let Some(service) = self.services.remove(id) else { continue };
+            if let Some(port) = service.port
                 && let Some(ids) = self.ids.get_mut(&port)
             {
                 ids.remove(id);
@@ -293,7 +294,7 @@ impl Table {
                     self.ids.remove(&port);
                 }
             }
-            self.quarantine.put(Freed::Service(*id));
+            self.resting.put((*id, service.name));
         }
         dead
     }

@@ -176,21 +176,26 @@ impl Ranges {
 /// Something that nothing in the table leads to any more, but that a program may still be reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Freed {
-    Service(u32),
     Backend(u32),
     Record(u32),
     Range { start: u32, len: u32 },
 }
 
 /// What was freed, by the period in which it was.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Quarantine {
+#[derive(Clone, Debug)]
+pub(super) struct Quarantine<T> {
     current: u64,
-    freed: VecDeque<(u64, Freed)>,
+    freed: VecDeque<(u64, T)>,
 }
 
-impl Quarantine {
-    pub(super) fn put(&mut self, freed: Freed) {
+impl<T> Default for Quarantine<T> {
+    fn default() -> Self {
+        Self { current: 0, freed: VecDeque::new() }
+    }
+}
+
+impl<T> Quarantine<T> {
+    pub(super) fn put(&mut self, freed: T) {
         self.freed.push_back((self.current, freed));
     }
 
@@ -202,11 +207,21 @@ impl Quarantine {
     }
 
     /// The oldest, if it was freed in `period` or earlier.
-    pub(super) fn release(&mut self, period: u64) -> Option<Freed> {
+    pub(super) fn release(&mut self, period: u64) -> Option<T> {
         if self.freed.front()?.0 > period {
             return None;
         }
         self.freed.pop_front().map(|(_, freed)| freed)
+    }
+
+    /// Those that are not `kept` were not freed.
+    pub(super) fn retain(&mut self, kept: impl Fn(&T) -> bool) {
+        self.freed.retain(|(_, freed)| kept(freed));
+    }
+
+    /// The oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &T> {
+        self.freed.iter().map(|(_, freed)| freed)
     }
 
     pub(super) fn len(&self) -> usize {

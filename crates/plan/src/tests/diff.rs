@@ -1,6 +1,6 @@
 //! What single changes cost.
 
-use abi::{Range, frontend::backend_flag::LIVE};
+use abi::{Name, Range, frontend::backend_flag::LIVE};
 use model::Family;
 
 use super::{
@@ -205,6 +205,40 @@ fn nothing_is_reused_before_a_grace_period_that_began_later() {
     grace(&mut world.table);
     assert_eq!(kinds(&world.again()), ["lists", "records", "frontends", "retired backends"]);
     assert_eq!(world.range(&vip(Family::V4, 1, 80)).start, 0);
+}
+
+#[test]
+fn the_id_of_a_service_that_is_gone_is_anothers_only_when_what_bears_it_was_read() {
+    let mut world = World::new(Capacity { services: 2, ..ROOMY });
+    let sketch = |vip| Sketch::new("", [PortSketch::v4(80, vip, [vip])]);
+    let named = |world: &World, id| world.table.name(id).map(|name| Name::text(&name.service).to_owned());
+    let gone = service(0).name.name.clone();
+    world.set(0, sketch(1));
+    world.with(0, None, Deletes::Allowed);
+    let early = world.table.begin_reading();
+    world.set(1, sketch(2));
+    assert_eq!(named(&world, 0), Some(gone.clone()), "for what was told before");
+    assert_eq!(named(&world, 1), Some(service(1).name.name.clone()));
+    let period = world.table.begin_grace();
+    world.table.grace_passed(period);
+    let plan = world.set(2, sketch(3));
+    assert!(matches!(plan.refused[..], [Refusal::Full { room: Room::Services, .. }]), "nobody has read it");
+
+    // The mirror is read again.
+    let (restored, _) = Table::restore(&world.maps.image(), world.table.capacity());
+    let before = std::mem::replace(&mut world.table, restored);
+    world.table.rest_on(before);
+    assert_eq!((named(&world, 0), world.table.resting()), (Some(gone), 1));
+    assert_eq!(world.again().refused.len(), 1, "it still rests");
+    world.table.has_read(early);
+    assert_eq!((world.table.resting(), world.again().refused.len()), (0, 0));
+    assert_eq!(named(&world, 0), Some(service(2).name.name.clone()));
+
+    // Freed after the reading began: not by that one.
+    let early = world.table.begin_reading();
+    world.with(2, None, Deletes::Allowed);
+    world.table.has_read(early);
+    assert_eq!(world.table.resting(), 1);
 }
 
 #[test]

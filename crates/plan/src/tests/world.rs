@@ -295,10 +295,11 @@ pub(super) fn intent(desired: &Desired) -> Meaning {
     }
 }
 
-/// Lets a grace period pass.
+/// Lets a grace period pass, and all that was told is read.
 pub(super) fn grace(table: &mut Table) {
-    let grace = table.begin_grace();
+    let (grace, reading) = (table.begin_grace(), table.begin_reading());
     table.grace_passed(grace);
+    table.has_read(reading);
 }
 
 /// Diffs everything until nothing is refused for want of quarantined room, and asserts that the result is

@@ -33,7 +33,7 @@ fn client(service: Option<Service>, policy: Option<Policy>, reason: Reason, rece
         verdict: reason.verdict().name().into(),
         reason: reason.name().into(),
         count: count(recent),
-        last: at(0),
+        last: Some(at(0)),
     }
 }
 
