@@ -180,7 +180,7 @@ fn status_is_the_same_in_every_form() {
     let agent = host.agent(&[]).unwrap();
     let answer = host.balancing(&["status", "-o", "json"]).unwrap();
     let json: Value = serde_json::from_str(answer.succeeds()).unwrap();
-    assert_eq!(json["pid"], json!(agent.pid()));
+    assert_eq!((&json["running"], &json["pid"]), (&json!(true), &json!(agent.pid())));
     assert_eq!(json["node"], json!("n1"));
     assert_eq!((&json["frontends"], &json["backends"]), (&json!(4), &json!(8)));
     assert_eq!((&json["problems"], &json["auditDifferences"]), (&json!([]), &json!(0)));
