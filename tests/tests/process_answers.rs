@@ -167,8 +167,12 @@ fn why_explains_with_the_agent_and_without() {
         assert!(answer.succeeds().contains("its cgroup is not below"), "{answer:?}");
     }
     host.balancing(&["why", "host", "svc/default/none:http"]).unwrap().fails(1, &["svc/default/none:http"]);
-    host.balancing(&["why", "host", "10.96.0.10"]).unwrap().fails(1, &["give ip:port"]);
-    host.balancing(&["why", "4000000000", "10.96.0.10:80/tcp"]).unwrap().fails(1, &["4000000000"]);
+    host.balancing(&["why", "host", "10.96.0.10"]).unwrap().fails(2, &["give ip:port"]);
+    host.balancing(&["why", "host", "10.96.0.10:80/sctp"]).unwrap().fails(2, &["give tcp or udp"]);
+    host.balancing(&["why", "x", "10.96.0.10:80/tcp"]).unwrap().fails(2, &["give `host`, a process id"]);
+    host.balancing(&["why", "4000000000", "10.96.0.10:80/tcp"])
+        .unwrap()
+        .fails(1, &["there is no process 4000000000"]);
     inside.kill().unwrap();
     inside.wait().unwrap();
 }

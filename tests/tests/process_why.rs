@@ -318,11 +318,10 @@ fn a_pod_of_this_node_can_be_asked_for_by_its_name() {
     let fails = |client: &str, words: &[&str]| {
         host.balancing(&["why", client, vip]).unwrap().fails(1, words);
     };
-    fails("pod/shop/nobody", &["no pod shop/nobody", "kubectl get pods"]);
+    fails("pod/shop/nobody", &["no pod shop/nobody", "there is none in its manifests /"]);
     fails("pod/shop/far", &["pod shop/far is on node n2", "ask there"]);
     fails("pod/shop/ghost", &["pod shop/ghost", "no cgroup", "does not run"]);
-    fails("pod/web-1", &["give pod/NAMESPACE/NAME"]);
-    fails("web-1", &["give `host`, a process id or pod/NAMESPACE/NAME"]);
+    host.balancing(&["why", "pod/web-1", vip]).unwrap().fails(2, &["give pod/NAMESPACE/NAME"]);
     agent.kill().unwrap();
     fails("pod/shop/web-1", &["the agent is not running", "process id"]);
 }
