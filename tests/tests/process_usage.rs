@@ -75,12 +75,15 @@ fn who_used_what_is_listed_and_filtered() {
     for (line, kept) in [
         ("--service shop/cart", vec![2, 3]),
         ("--service shop/cart --verdict refused", vec![2]),
+        ("--service shop/cart:http", vec![2, 3]),
         ("--policy dns", vec![1]),
+        ("--policy lr/dns", vec![1]),
         ("--pod shop/web-1", vec![2, 3]),
         ("-n shop", vec![2, 3]),
         ("web-1", vec![1, 2, 3]),
         ("other/web-1", vec![1]),
         ("sshd.service", vec![4]),
+        ("shop/web-1/app", vec![2, 3]),
     ] {
         let expected: Vec<&str> = std::iter::once(0).chain(kept).map(|row| all[row]).collect();
         assert_eq!(table(get(line).succeeds()), expected, "{line}");
@@ -103,7 +106,11 @@ fn who_used_what_is_listed_and_filtered() {
         (none.succeeds(), none.err.as_str()),
         ("", "no clients fit --verdict; without, there are 3 clients\n")
     );
-    get("web-7").fails(1, &["no client web-7", "balancing get clients"]);
+    get("web-7").fails(1, &["no client web-7", "`balancing get usage` lists"]);
+    get("shop/web-7/app").fails(1, &["no client shop/web-7/app", "balancing get usage"]);
+    let host_unit = host.balancing(&["get", "usage", "host sshd.service"]).unwrap();
+    assert_eq!(table(host_unit.succeeds()), [all[0], all[4]]);
+    assert_eq!(get("--policy shop/dns").code, Some(2));
     get("--state stale").fails(2, &["--state makes no sense for clients"]);
     assert_eq!(get("--service cart").code, Some(2));
     stand_in.change(|lines| lines.usage["clients"] = json!([]));
@@ -255,6 +262,9 @@ fn what_a_real_agent_counts_is_what_commands_say() {
         "{policy}"
     );
     assert_eq!(top["failures"][0]["reason"], json!("no-endpoints"), "{top}");
+    assert_eq!(json("get policies lr/dns")[0]["name"], json!("dns"));
+    let other = host.balancing(&["get", "policies", "bl/dns"]).unwrap();
+    other.fails(1, &["no policy bl/dns; there is lr/dns"]);
     assert!(top["maps"].as_array().unwrap().iter().any(|map| map["name"] == "backends"), "{top}");
 }
 

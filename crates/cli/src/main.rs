@@ -22,6 +22,7 @@ mod stop;
 mod target;
 mod tone;
 mod top;
+mod wanted;
 mod why;
 
 use std::{io::Write, process::ExitCode};

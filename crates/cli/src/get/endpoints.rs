@@ -52,6 +52,7 @@ pub(super) struct Endpoint {
 
 impl Subject for Endpoint {
     const NOUN: (&'static str, &'static str) = ("endpoint", "endpoints");
+    const LISTING: &'static str = "endpoints";
     const NONE: &'static str =
         "`balancing status` says whether the sources are synced and how many objects there are";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, collections::HashMap, net::SocketAddr};
 use agent::local::Request;
 use observe::{
     Usage,
+    event::Who,
     usage::{ClientUse, Count},
 };
 use serde::Serialize;
@@ -37,8 +38,10 @@ impl From<ClientUse> for Use {
 
 impl Subject for Use {
     const NOUN: (&'static str, &'static str) = ("client", "clients");
+    const LISTING: &'static str = "usage";
     const NONE: &'static str = "none has connected to a service since the agent started";
     const FILTERS: &'static [&'static str] = &["--namespace", "--service", "--policy", "--pod", "--verdict"];
+    const MANY: Option<&'static str> = Some("the busiest are first, then who was seen last");
 
     fn facts(&self) -> Facts<'_> {
         let ClientUse { client, verdict, .. } = &self.it;
@@ -46,9 +49,16 @@ impl Subject for Use {
         let name = client.pod.as_deref().or(client.host.as_deref()).unwrap_or_default();
         Facts {
             namespace,
-            name,
-            service: self.target.service(),
-            policy: self.target.policy().unwrap_or_default(),
+            name: name.into(),
+            shown: Some(shown(client)),
+            service: match &self.target {
+                Target::Service { namespace, name, port } => Some((namespace, name, port)),
+                Target::Policy { .. } | Target::Nothing => None,
+            },
+            policy: match &self.target {
+                Target::Policy { kind, name } => Some((kind, name)),
+                Target::Service { .. } | Target::Nothing => None,
+            },
             pod: client.pod.as_deref().map(|pod| (namespace, pod)),
             verdict,
             ..Facts::default()
@@ -68,8 +78,7 @@ impl Row for Use {
     fn cells(&self) -> Vec<String> {
         let ClientUse { client, verdict, reason, count, last, .. } = &self.it;
         vec![
-            // Whoever makes a cgroup gives it a name.
-            who(client).replace(char::is_control, "\u{fffd}"),
+            shown(client),
             self.target.to_string(),
             verdict.clone(),
             reason.clone(),
@@ -88,13 +97,19 @@ impl Row for Use {
     }
 }
 
-/// All of it, the busiest first. Only the agent knows.
+/// Whoever makes a cgroup gives it a name.
+fn shown(client: &Who) -> String {
+    who(client).replace(char::is_control, "\u{fffd}")
+}
+
+/// All of it: the busiest of the last minute first, then who was seen last. Only the agent knows.
 pub(super) fn rows(place: &Place) -> anyhow::Result<Vec<Use>> {
     let usage: Usage = agent::local::ask_one(&place.socket, &Request::Usage)?;
     let mut rows: Vec<Use> = usage.clients.into_iter().map(Use::from).collect();
     rows.sort_by_cached_key(|row| {
         let count = row.it.count;
-        (Reverse(count.minute), Reverse(count.total), who(&row.it.client), row.target.clone())
+        let busy = (Reverse(count.minute), Reverse(row.it.last), Reverse(count.total));
+        (busy, who(&row.it.client), row.target.clone())
     });
     Ok(rows)
 }
