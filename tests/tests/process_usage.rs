@@ -142,7 +142,7 @@ fn a_backend_that_is_never_chosen_is_seen_beside_its_standing() {
         let line = ["get", "endpoints", "web", "--protocol", "tcp", "--family", "4", "-o", form];
         host.balancing(&line).unwrap().succeeds().to_owned()
     };
-    let heads = "NAMESPACE SERVICE PORT ADDRESS PROTOCOL STATE LAST MINUTE TOTAL";
+    let heads = "NAMESPACE SERVICE PORT ADDRESS PROTOCOL STATE MINUTE TOTAL";
     let row = |low: u8, counts: &str| format!("default web http 10.1.0.{low}:8080 TCP in use {counts}");
     assert_eq!(table(&get("table")), [heads.to_owned(), row(1, "- -"), row(2, "- -")]);
     let stand_in = StandIn::serve(&host.socket(), lines()).unwrap();
@@ -182,7 +182,7 @@ fn a_backend_that_is_never_chosen_is_seen_beside_its_standing() {
     let _agent = host.agent(&[]).unwrap();
     let table = table(&get("table"));
     assert!(table[1].starts_with("default web http 10.1.0.1:8080 TCP in use "), "{table:?}");
-    assert!(table[2].starts_with("default web http 10.1.0.9:8080 TCP not selected: not ready "), "{table:?}");
+    assert!(table[2].starts_with("default web http 10.1.0.9:8080 TCP not ready "), "{table:?}");
     let json: Value = serde_json::from_str(&get("json")).unwrap();
     assert_eq!((&json[1]["index"], &json[1]["pod"]), (&Value::Null, &json!("default/web-9")));
 }

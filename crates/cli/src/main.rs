@@ -24,6 +24,7 @@ mod tone;
 mod top;
 mod wanted;
 mod why;
+mod width;
 
 use std::{io::Write, process::ExitCode};
 

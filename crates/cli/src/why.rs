@@ -20,6 +20,7 @@ use crate::{
     output::{Format, columns_of, or_dash, show},
     place::Place,
     tone::Tone,
+    width::{USUAL, cut, width, wrap},
 };
 
 /// Explain where a new connection would go, by replaying the decision on the live tables
@@ -83,10 +84,10 @@ impl Options {
         match answers.as_slice() {
             // An address has one answer, a service a list of them.
             [answer] if matches!(self.destination, Destination::Address(..)) => {
-                show(answer, self.output, |_| text(answer))?
+                show(answer, self.output, |format| text(answer, format))?
             }
             answers => {
-                let texts = |_| answers.iter().map(text).collect::<Vec<_>>().join("\n\n");
+                let texts = |form| answers.iter().map(|it| text(it, form)).collect::<Vec<_>>().join("\n\n");
                 show(answers, self.output, texts)?;
             }
         }
@@ -203,10 +204,13 @@ fn standing(ports: &[PortEndpoints], explanation: &Explanation) -> Vec<local::En
         .collect()
 }
 
-fn text(answer: &Answer) -> String {
+fn text(answer: &Answer, format: Format) -> String {
     let Answer { client, explanation, endpoints, .. } = answer;
+    let known = width().filter(|_| format != Format::Wide);
     let mut lines = vec![format!("{} -> {}/{}", client.name, explanation.destination, explanation.protocol)];
-    lines.push(format!("cgroup    {}", client.cgroup.display()));
+    let path = client.cgroup.display().to_string();
+    let room = known.unwrap_or(USUAL).saturating_sub(HEAD);
+    lines.push(format!("cgroup    {}", if format == Format::Wide { path } else { cut(&path, room) }));
     if !client.served {
         lines.push(
             "result    passed: its cgroup is not below the one that the programs are attached to".into(),
@@ -236,16 +240,36 @@ fn text(answer: &Answer) -> String {
     }
     let verdict = Tone::of_verdict(explanation.verdict).paint(explanation.verdict);
     lines.push(format!("result    {verdict}: {}", meaning(client, explanation)));
-    lines.extend(details(explanation).into_iter().map(|(what, text)| format!("{what:<8}  {text}")));
-    lines.extend(candidates(explanation, endpoints.as_deref()));
+    let rest = details(explanation).into_iter().map(|(what, text)| format!("{what:<8}  {text}"));
+    lines.extend(rest);
+    let mut lines: Vec<String> = lines.into_iter().flat_map(|line| folded(line, known)).collect();
+    lines.extend(candidates(explanation, endpoints.as_deref(), known));
     if !answer.agent {
         lines.push("\nThe agent is not running: this is the tables' answer alone.".into());
     }
     lines.join("\n")
 }
 
+/// Characters of what a line is about, and the blanks after.
+const HEAD: usize = 10;
+
+/// The line in as many as it takes.
+fn folded(line: String, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width.filter(|width| line.chars().count() > *width && *width > 2 * HEAD) else {
+        return vec![line];
+    };
+    let Some((head, text)) = line.split_at_checked(HEAD) else { return vec![line] };
+    let text = wrap(text, width - HEAD);
+    let heads = std::iter::once(head).chain(std::iter::repeat(""));
+    heads.zip(text).map(|(head, text)| format!("{head:<HEAD$}{text}")).collect()
+}
+
 /// The endpoints, those that are not chosen too, below an empty line; nothing if there are none.
-fn candidates(explanation: &Explanation, endpoints: Option<&[local::Endpoint]>) -> Vec<String> {
+fn candidates(
+    explanation: &Explanation,
+    endpoints: Option<&[local::Endpoint]>,
+    width: Option<usize>,
+) -> Vec<String> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     // Of the heads.
     let mut tones = vec![Tone::Plain];
@@ -270,7 +294,7 @@ fn candidates(explanation: &Explanation, endpoints: Option<&[local::Endpoint]>) 
     }
     let heads = ["ENDPOINT", "SHARE", "WHY", "POD", "NODE"];
     let columns = if is_alone { 2 } else { heads.len() };
-    let table = columns_of(heads.iter().take(columns), rows.into_iter());
+    let table = columns_of(heads.iter().take(columns), rows.into_iter(), width);
     let lines = table.lines().zip(tones).map(|(line, tone)| tone.paint(line));
     std::iter::once(String::new()).chain(lines).collect()
 }
@@ -397,4 +421,20 @@ fn not_a_service(explanation: &Explanation) -> String {
         );
     }
     "no frontend has this address, port and protocol".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_sentences_are_folded_behind_their_heads() {
+        let line = || "result    refused: this is the cluster IP of a service".to_owned();
+        assert_eq!(
+            folded(line(), Some(30)),
+            ["result    refused: this is the", "          cluster IP of a", "          service"]
+        );
+        assert_eq!(folded(line(), None), [line()]);
+        assert_eq!(folded(line(), Some(60)), [line()]);
+    }
 }

@@ -91,7 +91,7 @@ impl fmt::Display for Standing {
             Self::LastResort => "last resort: terminating",
             Self::NotReady => "not ready",
             Self::NotServing => "terminating, not serving",
-            Self::Terminating => "terminating, others are ready",
+            Self::Terminating => "terminating, not needed",
             Self::OtherNode => "hinted for other nodes",
             Self::OtherZone => "hinted for other zones",
             Self::NotLocal => "remote, policy is Local",

@@ -79,7 +79,7 @@ impl Row for Endpoint {
         "ADDRESS",
         "PROTOCOL",
         "STATE",
-        "LAST MINUTE",
+        "MINUTE",
         "TOTAL",
         "POD",
         "NODE",
@@ -98,7 +98,8 @@ impl Row for Endpoint {
             self.address.to_string(),
             self.protocol.clone(),
             match &self.standing {
-                Some(why) if self.state == NOT_SELECTED => format!("{NOT_SELECTED}: {why}"),
+                // It says more, in fewer words.
+                Some(why) if self.state == NOT_SELECTED => why.clone(),
                 _ => self.state.into(),
             },
             or_dash(self.last_minute),

@@ -281,7 +281,7 @@ fn r5_each_standing_says_something_else_and_whether_it_is_selected() {
         (LastResort, true, "last resort: terminating"),
         (NotReady, false, "not ready"),
         (NotServing, false, "terminating, not serving"),
-        (Terminating, false, "terminating, others are ready"),
+        (Terminating, false, "terminating, not needed"),
         (OtherNode, false, "hinted for other nodes"),
         (OtherZone, false, "hinted for other zones"),
         (NotLocal, false, "remote, policy is Local"),
