@@ -6,7 +6,7 @@ use std::net::{TcpStream, UdpSocket};
 
 use balancing_tests::{
     process::{
-        Host,
+        Answer, Host,
         stand_in::{Lines, StandIn},
         web,
     },
@@ -72,6 +72,11 @@ fn who_used_what_is_listed_and_filtered() {
     ];
     assert_eq!(table(get("").succeeds()), all);
     assert!(get("-o wide").succeeds().contains("  0123\n"));
+    let narrow = |form: &str| {
+        let answer = Answer::of(host.command(&["get", "usage", "-o", form]).env("COLUMNS", "80")).unwrap();
+        answer.succeeds().lines().map(|line| line.chars().count()).max()
+    };
+    assert!(narrow("table") <= Some(80) && narrow("wide") > Some(80), "{:?}", narrow("table"));
     for (line, kept) in [
         ("--service shop/cart", vec![2, 3]),
         ("--service shop/cart --verdict refused", vec![2]),

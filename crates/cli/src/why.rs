@@ -20,7 +20,7 @@ use crate::{
     output::{Format, columns_of, or_dash, show},
     place::Place,
     tone::Tone,
-    width::{USUAL, cut, width, wrap},
+    width::{cut, width, wrap},
 };
 
 /// Explain where a new connection would go, by replaying the decision on the live tables
@@ -209,8 +209,8 @@ fn text(answer: &Answer, format: Format) -> String {
     let known = width().filter(|_| format != Format::Wide);
     let mut lines = vec![format!("{} -> {}/{}", client.name, explanation.destination, explanation.protocol)];
     let path = client.cgroup.display().to_string();
-    let room = known.unwrap_or(USUAL).saturating_sub(HEAD);
-    lines.push(format!("cgroup    {}", if format == Format::Wide { path } else { cut(&path, room) }));
+    let path = known.map_or_else(|| path.clone(), |width| cut(&path, width.saturating_sub(HEAD)));
+    lines.push(format!("cgroup    {path}"));
     if !client.served {
         lines.push(
             "result    passed: its cgroup is not below the one that the programs are attached to".into(),
