@@ -260,7 +260,9 @@ impl Host {
 /// Nothing in the environment configures this command.
 pub fn unconfigure(command: &mut Command) {
     let variables = agent::config::SETTINGS.iter().map(agent::config::Setting::variable);
-    for variable in variables.chain([agent::config::FILE_VARIABLE.into(), "BALANCING_LOG".into()]) {
+    for variable in
+        variables.chain([agent::config::FILE_VARIABLE.into(), "BALANCING_LOG".into(), "COLUMNS".into()])
+    {
         command.env_remove(variable);
     }
 }

@@ -167,8 +167,12 @@ fn why_explains_with_the_agent_and_without() {
         assert!(answer.succeeds().contains("its cgroup is not below"), "{answer:?}");
     }
     host.balancing(&["why", "host", "svc/default/none:http"]).unwrap().fails(1, &["svc/default/none:http"]);
-    host.balancing(&["why", "host", "10.96.0.10"]).unwrap().fails(1, &["give ip:port"]);
-    host.balancing(&["why", "4000000000", "10.96.0.10:80/tcp"]).unwrap().fails(1, &["4000000000"]);
+    host.balancing(&["why", "host", "10.96.0.10"]).unwrap().fails(2, &["give ip:port"]);
+    host.balancing(&["why", "host", "10.96.0.10:80/sctp"]).unwrap().fails(2, &["give tcp or udp"]);
+    host.balancing(&["why", "x", "10.96.0.10:80/tcp"]).unwrap().fails(2, &["give `host`, a process id"]);
+    host.balancing(&["why", "4000000000", "10.96.0.10:80/tcp"])
+        .unwrap()
+        .fails(1, &["there is no process 4000000000"]);
     inside.kill().unwrap();
     inside.wait().unwrap();
 }
@@ -180,7 +184,7 @@ fn status_is_the_same_in_every_form() {
     let agent = host.agent(&[]).unwrap();
     let answer = host.balancing(&["status", "-o", "json"]).unwrap();
     let json: Value = serde_json::from_str(answer.succeeds()).unwrap();
-    assert_eq!(json["pid"], json!(agent.pid()));
+    assert_eq!((&json["running"], &json["pid"]), (&json!(true), &json!(agent.pid())));
     assert_eq!(json["node"], json!("n1"));
     assert_eq!((&json["frontends"], &json["backends"]), (&json!(4), &json!(8)));
     assert_eq!((&json["problems"], &json["auditDifferences"]), (&json!([]), &json!(0)));

@@ -215,9 +215,25 @@ fn what_clients_keep_is_listed_and_node_ports_are_on_every_node() {
     inside.wait().unwrap();
 }
 
+/// What is said of its endpoint is the longest that there is to be said.
+const LOCAL: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: local, namespace: default}
+spec: {clusterIP: 10.96.0.40, internalTrafficPolicy: Local, ports: [{name: http, port: 80}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: local-1, namespace: default, labels: {kubernetes.io/service-name: local}}
+addressType: IPv4
+ports: [{name: http, port: 8080}]
+endpoints: [{addresses: [10.1.0.40], nodeName: n2}]
+";
+
 #[test]
 fn every_listing_has_every_form() {
     let host = Host::new("forms").unwrap();
+    host.write("local.yaml", LOCAL).unwrap();
     host.write("web.yaml", web::manifest("web", 10, &[1])).unwrap();
     host.write("nodes.yaml", NODES).unwrap();
     let _agent = host.agent(&["--events", "all"]).unwrap();
@@ -249,6 +265,8 @@ fn every_listing_has_every_form() {
             assert!(width <= 100 || line.contains("/tmp/") || line.contains("/sys/"), "{verb}: {line}");
         }
     }
+    let endpoints = answer(&host, "get endpoints local");
+    assert!(endpoints.succeeds().contains("  remote, policy is Local  "), "{endpoints:?}");
     let json = answer(&host, "events -o json");
     let yaml = answer(&host, "events -o yaml");
     let lines: Vec<Value> = json.succeeds().lines().map(|line| serde_json::from_str(line).unwrap()).collect();

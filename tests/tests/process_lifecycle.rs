@@ -98,6 +98,7 @@ fn r27_a_stopped_agent_leaves_everything_in_force() {
         let answer = host.balancing(&["status"]).unwrap();
         answer.fails(2, &["not running"]);
         assert!(answer.err.contains("9 of 9 programs are attached"), "{answer:?}");
+        assert!(!answer.err.contains("PAUSED"), "{answer:?}");
     }
 }
 
@@ -122,6 +123,10 @@ fn clean_leaves_the_machine_as_before() {
     let answer = host.balancing(&["status"]).unwrap();
     answer.fails(2, &["not running"]);
     assert!(!answer.err.contains("attached"), "{answer:?}");
+    let answer = host.balancing(&["status", "-o", "json"]).unwrap();
+    answer.fails(2, &["not running"]);
+    let json: serde_json::Value = serde_json::from_str(&answer.out).unwrap();
+    assert_eq!((&json["running"], &json["paused"]), (&false.into(), &serde_json::Value::Null), "{json}");
     for listing in ["services", "endpoints", "maps"] {
         host.balancing(&["get", listing]).unwrap().fails(1, &["is not there"]);
     }
@@ -161,6 +166,15 @@ fn a_pause_passes_everything_with_the_agent_and_without() {
     // It outlives the agent, and a new one.
     agent.kill().unwrap();
     web::none_answer(&host, 10);
+    let status = host.balancing(&["status"]).unwrap();
+    status.fails(2, &["not running"]);
+    assert!(status.err.contains("PAUSED") && status.err.contains("balancing resume"), "{status:?}");
+    let status = host.balancing(&["status", "-o", "json"]).unwrap();
+    status.fails(2, &["not running"]);
+    let json: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    assert_eq!((&json["running"], &json["paused"]), (&false.into(), &true.into()), "{json}");
+    assert_eq!(json["hooks"].as_array().map(Vec::len), Some(9), "{json}");
+    assert_eq!((&json["frontends"], &json["events"]), (&4.into(), &"failures".into()), "{json}");
     let agent = host.agent(&[]).unwrap();
     web::none_answer(&host, 10);
     assert!(agent.status().unwrap().paused);

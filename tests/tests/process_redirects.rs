@@ -188,7 +188,7 @@ fn p5_p6_commands_show_what_a_policy_did_not_take() {
     assert_eq!((row["state"].as_str(), row["fallbacks"].as_u64()), (Some("falling back"), Some(1)));
     assert_eq!((row["limit"].as_u64(), row["spills"].as_u64()), (Some(3), Some(0)));
     let backend = || {
-        let answer = host.balancing(&["get", "endpoints", "-o", "json"]).unwrap();
+        let answer = host.balancing(&["get", "endpoints", "lr/dns", "-o", "json"]).unwrap();
         let rows: Vec<Value> = serde_json::from_str(answer.succeeds()).unwrap();
         let mut rows = rows.into_iter().filter(|row| row["service"] == "lr/dns");
         let row = rows.next().unwrap();

@@ -6,7 +6,7 @@ use std::net::{TcpStream, UdpSocket};
 
 use balancing_tests::{
     process::{
-        Host,
+        Answer, Host,
         stand_in::{Lines, StandIn},
         web,
     },
@@ -73,15 +73,23 @@ fn who_used_what_is_listed_and_filtered() {
     ];
     assert_eq!(table(get("").succeeds()), all);
     assert!(get("-o wide").succeeds().contains("  0123\n"));
+    let narrow = |form: &str| {
+        let answer = Answer::of(host.command(&["get", "usage", "-o", form]).env("COLUMNS", "80")).unwrap();
+        answer.succeeds().lines().map(|line| line.chars().count()).max()
+    };
+    assert!(narrow("table") <= Some(80) && narrow("wide") > Some(80), "{:?}", narrow("table"));
     for (line, kept) in [
         ("--service shop/cart", vec![2, 3]),
         ("--service shop/cart --verdict refused", vec![2]),
+        ("--service shop/cart:http", vec![2, 3]),
         ("--policy dns", vec![1]),
+        ("--policy lr/dns", vec![1]),
         ("--pod shop/web-1", vec![2, 3]),
         ("-n shop", vec![2, 3]),
         ("web-1", vec![1, 2, 3]),
         ("other/web-1", vec![1]),
         ("sshd.service", vec![4]),
+        ("shop/web-1/app", vec![2, 3]),
     ] {
         let expected: Vec<&str> = std::iter::once(0).chain(kept).map(|row| all[row]).collect();
         assert_eq!(table(get(line).succeeds()), expected, "{line}");
@@ -104,7 +112,11 @@ fn who_used_what_is_listed_and_filtered() {
         (none.succeeds(), none.err.as_str()),
         ("", "no clients fit --verdict; without, there are 3 clients\n")
     );
-    get("web-7").fails(1, &["no client web-7", "balancing get clients"]);
+    get("web-7").fails(1, &["no client web-7", "`balancing get usage` lists"]);
+    get("shop/web-7/app").fails(1, &["no client shop/web-7/app", "balancing get usage"]);
+    let host_unit = host.balancing(&["get", "usage", "host sshd.service"]).unwrap();
+    assert_eq!(table(host_unit.succeeds()), [all[0], all[4]]);
+    assert_eq!(get("--policy shop/dns").code, Some(2));
     get("--state stale").fails(2, &["--state makes no sense for clients"]);
     assert_eq!(get("--service cart").code, Some(2));
     stand_in.change(|lines| lines.usage["clients"] = json!([]));
@@ -136,7 +148,7 @@ fn a_backend_that_is_never_chosen_is_seen_beside_its_standing() {
         let line = ["get", "endpoints", "web", "--protocol", "tcp", "--family", "4", "-o", form];
         host.balancing(&line).unwrap().succeeds().to_owned()
     };
-    let heads = "NAMESPACE SERVICE PORT ADDRESS PROTOCOL STATE LAST MINUTE TOTAL";
+    let heads = "NAMESPACE SERVICE PORT ADDRESS PROTOCOL STATE MINUTE TOTAL";
     let row = |low: u8, counts: &str| format!("default web http 10.1.0.{low}:8080 TCP in use {counts}");
     assert_eq!(table(&get("table")), [heads.to_owned(), row(1, "- -"), row(2, "- -")]);
     let stand_in = StandIn::serve(&host.socket(), lines()).unwrap();
@@ -176,7 +188,7 @@ fn a_backend_that_is_never_chosen_is_seen_beside_its_standing() {
     let _agent = host.agent(&[]).unwrap();
     let table = table(&get("table"));
     assert!(table[1].starts_with("default web http 10.1.0.1:8080 TCP in use "), "{table:?}");
-    assert!(table[2].starts_with("default web http 10.1.0.9:8080 TCP not selected: not ready "), "{table:?}");
+    assert!(table[2].starts_with("default web http 10.1.0.9:8080 TCP not ready "), "{table:?}");
     let json: Value = serde_json::from_str(&get("json")).unwrap();
     assert_eq!((&json[1]["index"], &json[1]["pod"]), (&Value::Null, &json!("default/web-9")));
 }
@@ -256,6 +268,9 @@ fn what_a_real_agent_counts_is_what_commands_say() {
         "{policy}"
     );
     assert_eq!(top["failures"][0]["reason"], json!("no-endpoints"), "{top}");
+    assert_eq!(json("get policies lr/dns")[0]["name"], json!("dns"));
+    let other = host.balancing(&["get", "policies", "bl/dns"]).unwrap();
+    other.fails(1, &["no policy bl/dns; there is lr/dns"]);
     assert!(top["maps"].as_array().unwrap().iter().any(|map| map["name"] == "backends"), "{top}");
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use balancing_tests::process::Host;
+use balancing_tests::process::{Answer, Host};
 use serde_json::{Value, json};
 use testkit::{Cgroup, Namespace};
 
@@ -314,15 +314,21 @@ fn a_pod_of_this_node_can_be_asked_for_by_its_name() {
     assert_eq!((&client["served"], &client["cgroup"]), (&json!(true), &json!(cgroup.path())));
     let text = text(&host, "pod/shop/web-1", vip);
     assert!(text.starts_with("pod shop/web-1 -> 198.51.100.10:80/TCP\n"), "{text}");
+    assert!(
+        text.contains(&format!("\ncgroup    {}\n", cgroup.path().display())),
+        "a pipe has all of it: {text}"
+    );
+    let mut narrow = host.command(&["why", "pod/shop/web-1", vip]);
+    let narrow = Answer::of(narrow.env("COLUMNS", "60")).unwrap();
+    assert!(narrow.succeeds().lines().all(|line| line.chars().count() <= 60), "{narrow:?}");
 
     let fails = |client: &str, words: &[&str]| {
         host.balancing(&["why", client, vip]).unwrap().fails(1, words);
     };
-    fails("pod/shop/nobody", &["no pod shop/nobody", "kubectl get pods"]);
+    fails("pod/shop/nobody", &["no pod shop/nobody", "there is none in its manifests /"]);
     fails("pod/shop/far", &["pod shop/far is on node n2", "ask there"]);
     fails("pod/shop/ghost", &["pod shop/ghost", "no cgroup", "does not run"]);
-    fails("pod/web-1", &["give pod/NAMESPACE/NAME"]);
-    fails("web-1", &["give `host`, a process id or pod/NAMESPACE/NAME"]);
+    host.balancing(&["why", "pod/web-1", vip]).unwrap().fails(2, &["give pod/NAMESPACE/NAME"]);
     agent.kill().unwrap();
     fails("pod/shop/web-1", &["the agent is not running", "process id"]);
 }

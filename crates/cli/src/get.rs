@@ -48,7 +48,7 @@ pub(crate) struct Options {
     place: Place,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum What {
     /// Addresses of services, and how many backends each has
     #[value(alias = "service", alias = "svc")]
@@ -105,6 +105,9 @@ impl Options {
         if !(rows.is_empty() && is_table && !missing.is_empty()) {
             list(&rows, self.output, &empty)?;
         }
+        if let Some(advice) = self.filter.advice::<T>(rows.len()).filter(|_| is_table) {
+            eprintln!("{advice}");
+        }
         if missing.is_empty() {
             return Ok(ExitCode::SUCCESS);
         }
@@ -117,4 +120,25 @@ impl Options {
 fn known(place: &Place) -> anyhow::Result<Vec<PortEndpoints>> {
     let all = Request::Endpoints { service: None, traffic: Traffic::Internal };
     Ok(place.ask_if_running(&all)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_people_are_told_to_list_is_a_listing() {
+        for (listing, what) in [
+            (services::Service::LISTING, What::Services),
+            (endpoints::Endpoint::LISTING, What::Endpoints),
+            (connections::Connection::LISTING, What::Connections),
+            (affinity::Affinity::LISTING, What::Affinity),
+            (usage::Use::LISTING, What::Usage),
+            (agent::local::Node::LISTING, What::Nodes),
+            (policies::Policy::LISTING, What::Policies),
+            (maps::Map::LISTING, What::Maps),
+        ] {
+            assert_eq!(What::from_str(listing, false), Ok(what));
+        }
+    }
 }

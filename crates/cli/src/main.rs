@@ -22,7 +22,9 @@ mod stop;
 mod target;
 mod tone;
 mod top;
+mod wanted;
 mod why;
+mod width;
 
 use std::{io::Write, process::ExitCode};
 

@@ -1,12 +1,19 @@
 //! Tables for people, JSON and YAML for machines.
 
-use std::{io::Write, process::ExitCode};
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    process::ExitCode,
+};
 
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
 
-use crate::tone::Tone;
+use crate::{
+    tone::Tone,
+    width::{cut, fit, width},
+};
 
 /// Form of a listing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -75,19 +82,48 @@ pub(crate) fn list<R: Row>(rows: &[R], format: Format, empty: &str) -> anyhow::R
             }
             // One line each, below the heads.
             let tones = std::iter::once(Tone::Plain).chain(rows.iter().map(Row::tone));
-            let text = columns_of(heads, cells);
+            let text = columns_of(heads, cells, width().filter(|_| format == Format::Table));
             let lines: Vec<String> = text.lines().zip(tones).map(|(line, tone)| tone.paint(line)).collect();
             print(&lines.join("\n"))
         }
     }
 }
 
-/// Aligned columns without lines, one line a row, however wide.
+/// Aligned columns without lines, one line a row. Names that have no room in `width` are cut; addresses never are.
 pub(crate) fn columns_of<H: ToString>(
     heads: impl Iterator<Item = H>,
     rows: impl Iterator<Item = Vec<String>>,
+    width: Option<usize>,
 ) -> String {
-    aligned(heads, rows, ContentArrangement::Disabled)
+    let heads: Vec<String> = heads.map(|head| head.to_string()).collect();
+    let mut rows: Vec<Vec<String>> = rows.collect();
+    if let Some(width) = width {
+        let length = |text: &String| text.chars().count();
+        let column = |place: usize| rows.iter().filter_map(move |row| row.get(place));
+        let mut widths: Vec<usize> = heads
+            .iter()
+            .enumerate()
+            .map(|(place, head)| column(place).chain([head]).map(length).max().unwrap_or_default())
+            .collect();
+        let least = heads.iter().zip(&widths).enumerate().map(|(place, (head, width))| {
+            if column(place).any(|text| is_address(text)) { *width } else { length(head).max(LEAST) }
+        });
+        let least: Vec<usize> = least.collect();
+        fit(&mut widths, &least, width);
+        for row in &mut rows {
+            for (text, width) in row.iter_mut().zip(&widths) {
+                *text = cut(text, *width);
+            }
+        }
+    }
+    aligned(heads.into_iter(), rows.into_iter(), ContentArrangement::Disabled)
+}
+
+/// Characters of a name by which it is still known.
+const LEAST: usize = 8;
+
+fn is_address(text: &str) -> bool {
+    text.parse::<SocketAddr>().is_ok() || text.parse::<IpAddr>().is_ok()
 }
 
 /// The same with sentences in it, which are folded to the width of a terminal. What is read by programs is not.
@@ -105,6 +141,9 @@ fn aligned<H: ToString>(
 ) -> String {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_content_arrangement(arrangement);
+    if let Some(width) = width() {
+        table.set_width(width.try_into().unwrap_or(u16::MAX));
+    }
     let heads: Vec<String> = heads.map(|head| head.to_string()).collect();
     if !heads.is_empty() {
         table.set_header(heads);
@@ -169,7 +208,17 @@ mod tests {
     #[test]
     fn columns_are_aligned_and_have_no_trailing_blanks() {
         let rows = vec![vec!["a".into(), "10.0.0.1".into()], vec!["longer".into(), "b".into()]];
-        let text = columns_of(["NAME", "ADDRESS"].iter(), rows.into_iter());
+        let text = columns_of(["NAME", "ADDRESS"].iter(), rows.into_iter(), None);
         assert_eq!(text, "NAME    ADDRESS\na       10.0.0.1\nlonger  b");
+    }
+
+    #[test]
+    fn names_are_cut_where_there_is_no_room_and_addresses_are_not() {
+        let name = "a-pod-with-a-long-name-7d9f8b6c5d-x2x4z";
+        let rows = || vec![vec![name.to_owned(), "[fd00:1::1234]:8080".into()]].into_iter();
+        let of = |width| columns_of(["NAME", "ADDRESS"].iter(), rows(), width);
+        assert_eq!(of(Some(40)).lines().last(), Some("a-pod-wit…c5d-x2x4z  [fd00:1::1234]:8080"));
+        assert_eq!(of(Some(10)).lines().last(), Some("a-po…x4z  [fd00:1::1234]:8080"));
+        assert!(of(None).contains(name), "programs read all of it");
     }
 }

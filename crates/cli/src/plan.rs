@@ -11,6 +11,7 @@ use clap::Args;
 use crate::{
     output::{Format, columns_of, prose_of, show, wrong_usage},
     settings::{Settings, Subset},
+    width::width,
 };
 
 /// Something would change.
@@ -90,7 +91,11 @@ fn text(run: &DryRun, format: Format, verbose: bool) -> String {
             service.frontends.iter().map(|frontend| cells(service, frontend, format == Format::Wide))
         });
         text += "\n\n";
-        text += &columns_of(["", "SERVICE", "FRONTEND", "PROTOCOL", "BACKENDS"].iter(), frontends);
+        text += &columns_of(
+            ["", "SERVICE", "FRONTEND", "PROTOCOL", "BACKENDS"].iter(),
+            frontends,
+            width().filter(|_| format != Format::Wide),
+        );
     }
     if verbose {
         for (number, phase) in run.phases.iter().enumerate() {

@@ -1,12 +1,16 @@
 //! `balancing status`.
 
-use std::{process::ExitCode, time::Duration};
+mod remains;
+
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use agent::{
     Status,
     local::{AskError, SOCKET_LB},
 };
 use clap::Args;
+use remains::Remains;
+use serde::Serialize;
 
 use crate::{
     output::{Format, prose_of, show},
@@ -31,23 +35,31 @@ impl Options {
         let status = match agent::local::status(&self.place.socket) {
             Ok(status) => status,
             Err(error @ AskError::NotRunning(_)) => {
-                eprintln!("error: {error}");
-                if let Ok(hooks) = kernel::attached(&self.place.pins()) {
-                    let on = hooks.iter().filter(|hook| hook.program_id.is_some()).count();
-                    if on > 0 {
-                        eprintln!(
-                            "{on} of {} programs are attached all the same, with the tables that it left",
-                            hooks.len()
-                        );
-                    }
+                let remains = Remains::find(&self.place, &error.to_string());
+                if matches!(self.output, Format::Json | Format::Yaml) {
+                    show(&Answer { running: false, rest: &remains }, self.output, |_| String::new())?;
+                }
+                // Not `eprintln`, which panics where nobody can be told: the exit code still tells.
+                let mut err = anstream::stderr().lock();
+                let _ = writeln!(err, "error: {error}");
+                for line in remains.lines() {
+                    let _ = writeln!(err, "{line}");
                 }
                 return Ok(ExitCode::from(2));
             }
             Err(error) => return Err(error.into()),
         };
-        show(&status, self.output, |format| screen(&status, format))?;
+        show(&Answer { running: true, rest: &status }, self.output, |format| screen(&status, format))?;
         Ok(if status.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
+}
+
+/// For programs: is there an agent, and what is known.
+#[derive(Serialize)]
+struct Answer<'a, T> {
+    running: bool,
+    #[serde(flatten)]
+    rest: &'a T,
 }
 
 const HEALTHY: &str = "healthy";

@@ -1,27 +1,26 @@
 //! `balancing why`.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::SocketAddr,
-    process::ExitCode,
-};
+mod question;
 
-use abi::{Name, Record, frontend::mode, space::address_use};
+use std::{collections::BTreeSet, net::SocketAddr, process::ExitCode};
+
+use abi::frontend::mode;
 use agent::{
     client::Client,
     explain::{Asker, Explanation, explain, live},
     local::{self, Holder, PortEndpoints, Request, SOCKET_LB, Traffic, policy_name},
 };
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 use kernel::{Contents, Maps, TableStore};
+use question::{Connecting, Destination, is_there};
 use serde::Serialize;
 
 use crate::{
     output::{Format, columns_of, or_dash, show},
     place::Place,
-    target::namespaced,
     tone::Tone,
+    width::{cut, width, wrap},
 };
 
 /// Explain where a new connection would go, by replaying the decision on the live tables
@@ -33,9 +32,9 @@ use crate::{
                         Exit codes: 0 explained, whatever the answer, 1 failed, 2 wrong usage.")]
 pub(crate) struct Options {
     /// Who connects: `host`, a process id, or a pod of this node as pod/NAMESPACE/NAME
-    client: String,
+    client: Connecting,
     /// To what: ip:port/protocol, or svc/NAMESPACE/NAME:PORT with the port's name or number
-    destination: String,
+    destination: Destination,
     /// Form of the answer
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -61,27 +60,34 @@ impl Options {
     pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
         let maps = self.place.maps()?;
         let contents = maps.read()?;
-        let mut client = match self.client.strip_prefix(POD) {
-            Some(name) => Client::of_pod(name, &self.pod(name)?, &self.place.pins(), &maps)?,
-            None => Client::identify(&self.client, &self.place.pins(), &maps)?,
+        let mut client = match &self.client {
+            Connecting::Host => Client::identify("host", &self.place.pins(), &maps)?,
+            Connecting::Process(pid) if !is_there(*pid) => {
+                bail!("there is no process {pid}; give one that runs, `host` or pod/NAMESPACE/NAME")
+            }
+            Connecting::Process(pid) => Client::identify(&pid.to_string(), &self.place.pins(), &maps)?,
+            Connecting::Pod { namespace, name } => {
+                let pod = self.pod(namespace, name)?;
+                Client::of_pod(&format!("{namespace}/{name}"), &pod, &self.place.pins(), &maps)?
+            }
         };
         if let Some(uid) = client.excluded_pod() {
             let told: Option<Option<local::OptedOut>> =
                 self.place.ask_if_running(&Request::OptedOut { uid })?;
             client.opted_out_by = told.flatten().map(|it| it.by);
         }
-        let destinations = destinations(&self.destination, &contents)?;
+        let destinations = self.destination.find(&contents)?;
         let answers: Vec<Answer> = destinations
             .into_iter()
             .map(|(address, protocol)| self.answer(&maps, &contents, &client, address, protocol))
             .collect::<anyhow::Result<_>>()?;
         match answers.as_slice() {
             // An address has one answer, a service a list of them.
-            [answer] if !self.destination.starts_with(SERVICE) => {
-                show(answer, self.output, |_| text(answer))?
+            [answer] if matches!(self.destination, Destination::Address(..)) => {
+                show(answer, self.output, |format| text(answer, format))?
             }
             answers => {
-                let texts = |_| answers.iter().map(text).collect::<Vec<_>>().join("\n\n");
+                let texts = |form| answers.iter().map(|it| text(it, form)).collect::<Vec<_>>().join("\n\n");
                 show(answers, self.output, texts)?;
             }
         }
@@ -89,21 +95,30 @@ impl Options {
     }
 
     /// A pod of this node, which only the agent knows.
-    fn pod(&self, name: &str) -> anyhow::Result<local::Pod> {
-        let (namespace, pod) =
-            namespaced(name).map_err(|_| anyhow!("client {:?}: give pod/NAMESPACE/NAME", self.client))?;
-        let known: Option<local::Pod> =
-            self.place.ask_if_running(&Request::Pod { namespace, name: pod })?.with_context(|| {
-                format!("pod {name}: the agent is not running, and only it knows pods; give a process id")
-            })?;
-        let pod = known.with_context(|| {
-            format!("the agent knows no pod {name}; `kubectl get pods --namespace NAMESPACE` lists those there are")
+    fn pod(&self, namespace: &str, name: &str) -> anyhow::Result<local::Pod> {
+        let pod = format!("pod {namespace}/{name}");
+        let request = Request::Pod { namespace: namespace.into(), name: name.into() };
+        let known: Option<local::Pod> = self.place.ask_if_running(&request)?.with_context(|| {
+            format!("{pod}: the agent is not running, and only it knows pods; give a process id")
         })?;
-        match pod.elsewhere {
-            Some(node) => bail!(
-                "pod {name} is on node {node}; ask there, since what a client meets is its node's affair"
-            ),
-            None => Ok(pod),
+        let Some(known) = known else {
+            let sources = local::status(&self.place.socket)?.sources;
+            let files = sources.iter().find(|source| source.name.starts_with("manifests "));
+            match files {
+                Some(files) => bail!(
+                    "the agent knows no {pod}: there is none in its {}; give a process id, or write it there",
+                    files.name
+                ),
+                None => bail!(
+                    "the agent knows no {pod}; `kubectl get pods --namespace {namespace}` lists those there are"
+                ),
+            }
+        };
+        match known.elsewhere {
+            Some(node) => {
+                bail!("{pod} is on node {node}; ask there, since what a client meets is its node's affair")
+            }
+            None => Ok(known),
         }
     }
 
@@ -168,78 +183,6 @@ fn chooses(explanation: &Explanation) -> bool {
     !matches!(explanation.reason, "source-range" | "unknown-client" | "remote-node-port")
 }
 
-/// How a client begins that is a pod.
-const POD: &str = "pod/";
-
-/// How a destination begins that is a service.
-const SERVICE: &str = "svc/";
-
-fn protocol(text: &str) -> anyhow::Result<u8> {
-    match text.to_ascii_lowercase().as_str() {
-        "tcp" => Ok(abi::TCP),
-        "udp" => Ok(abi::UDP),
-        _ => bail!("protocol {text:?}: give tcp or udp"),
-    }
-}
-
-/// Addresses and protocols that `text` means.
-fn destinations(text: &str, contents: &Contents) -> anyhow::Result<Vec<(SocketAddr, u8)>> {
-    let Some(service) = text.strip_prefix(SERVICE) else {
-        let (address, kind) = text.rsplit_once('/').with_context(|| {
-            format!("destination {text:?}: give ip:port/tcp, ip:port/udp or svc/NAMESPACE/NAME:PORT")
-        })?;
-        let address = address
-            .parse()
-            .with_context(|| format!("destination {address:?}: give ip:port, with [brackets] around IPv6"))?;
-        return Ok(vec![(address, protocol(kind)?)]);
-    };
-    let (namespace, rest) = service
-        .split_once('/')
-        .with_context(|| format!("destination {text:?}: give svc/NAMESPACE/NAME:PORT"))?;
-    let (name, port) = rest.split_once(':').unwrap_or((rest, ""));
-    let matches = |it: &Name| {
-        Name::text(&it.namespace) == namespace
-            && Name::text(&it.service) == name
-            && (port.is_empty()
-                || Name::text(&it.port) == port
-                || port.parse() == Ok(u16::from_be(it.port_be)))
-    };
-    let ids: BTreeSet<u32> = contents.names.iter().filter(|(_, it)| matches(it)).map(|(id, _)| *id).collect();
-    let records: BTreeSet<u32> = contents
-        .records
-        .iter()
-        .filter(|(_, record)| ids.contains(&record.service))
-        .map(|(index, _)| *index)
-        .collect();
-    let by_index: HashMap<u32, &Record> = contents.records.iter().map(|(index, it)| (*index, it)).collect();
-    let mut found: Vec<(SocketAddr, u8)> = contents
-        .frontends
-        .iter()
-        .filter(|(_, index)| records.contains(index))
-        .filter_map(|(key, index)| {
-            let mut address = key.endpoint.socket_addr();
-            // A node port has no address of its own: take one of this node, else of another.
-            if by_index.get(index).is_some_and(|record| record.mode == mode::NODE_PORT) {
-                let of = |wanted: u32| {
-                    let fits = |uses: u32| uses & wanted != 0;
-                    let mut ips =
-                        contents.addresses.iter().filter(|(_, uses)| fits(*uses)).map(|(ip, _)| *ip);
-                    ips.find(|ip| ip.is_ipv4() == address.is_ipv4())
-                };
-                address.set_ip(of(address_use::THIS_NODE).or_else(|| of(address_use::OTHER_NODE))?);
-            }
-            Some((address, key.transport()))
-        })
-        .collect();
-    found.sort();
-    if found.is_empty() {
-        bail!(
-            "the kernel's tables have no frontend of {text}; `balancing get services` lists those there are"
-        );
-    }
-    Ok(found)
-}
-
 /// The endpoints of the explained service port; of a policy's those of the port that is chosen from.
 fn standing(ports: &[PortEndpoints], explanation: &Explanation) -> Vec<local::Endpoint> {
     let Some((namespace, name)) = owner(explanation) else { return Vec::new() };
@@ -261,10 +204,13 @@ fn standing(ports: &[PortEndpoints], explanation: &Explanation) -> Vec<local::En
         .collect()
 }
 
-fn text(answer: &Answer) -> String {
+fn text(answer: &Answer, format: Format) -> String {
     let Answer { client, explanation, endpoints, .. } = answer;
+    let known = width().filter(|_| format != Format::Wide);
     let mut lines = vec![format!("{} -> {}/{}", client.name, explanation.destination, explanation.protocol)];
-    lines.push(format!("cgroup    {}", client.cgroup.display()));
+    let path = client.cgroup.display().to_string();
+    let path = known.map_or_else(|| path.clone(), |width| cut(&path, width.saturating_sub(HEAD)));
+    lines.push(format!("cgroup    {path}"));
     if !client.served {
         lines.push(
             "result    passed: its cgroup is not below the one that the programs are attached to".into(),
@@ -294,16 +240,36 @@ fn text(answer: &Answer) -> String {
     }
     let verdict = Tone::of_verdict(explanation.verdict).paint(explanation.verdict);
     lines.push(format!("result    {verdict}: {}", meaning(client, explanation)));
-    lines.extend(details(explanation).into_iter().map(|(what, text)| format!("{what:<8}  {text}")));
-    lines.extend(candidates(explanation, endpoints.as_deref()));
+    let rest = details(explanation).into_iter().map(|(what, text)| format!("{what:<8}  {text}"));
+    lines.extend(rest);
+    let mut lines: Vec<String> = lines.into_iter().flat_map(|line| folded(line, known)).collect();
+    lines.extend(candidates(explanation, endpoints.as_deref(), known));
     if !answer.agent {
         lines.push("\nThe agent is not running: this is the tables' answer alone.".into());
     }
     lines.join("\n")
 }
 
+/// Characters of what a line is about, and the blanks after.
+const HEAD: usize = 10;
+
+/// The line in as many as it takes.
+fn folded(line: String, width: Option<usize>) -> Vec<String> {
+    let Some(width) = width.filter(|width| line.chars().count() > *width && *width > 2 * HEAD) else {
+        return vec![line];
+    };
+    let Some((head, text)) = line.split_at_checked(HEAD) else { return vec![line] };
+    let text = wrap(text, width - HEAD);
+    let heads = std::iter::once(head).chain(std::iter::repeat(""));
+    heads.zip(text).map(|(head, text)| format!("{head:<HEAD$}{text}")).collect()
+}
+
 /// The endpoints, those that are not chosen too, below an empty line; nothing if there are none.
-fn candidates(explanation: &Explanation, endpoints: Option<&[local::Endpoint]>) -> Vec<String> {
+fn candidates(
+    explanation: &Explanation,
+    endpoints: Option<&[local::Endpoint]>,
+    width: Option<usize>,
+) -> Vec<String> {
     let mut rows: Vec<Vec<String>> = Vec::new();
     // Of the heads.
     let mut tones = vec![Tone::Plain];
@@ -328,7 +294,7 @@ fn candidates(explanation: &Explanation, endpoints: Option<&[local::Endpoint]>) 
     }
     let heads = ["ENDPOINT", "SHARE", "WHY", "POD", "NODE"];
     let columns = if is_alone { 2 } else { heads.len() };
-    let table = columns_of(heads.iter().take(columns), rows.into_iter());
+    let table = columns_of(heads.iter().take(columns), rows.into_iter(), width);
     let lines = table.lines().zip(tones).map(|(line, tone)| tone.paint(line));
     std::iter::once(String::new()).chain(lines).collect()
 }
@@ -455,4 +421,20 @@ fn not_a_service(explanation: &Explanation) -> String {
         );
     }
     "no frontend has this address, port and protocol".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_sentences_are_folded_behind_their_heads() {
+        let line = || "result    refused: this is the cluster IP of a service".to_owned();
+        assert_eq!(
+            folded(line(), Some(30)),
+            ["result    refused: this is the", "          cluster IP of a", "          service"]
+        );
+        assert_eq!(folded(line(), None), [line()]);
+        assert_eq!(folded(line(), Some(60)), [line()]);
+    }
 }

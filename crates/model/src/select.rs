@@ -88,13 +88,13 @@ impl fmt::Display for Standing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Selected => "selected",
-            Self::LastResort => "selected: terminating, but nothing is ready",
+            Self::LastResort => "last resort: terminating",
             Self::NotReady => "not ready",
-            Self::NotServing => "terminating and no longer serving",
-            Self::Terminating => "terminating, and others are ready",
-            Self::OtherNode => "hints keep it for other nodes",
-            Self::OtherZone => "hints keep it for other zones",
-            Self::NotLocal => "not on this node, and the traffic policy is Local",
+            Self::NotServing => "terminating, not serving",
+            Self::Terminating => "terminating, not needed",
+            Self::OtherNode => "hinted for other nodes",
+            Self::OtherZone => "hinted for other zones",
+            Self::NotLocal => "remote, policy is Local",
         })
     }
 }

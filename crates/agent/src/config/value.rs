@@ -203,13 +203,13 @@ impl Value for Mode {
     }
 }
 
-/// How many in a second; 0 = any number.
+/// How many, in a second mostly. What 0 means is the setting's to say: any number, or none.
 impl Value for u32 {
     const KIND: Kind = Kind::Number;
 
     fn read(texts: &[&str]) -> Result<Self, String> {
         let number = single(texts)?.parse().ok().filter(|number| *number <= MOST_A_SECOND);
-        number.ok_or_else(|| format!("give a number from 1 to {MOST_A_SECOND}, or 0 for any number"))
+        number.ok_or_else(|| format!("give a number from 0 to {MOST_A_SECOND}"))
     }
 
     fn show(&self) -> Json {

@@ -8,7 +8,10 @@ use observe::{
     event::{Decision, Line, Service},
 };
 
-use crate::target::namespaced;
+use crate::{
+    target::namespaced,
+    wanted::{WantedPolicy, WantedService},
+};
 
 /// Conditions, all of which must hold.
 #[derive(Args, Clone, Debug, Default)]
@@ -22,15 +25,15 @@ pub(crate) struct Filter {
     /// Only services of this namespace, and clients in pods of it
     #[arg(short, long, value_name = "NAME")]
     namespace: Option<String>,
-    /// Only this service
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
-    service: Option<(String, String)>,
+    /// Only this service, or port of it
+    #[arg(long, value_name = "NAMESPACE/NAME[:PORT]")]
+    service: Option<WantedService>,
     /// Only clients in this pod
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pod: Option<(String, String)>,
-    /// Only what this policy decided
+    /// Only what this policy decided: NAME, lr/NAME or bl/NAME
     #[arg(long, value_name = "NAME")]
-    policy: Option<String>,
+    policy: Option<WantedPolicy>,
     /// Only this process
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
@@ -88,7 +91,7 @@ impl Filter {
             && self
                 .policy
                 .as_ref()
-                .is_none_or(|name| decision.policy.as_ref().is_some_and(|it| it.name == *name))
+                .is_none_or(|wanted| decision.policy.as_ref().is_some_and(|it| wanted.is(&it.kind, &it.name)))
             && self.pid.is_none_or(|pid| decision.client.pid == Some(pid))
     }
 
@@ -111,9 +114,8 @@ impl Filter {
     }
 
     fn wants_service(&self, service: Option<&Service>) -> bool {
-        let is = |(namespace, name): &(String, String)| {
-            service.is_some_and(|it| it.namespace == *namespace && it.name == *name)
-        };
+        let is =
+            |wanted: &WantedService| service.is_some_and(|it| wanted.is(&it.namespace, &it.name, &it.port));
         self.service.as_ref().is_none_or(is)
     }
 }
@@ -171,6 +173,10 @@ mod tests {
             (&["--pod", "shop/web-1"], "decision policy lost many"),
             (&["--pod", "data/web-1"], "lost many"),
             (&["--policy", "dns"], "policy lost many"),
+            (&["--policy", "bl/dns"], "policy lost many"),
+            (&["--policy", "lr/dns"], "lost many"),
+            (&["--service", "data/cart:http"], "decision lost many"),
+            (&["--service", "data/cart:grpc"], "lost many"),
             (&["--pid", "42"], "decision policy lost many"),
             (&["--pid", "43"], "lost many"),
             (

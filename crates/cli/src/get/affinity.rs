@@ -56,6 +56,7 @@ pub(super) struct Affinity {
 
 impl Subject for Affinity {
     const NOUN: (&'static str, &'static str) = ("affinity", "affinities");
+    const LISTING: &'static str = "affinity";
     const NONE: &'static str = "only services with sessionAffinity ClientIP have clients that keep a backend";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
 

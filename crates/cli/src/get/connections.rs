@@ -40,6 +40,7 @@ pub(super) struct Connection {
 
 impl Subject for Connection {
     const NOUN: (&'static str, &'static str) = ("connection", "connections");
+    const LISTING: &'static str = "connections";
     const NONE: &'static str =
         "no living socket has been led to a backend; `balancing events -f --level all` shows new ones";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];

@@ -52,6 +52,7 @@ pub(super) struct Endpoint {
 
 impl Subject for Endpoint {
     const NOUN: (&'static str, &'static str) = ("endpoint", "endpoints");
+    const LISTING: &'static str = "endpoints";
     const NONE: &'static str =
         "`balancing status` says whether the sources are synced and how many objects there are";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
@@ -78,7 +79,7 @@ impl Row for Endpoint {
         "ADDRESS",
         "PROTOCOL",
         "STATE",
-        "LAST MINUTE",
+        "MINUTE",
         "TOTAL",
         "POD",
         "NODE",
@@ -97,7 +98,8 @@ impl Row for Endpoint {
             self.address.to_string(),
             self.protocol.clone(),
             match &self.standing {
-                Some(why) if self.state == NOT_SELECTED => format!("{NOT_SELECTED}: {why}"),
+                // It says more, in fewer words.
+                Some(why) if self.state == NOT_SELECTED => why.clone(),
                 _ => self.state.into(),
             },
             or_dash(self.last_minute),

@@ -1,26 +1,32 @@
 //! Which rows of a listing are wanted, and what to say if there are none.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeSet, net::IpAddr};
 
 use clap::{Args, ValueEnum};
 
-use crate::target::namespaced;
+use crate::{
+    target::namespaced,
+    wanted::{WantedPolicy, WantedService},
+};
 
 /// What rows are filtered by; a listing leaves out what it has not, and takes no filter of it.
 #[derive(Default)]
 pub(super) struct Facts<'a> {
     pub(super) namespace: &'a str,
-    pub(super) name: &'a str,
+    /// Of a policy, which has no namespace, as [`policy_name`](agent::local::policy_name) has it.
+    pub(super) name: Cow<'a, str>,
+    /// As the listing shows it, where that is neither its name nor namespace and name.
+    pub(super) shown: Option<String>,
     /// `TCP` or `UDP`.
     pub(super) protocol: &'a str,
     /// Those of one family count.
     pub(super) addresses: Vec<IpAddr>,
     /// How it is, in the words of [`State::text`].
     pub(super) state: &'a str,
-    /// Namespace and name of the service that it was for.
-    pub(super) service: Option<(&'a str, &'a str)>,
-    /// The policy that it was for.
-    pub(super) policy: &'a str,
+    /// Namespace, name and port of the service that it was for.
+    pub(super) service: Option<(&'a str, &'a str, &'a str)>,
+    /// Kind and name of the policy that it was for.
+    pub(super) policy: Option<(&'a str, &'a str)>,
     /// Namespace and name of the pod that asked.
     pub(super) pod: Option<(&'a str, &'a str)>,
     /// What became of it.
@@ -31,8 +37,12 @@ pub(super) struct Facts<'a> {
 pub(super) trait Subject {
     /// One and many of it, in words.
     const NOUN: (&'static str, &'static str);
+    /// How `balancing get` calls the listing.
+    const LISTING: &'static str;
     /// Why there may be none at all, or what to do.
     const NONE: &'static str = "";
+    /// How it is sorted, if there may be more rows than anybody reads.
+    const MANY: Option<&'static str> = None;
     /// Filters that it takes, besides names.
     const FILTERS: &'static [&'static str];
 
@@ -46,10 +56,13 @@ pub(super) trait Subject {
     }
 }
 
+/// More rows than anybody reads.
+const MANY: usize = 100;
+
 /// See the fields.
 #[derive(Args, Clone, Debug, Default)]
 pub(super) struct Filter {
-    /// Only these: NAME, or NAMESPACE/NAME
+    /// Only these: NAME, NAMESPACE/NAME, of a policy also lr/NAME or bl/NAME
     #[arg(value_name = "NAME")]
     pub(super) names: Vec<String>,
     /// Only this namespace
@@ -67,12 +80,12 @@ pub(super) struct Filter {
     /// Only endpoints, connections or affinities that are so
     #[arg(long, value_name = "STATE", ignore_case = true)]
     pub(super) state: Option<State>,
-    /// Only uses of this service
-    #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
-    pub(super) service: Option<(String, String)>,
-    /// Only uses of this policy
+    /// Only uses of this service, or port of it
+    #[arg(long, value_name = "NAMESPACE/NAME[:PORT]")]
+    pub(super) service: Option<WantedService>,
+    /// Only uses of this policy: NAME, lr/NAME or bl/NAME
     #[arg(long, value_name = "NAME")]
-    pub(super) policy: Option<String>,
+    pub(super) policy: Option<WantedPolicy>,
     /// Only uses by this pod
     #[arg(long, value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub(super) pod: Option<(String, String)>,
@@ -137,6 +150,13 @@ impl Filter {
         Some(format!("{given} makes no sense for {}; they are filtered by {takes}", T::NOUN.1))
     }
 
+    /// How to have fewer of `rows`, if they are very many and nobody has chosen.
+    pub(super) fn advice<T: Subject>(&self, rows: usize) -> Option<String> {
+        let sorted = T::MANY.filter(|_| rows > MANY && self.names.is_empty() && self.given().is_empty())?;
+        let filters = T::FILTERS.join(", ");
+        Some(format!("{rows} rows: {sorted}; there are fewer with a name, {filters}, or `| head`"))
+    }
+
     fn given(&self) -> Vec<&'static str> {
         [
             (self.namespace.is_some(), "--namespace"),
@@ -190,16 +210,26 @@ impl Filter {
         if rows.iter().map(Subject::facts).any(|row| row.is_called(name) && self.is_here(&row)) {
             return None;
         }
-        // It may be somewhere else.
-        let bare = name.rsplit('/').next().unwrap_or(name);
+        // It may be somewhere else, or of another kind.
+        let bare = name.split('/').nth(1).unwrap_or(name);
+        let policy: Option<WantedPolicy> = bare.parse().ok();
+        let is_it =
+            |row: &Facts<'_>| policy.as_ref().is_some_and(|it| row.is_policy() && it.is_called(&row.name));
+        let policies: BTreeSet<String> =
+            rows.iter().map(Subject::facts).filter(is_it).map(|row| row.name.into_owned()).collect();
         let named = rows.iter().map(Subject::facts).filter(|row| row.name == bare);
-        let mut others: Vec<&str> = named.map(|row| row.namespace).collect();
-        others.sort_unstable();
-        others.dedup();
+        let others: BTreeSet<&str> = named.map(|row| row.namespace).filter(|it| !it.is_empty()).collect();
+        let others: Vec<&str> = others.into_iter().collect();
         Some(match (&self.namespace, others.as_slice()) {
-            (_, []) | (None, [""]) => {
-                format!("no {noun} {name}; `balancing get {}` lists those there are", T::NOUN.1)
+            (Some(_), []) if !policies.is_empty() => {
+                let known = policies.into_iter().collect::<Vec<_>>().join(" and ");
+                format!("no {noun} {name} in a namespace; there is {known}, and policies have none")
             }
+            (None, []) if !policies.is_empty() => {
+                let known = policies.into_iter().collect::<Vec<_>>().join(" and ");
+                format!("no {noun} {name}; there is {known}")
+            }
+            (_, []) => format!("no {noun} {name}; `balancing get {}` lists those there are", T::LISTING),
             (Some(namespace), others) if !name.contains('/') => {
                 format!("no {noun} {name} in namespace {namespace}; there is one in {}", others.join(", "))
             }
@@ -218,9 +248,14 @@ impl Filter {
         self.protocol.is_none_or(protocol)
             && self.family.is_none_or(family)
             && self.state.is_none_or(|wanted| row.state == wanted.text())
-            && self.service.as_ref().is_none_or(|wanted| row.service.is_some_and(|it| is(wanted, it)))
+            && self.service.as_ref().is_none_or(|wanted| {
+                row.service.is_some_and(|(namespace, name, port)| wanted.is(namespace, name, port))
+            })
             && self.pod.as_ref().is_none_or(|wanted| row.pod.is_some_and(|it| is(wanted, it)))
-            && self.policy.as_ref().is_none_or(|wanted| row.policy == wanted)
+            && self
+                .policy
+                .as_ref()
+                .is_none_or(|wanted| row.policy.is_some_and(|(kind, name)| wanted.is(kind, name)))
             && self.verdict.as_ref().is_none_or(|wanted| row.verdict == wanted)
             && (self.names.is_empty() || self.names.iter().any(|name| row.is_called(name)))
     }
@@ -231,7 +266,17 @@ impl Filter {
 }
 
 impl Facts<'_> {
+    fn is_policy(&self) -> bool {
+        self.name.contains('/')
+    }
+
     fn is_called(&self, name: &str) -> bool {
+        if self.is_policy() {
+            return name.parse().is_ok_and(|wanted: WantedPolicy| wanted.is_called(&self.name));
+        }
+        if self.shown.as_deref() == Some(name) {
+            return true;
+        }
         match name.split_once('/') {
             Some((namespace, name)) => self.namespace == namespace && self.name == name,
             None => self.name == name,
@@ -252,11 +297,20 @@ mod tests {
 
     impl Subject for Thing {
         const NOUN: (&'static str, &'static str) = ("thing", "things");
+        const LISTING: &'static str = "list-of-things";
+        const MANY: Option<&'static str> = Some("by size");
         const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family", "--state"];
 
         fn facts(&self) -> Facts<'_> {
             let Self(namespace, name, protocol, address, state) = *self;
-            Facts { namespace, name, protocol, addresses: vec![address], state, ..Facts::default() }
+            Facts {
+                namespace,
+                name: name.into(),
+                protocol,
+                addresses: vec![address],
+                state,
+                ..Facts::default()
+            }
         }
     }
 
@@ -264,10 +318,11 @@ mod tests {
 
     impl Subject for Plain {
         const NOUN: (&'static str, &'static str) = ("plain one", "plain ones");
+        const LISTING: &'static str = "plain";
         const FILTERS: &'static [&'static str] = &[];
 
         fn facts(&self) -> Facts<'_> {
-            Facts { name: "x", ..Facts::default() }
+            Facts { name: "x".into(), ..Facts::default() }
         }
     }
 
@@ -301,6 +356,46 @@ mod tests {
     }
 
     #[test]
+    fn policies_are_called_in_every_usual_way() {
+        let v4 = IpAddr::from([10, 0, 0, 1]);
+        let rows = || {
+            vec![
+                Thing("", "bl/db", "TCP", v4, ""),
+                Thing("", "lr/db", "TCP", v4, ""),
+                Thing("a", "db", "TCP", v4, ""),
+            ]
+        };
+        let keep = |name: &str| Filter { names: vec![name.into()], ..Filter::default() }.apply(rows());
+        for (name, kept) in [
+            ("db", &[0, 1, 2][..]),
+            ("bl/db", &[0]),
+            ("lr/db", &[1]),
+            ("LocalRedirectPolicy/db", &[1]),
+            ("a/db", &[2]),
+        ] {
+            let expected: Vec<Thing> = kept.iter().map(|row| rows()[*row].clone()).collect();
+            assert_eq!((keep(name).rows, keep(name).missing), (expected, Vec::new()), "{name}");
+        }
+        let only = |name: &str, namespace: Option<&str>| {
+            let filter = Filter {
+                names: vec![name.into()],
+                namespace: namespace.map(Into::into),
+                ..Filter::default()
+            };
+            filter.apply(rows().drain(..1).collect()).missing
+        };
+        assert_eq!(only("lr/db", None), ["no thing lr/db; there is bl/db"]);
+        assert_eq!(
+            only("bl/db", Some("a")),
+            ["no thing bl/db in a namespace; there is bl/db, and policies have none"]
+        );
+        assert_eq!(
+            only("lr/x", None),
+            ["no thing lr/x; `balancing get list-of-things` lists those there are"]
+        );
+    }
+
+    #[test]
     fn nothing_is_said_with_what_to_do() {
         let empty = |change: fn(&mut Filter)| keep(change).empty;
         assert_eq!(Filter::default().apply(Vec::<Thing>::new()).empty, "no things");
@@ -318,11 +413,27 @@ mod tests {
         assert_eq!(missing(|it| it.names = vec!["web".into(), "b/dns".into()]), Vec::<String>::new());
         assert_eq!(
             missing(|it| it.names = vec!["wep".into(), "dns".into()]),
-            ["no thing wep; `balancing get things` lists those there are"]
+            ["no thing wep; `balancing get list-of-things` lists those there are"]
         );
         assert_eq!(missing(|it| it.names = vec!["a/dns".into()]), ["no thing a/dns; there is a dns in b"]);
         let here = missing(|it| (it.namespace, it.names) = (Some("a".into()), vec!["dns".into()]));
         assert_eq!(here, ["no thing dns in namespace a; there is one in b"]);
+    }
+
+    #[test]
+    fn who_gets_very_many_rows_is_told_how_to_have_fewer() {
+        let advice = |filter: &Filter, rows| filter.advice::<Thing>(rows);
+        let all = Filter::default();
+        assert_eq!(
+            advice(&all, 101).as_deref(),
+            Some(
+                "101 rows: by size; there are fewer with a name, --namespace, --protocol, --family, --state, or `| head`"
+            )
+        );
+        assert_eq!(advice(&all, 100), None);
+        assert_eq!(advice(&Filter { names: vec!["x".into()], ..Filter::default() }, 101), None);
+        assert_eq!(advice(&Filter { namespace: Some("x".into()), ..Filter::default() }, 101), None);
+        assert_eq!(all.advice::<Plain>(101), None);
     }
 
     #[test]

@@ -20,10 +20,11 @@ pub(super) struct Map {
 
 impl Subject for Map {
     const NOUN: (&'static str, &'static str) = ("map", "maps");
+    const LISTING: &'static str = "maps";
     const FILTERS: &'static [&'static str] = &[];
 
     fn facts(&self) -> Facts<'_> {
-        Facts { name: self.name, ..Facts::default() }
+        Facts { name: self.name.into(), ..Facts::default() }
     }
 }
 

@@ -12,12 +12,13 @@ use crate::{
 
 impl Subject for Node {
     const NOUN: (&'static str, &'static str) = ("node", "nodes");
+    const LISTING: &'static str = "nodes";
     const NONE: &'static str = "the source gives none; without a cluster they are manifests of kind Node";
     const FILTERS: &'static [&'static str] = &["--family"];
 
     fn facts(&self) -> Facts<'_> {
         let addresses = self.internal_ips.iter().chain(&self.external_ips).copied().collect();
-        Facts { name: &self.name, addresses, ..Facts::default() }
+        Facts { name: self.name.as_str().into(), addresses, ..Facts::default() }
     }
 }
 

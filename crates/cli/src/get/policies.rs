@@ -11,6 +11,7 @@ use abi::{
     name::owner_kind,
     policy::{LimitKey, PolicyWords},
 };
+use agent::local::policy_name;
 use kernel::{Contents, Maps, TableStore};
 use observe::event::protocol;
 use serde::Serialize;
@@ -48,13 +49,15 @@ pub(super) struct Policy {
 
 impl Subject for Policy {
     const NOUN: (&'static str, &'static str) = ("policy", "policies");
+    const LISTING: &'static str = "policies";
     const NONE: &'static str =
         "no LocalRedirectPolicy or BalancingPolicy applies to this node; `balancing status` has the notices";
     const FILTERS: &'static [&'static str] = &["--protocol", "--family"];
 
     fn facts(&self) -> Facts<'_> {
         let addresses = vec![self.frontend.ip()];
-        Facts { name: &self.name, protocol: self.protocol, addresses, ..Facts::default() }
+        let name = policy_name(self.kind, &self.name).into();
+        Facts { name, protocol: self.protocol, addresses, ..Facts::default() }
     }
 
     fn key(&self) -> String {

@@ -33,7 +33,7 @@ impl ServicePort {
 
     /// What filters look at, as far as it is known here.
     pub(super) fn facts(&self) -> Facts<'_> {
-        Facts { namespace: &self.namespace, name: &self.service, ..Facts::default() }
+        Facts { namespace: &self.namespace, name: self.service.as_str().into(), ..Facts::default() }
     }
 
     /// As [`Target`](crate::target::Target) writes it: a policy's ports are not told apart.

@@ -43,6 +43,7 @@ pub(super) struct Service {
 
 impl Subject for Service {
     const NOUN: (&'static str, &'static str) = ("service", "services");
+    const LISTING: &'static str = "services";
     const NONE: &'static str =
         "`balancing status` says whether the sources are synced and how many objects there are";
     const FILTERS: &'static [&'static str] = &["--namespace", "--protocol", "--family"];

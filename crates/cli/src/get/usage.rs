@@ -6,6 +6,7 @@ use agent::local::Request;
 use jiff::Timestamp;
 use observe::{
     Usage,
+    event::Who,
     usage::{ClientUse, Count},
 };
 use serde::Serialize;
@@ -38,8 +39,10 @@ impl From<ClientUse> for Use {
 
 impl Subject for Use {
     const NOUN: (&'static str, &'static str) = ("client", "clients");
+    const LISTING: &'static str = "usage";
     const NONE: &'static str = "none has connected to a service since the agent started";
     const FILTERS: &'static [&'static str] = &["--namespace", "--service", "--policy", "--pod", "--verdict"];
+    const MANY: Option<&'static str> = Some("the busiest are first, then who was seen last");
 
     fn facts(&self) -> Facts<'_> {
         let ClientUse { client, verdict, .. } = &self.it;
@@ -47,9 +50,16 @@ impl Subject for Use {
         let name = client.pod.as_deref().or(client.host.as_deref()).unwrap_or_default();
         Facts {
             namespace,
-            name,
-            service: self.target.service(),
-            policy: self.target.policy().unwrap_or_default(),
+            name: name.into(),
+            shown: Some(shown(client)),
+            service: match &self.target {
+                Target::Service { namespace, name, port } => Some((namespace, name, port)),
+                Target::Policy { .. } | Target::Nothing => None,
+            },
+            policy: match &self.target {
+                Target::Policy { kind, name } => Some((kind, name)),
+                Target::Service { .. } | Target::Nothing => None,
+            },
             pod: client.pod.as_deref().map(|pod| (namespace, pod)),
             verdict,
             ..Facts::default()
@@ -69,8 +79,7 @@ impl Row for Use {
     fn cells(&self) -> Vec<String> {
         let ClientUse { client, verdict, reason, count, last, .. } = &self.it;
         vec![
-            // Whoever makes a cgroup gives it a name.
-            who(client).replace(char::is_control, "\u{fffd}"),
+            shown(client),
             self.target.to_string(),
             verdict.clone(),
             reason.clone(),
@@ -95,13 +104,19 @@ fn time_of(at: Timestamp, now: Timestamp) -> String {
     at.strftime(if day(at) == day(now) { "%TZ" } else { "%FT%TZ" }).to_string()
 }
 
-/// All of it, the busiest first. Only the agent knows.
+/// Whoever makes a cgroup gives it a name.
+fn shown(client: &Who) -> String {
+    who(client).replace(char::is_control, "\u{fffd}")
+}
+
+/// All of it: the busiest of the last minute first, then who was seen last. Only the agent knows.
 pub(super) fn rows(place: &Place) -> anyhow::Result<Vec<Use>> {
     let usage: Usage = agent::local::ask_one(&place.socket, &Request::Usage)?;
     let mut rows: Vec<Use> = usage.clients.into_iter().map(Use::from).collect();
     rows.sort_by_cached_key(|row| {
         let count = row.it.count;
-        (Reverse(count.minute), Reverse(count.total), who(&row.it.client), row.target.clone())
+        let busy = (Reverse(count.minute), Reverse(row.it.last), Reverse(count.total));
+        (busy, who(&row.it.client), row.target.clone())
     });
     Ok(rows)
 }

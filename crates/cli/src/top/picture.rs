@@ -4,9 +4,10 @@ use super::{
     sheet::{Cell, Line, Sheet, Tab},
     view::{MapRow, View},
 };
+use crate::width::{USUAL, cut, fit, wrap};
 
-/// Characters of a line.
-const WIDTH: usize = 100;
+/// Characters of a line, also on wider terminals: it is for pages and messages.
+const WIDTH: usize = USUAL;
 
 /// Rows of each kind; the rest is counted.
 const MOST: usize = 10;
@@ -46,7 +47,7 @@ fn heading(view: &View) -> String {
         "{}{time}: {state}, {:.1} connections/s, {:.1}/s fail",
         view.node, view.per_second, view.failed_per_second
     )];
-    lines.extend(view.problems.iter().map(|problem| format!("problem: {problem}")));
+    lines.extend(view.problems.iter().flat_map(|problem| wrap(&format!("problem: {problem}"), WIDTH)));
     let use_of = |map: &MapRow| format!("{} {} %", map.map.name, map.percent);
     let filling: Vec<String> = view.maps.iter().filter(|map| map.is_filling()).map(use_of).collect();
     lines.push(match (filling.as_slice(), view.maps.first()) {
@@ -70,13 +71,13 @@ fn columns(sheet: &Sheet) -> String {
     let length = |text: &String| text.chars().count();
     let widest = |place: usize| rows.iter().map(|row| length(&row[place])).max().unwrap_or_default();
     let mut widths: Vec<usize> = (0..columns.len()).map(widest).collect();
-    let gaps = 2 * columns.len().saturating_sub(1);
-    while widths.iter().sum::<usize>() + gaps > WIDTH {
-        // The widest of those with words gives way.
-        let words = (0..columns.len()).filter(|place| !columns[*place].1.is_number);
-        let Some(place) = words.max_by_key(|place| widths[*place]) else { break };
-        widths[place] -= 1;
-    }
+    // Words give way, numbers don't.
+    let least: Vec<usize> = columns
+        .iter()
+        .zip(&widths)
+        .map(|((_, head), width)| if head.is_number { *width } else { 0 })
+        .collect();
+    fit(&mut widths, &least, WIDTH);
     let mut lines: Vec<String> = rows
         .iter()
         .map(|row| {
@@ -94,13 +95,4 @@ fn columns(sheet: &Sheet) -> String {
         lines.push(format!("and {} more", sheet.lines.len() - MOST));
     }
     lines.join("\n")
-}
-
-fn cut(text: &str, width: usize) -> String {
-    if text.chars().count() <= width {
-        return text.to_owned();
-    }
-    let mut text: String = text.chars().take(width.saturating_sub(1)).collect();
-    text.push('…');
-    text
 }

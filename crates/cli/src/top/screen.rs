@@ -10,9 +10,10 @@ use ratatui::{
 
 use super::{
     controls::Controls,
-    sheet::{Line, Mark, Order, Sheet, Tab, Width},
+    sheet::{Cell as SheetCell, Line, Mark, Order, Sheet, Tab, Width},
     view::{Busy, MapRow, View},
 };
+use crate::width::{cut, wrap};
 
 /// What is on the screen.
 pub(super) struct Shown<'a> {
@@ -26,12 +27,16 @@ pub(super) struct Shown<'a> {
 /// The last line.
 const HELP: &str = "q quit  1-5 Tab views  Up Down choose  s sort  r reverse  / filter  space freeze";
 
+/// Lines that what is to be known may take.
+const NEWS: usize = 3;
+
 /// Failures of a service that are told of below its backends.
 const REASONS: usize = 3;
 
 /// Puts it on the screen.
 pub(super) fn draw(frame: &mut Frame<'_>, shown: &Shown<'_>) {
-    let told = if shown.trouble.is_some() { 2 } else { 1 };
+    let news = told_of(shown);
+    let told = wrap(&news.to_string(), usize::from(frame.area().width)).len().clamp(1, NEWS) as u16;
     let rows = [
         Constraint::Length(1),
         Constraint::Length(told),
@@ -39,9 +44,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, shown: &Shown<'_>) {
         Constraint::Min(3),
         Constraint::Length(1),
     ];
-    let [title, news, tabs, body, help] = frame.area().layout(&Layout::vertical(rows));
+    let [title, told, tabs, body, help] = frame.area().layout(&Layout::vertical(rows));
     frame.render_widget(heading(shown), title);
-    frame.render_widget(Paragraph::new(told_of(shown)).wrap(Wrap { trim: true }), news);
+    frame.render_widget(Paragraph::new(news).wrap(Wrap { trim: true }), told);
     frame.render_widget(choices(shown.controls), tabs);
     frame.render_widget(Words::from(HELP).dim(), help);
     let Some(view) = shown.view else { return };
@@ -154,10 +159,15 @@ fn style(mark: Mark) -> Style {
 
 fn table(frame: &mut Frame<'_>, area: Rect, sheet: &Sheet, order: Option<Order>, row: Option<usize>) {
     let columns: Vec<_> = sheet.columns(area.width).collect();
-    let widths = columns.iter().map(|(_, head)| match head.width {
-        Width::Fixed(width) => Constraint::Length(width),
-        Width::Rest(share) => Constraint::Fill(share),
-    });
+    let widths: Vec<Constraint> = columns
+        .iter()
+        .map(|(_, head)| match head.width {
+            Width::Fixed(width) => Constraint::Length(width),
+            Width::Rest(share) => Constraint::Fill(share),
+        })
+        .collect();
+    // As the table will have them, one blank between each.
+    let places = Layout::horizontal(widths.clone()).spacing(1).split(area);
     let aligned = |text: String, is_number: bool| {
         let text = Text::from(text);
         Cell::new(if is_number { text.right_aligned() } else { text })
@@ -171,8 +181,9 @@ fn table(frame: &mut Frame<'_>, area: Rect, sheet: &Sheet, order: Option<Order>,
     let seen = usize::from(area.height.saturating_sub(1)).max(1);
     let first = row.map_or(0, |row| (row + 1).saturating_sub(seen));
     let rows = sheet.lines.iter().skip(first).take(seen).map(|line| {
-        let cells = columns.iter().filter_map(|(column, head)| {
-            line.cells.get(*column).map(|cell| aligned(cell.text(), head.is_number))
+        let cells = columns.iter().zip(places.iter()).filter_map(|((column, head), place)| {
+            let text = |cell: &SheetCell| cut(&cell.text(), place.width.into());
+            line.cells.get(*column).map(|cell| aligned(text(cell), head.is_number))
         });
         Row::new(cells).style(style(line.mark))
     });

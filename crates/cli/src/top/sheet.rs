@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::view::{Busy, ClientRow, Failure, Figures, MapRow, PolicyRow, Share, View};
+use super::view::{Busy, ClientRow, Failed, Failure, Figures, MapRow, PolicyRow, Share, View};
 
 /// What a screen can show.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,9 +83,10 @@ use Width::{Fixed, Rest};
 const SERVICES: &[Head] = &[
     text("SERVICE OR POLICY", Rest(1)),
     number("PER S", 8),
-    number("MINUTE", 8),
-    number("TOTAL", 10),
-    number("FAILED", 7),
+    number("MINUTE", 7),
+    number("MIN FAILED", 10),
+    number("TOTAL", 9),
+    from(90, number("FAILED", 8)),
     from(90, number("CLIENTS", 7)),
     number("BACKENDS", 8),
 ];
@@ -102,9 +103,10 @@ const CLIENTS: &[Head] = &[
     text("CLIENT", Rest(6)),
     text("SERVICE OR POLICY", Rest(5)),
     number("PER S", 8),
-    number("MINUTE", 8),
-    from(90, number("TOTAL", 10)),
-    number("FAILED", 7),
+    number("MINUTE", 7),
+    number("MIN FAILED", 10),
+    from(90, number("TOTAL", 9)),
+    from(90, number("FAILED", 8)),
 ];
 const POLICIES: &[Head] = &[
     text("POLICY", Rest(1)),
@@ -119,10 +121,11 @@ const MAPS: &[Head] =
     &[text("MAP", Rest(1)), number("USED", 10), number("CAPACITY", 10), number("MOST", 10), number("USE", 6)];
 const BACKENDS: &[Head] = &[
     text("BACKEND", Fixed(22)),
-    number("SHARE", 6),
-    number("MINUTE", 8),
-    text("WHY", Rest(4)),
-    text("POD", Rest(5)),
+    number("SHARE", 5),
+    number("MINUTE", 7),
+    // What there is to be said has room.
+    text("WHY", Fixed(24)),
+    text("POD", Rest(1)),
     from(100, text("NODE", Fixed(16))),
 ];
 
@@ -208,6 +211,14 @@ fn cells(words: &[&str], figures: Figures) -> Vec<Cell> {
     cells
 }
 
+/// What failed is beside what it is a part of: of the last minute, of all.
+fn with_failed(words: &[&str], figures: Figures, failed: Failed) -> Vec<Cell> {
+    let mut cells = cells(words, figures);
+    cells.insert(words.len() + 2, Cell::Count(failed.minute));
+    cells.push(Cell::Count(failed.total));
+    cells
+}
+
 fn bad(is: bool) -> Mark {
     if is { Mark::Bad } else { Mark::None }
 }
@@ -233,9 +244,8 @@ impl Sheet {
             }
             Tab::Clients => {
                 let line = |it: &ClientRow| {
-                    let mut cells = cells(&[&it.client, &it.target.to_string()], it.figures);
-                    cells.push(Cell::Count(it.failed_minute));
-                    Line { cells, mark: bad(it.failed_minute > 0) }
+                    let cells = with_failed(&[&it.client, &it.target.to_string()], it.figures, it.failed);
+                    Line { cells, mark: bad(it.failed.minute > 0) }
                 };
                 (CLIENTS, view.clients.iter().map(line).collect())
             }
@@ -306,8 +316,8 @@ impl Sheet {
 }
 
 fn service(it: &Busy) -> Line {
-    let mut cells = cells(&[&it.target.to_string()], it.figures);
+    let mut cells = with_failed(&[&it.target.to_string()], it.figures, it.failed);
     let used = it.backends.iter().filter(|share| share.figures.minute > 0).count();
-    cells.extend([it.failed_minute, it.clients as u64, used as u64].map(Cell::Count));
-    Line { cells, mark: bad(it.failed_minute > 0) }
+    cells.extend([it.clients as u64, used as u64].map(Cell::Count));
+    Line { cells, mark: bad(it.failed.minute > 0) }
 }

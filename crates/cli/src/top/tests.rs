@@ -21,7 +21,7 @@ use super::{
     rates::Rates,
     screen::{Shown, draw},
     sheet::{Sheet, Tab},
-    view::{Answers, Share, Stepped, View},
+    view::{Answers, Failed, Share, Stepped, View},
 };
 use crate::target::Target;
 
@@ -161,7 +161,10 @@ fn the_busiest_service_is_first_and_failures_are_told_of() {
     assert_eq!(rows, expected.map(|(name, rate)| (name.to_owned(), rate)));
     assert_eq!((view.per_second, view.failed_per_second), (101.0, 4.0));
     let cart = &view.services[0];
-    assert_eq!((cart.figures.minute, cart.figures.total, cart.failed_minute), (5080, 11586, 80));
+    assert_eq!(
+        (cart.figures.minute, cart.figures.total, cart.failed),
+        (5080, 11586, Failed { minute: 80, total: 86 })
+    );
     assert_eq!(cart.clients, 3);
     let [why] = cart.failures.as_slice() else { panic!("{:?}", cart.failures) };
     assert_eq!((why.reason.as_str(), why.figures.minute), ("no-endpoints", 80));
@@ -296,7 +299,7 @@ fn keys_sort_by_any_column_and_back() {
     press(&mut controls, &view, "sr");
     assert_eq!(shown(&controls), ["lr/dns", "shop/web:http", "shop/cart:http"], "the least rate first");
     press(&mut controls, &view, "SS");
-    assert_eq!(controls.order().map(|it| it.column), Some(6), "before the first is the last");
+    assert_eq!(controls.order().map(|it| it.column), Some(7), "before the first is the last");
     press(&mut controls, &view, "2");
     assert_eq!((controls.tab, controls.order()), (Tab::Failures, None), "each view has its own order");
 }
@@ -353,10 +356,10 @@ fn a_screen_of_80_by_24_has_it_all() {
 balancing top  n1  healthy  101.0/s, 4.0/s fail  10:00:00 UTC
 maps that fill up: backends 93 %
 1 services  2 failures  3 clients  4 policies  5 maps
-SERVICE OR POLICY                     PER S   MINUTE      TOTAL  FAILED BACKENDS
-shop/cart:http                           90     5080      11586      80        2
-shop/web:http                            10      600        700       0        1
-lr/dns                                  1.0       60         70       0        0
+SERVICE OR POLICY                    PER S  MINUTE MIN FAILED     TOTAL BACKENDS
+shop/cart:http                          90    5080         80     11586        2
+shop/web:http                           10     600          0       700        1
+lr/dns                                 1.0      60          0        70        0
 
 
 
@@ -365,11 +368,11 @@ lr/dns                                  1.0       60         70       0        0
 
 
 ── shop/cart:http ──────────────────────────────────────────────────────────────
-BACKEND                 SHARE   MINUTE WHY                POD
-10.1.0.2:8080            75 %     3750 selected           shop/cart-2
-10.1.0.1:8080            25 %     1250 selected           shop/cart-1
-10.1.0.3:8080             0 %        0 not ready          shop/cart-3
-10.1.0.4:8080             0 %        0 selected           shop/cart-4
+BACKEND                SHARE  MINUTE WHY                      POD
+10.1.0.2:8080           75 %    3750 selected                 shop/cart-2
+10.1.0.1:8080           25 %    1250 selected                 shop/cart-1
+10.1.0.3:8080            0 %       0 not ready                shop/cart-3
+10.1.0.4:8080            0 %       0 selected                 shop/cart-4
 
 
 refused (no-endpoints): minute 80, total 86, most by host sshd.service
@@ -395,6 +398,42 @@ fn every_view_fits_and_says_what_it_is() {
         let seen = lines(&screen(Some(&view), &controls, None, 80));
         let says = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ") == expected;
         assert!(seen.iter().any(says), "{keys}: {}", seen.join("\n"));
+    }
+}
+
+#[test]
+fn what_failed_before_the_last_minute_is_no_failure_of_it_and_is_told_of() {
+    let mut answers = answers();
+    answers.usage.clients =
+        vec![client(pod("web-1"), service("cart"), ("refused", "no-endpoints"), count(0, 0, 2))];
+    answers.usage.backends.clear();
+    let (view, mut controls) = (View::new(&answers), Controls::default());
+    for (keys, width, head, row) in [
+        ("1", 80, "PER S MINUTE MIN FAILED TOTAL BACKENDS", "shop/cart:http 0 0 0 2 0"),
+        ("1", 100, "PER S MINUTE MIN FAILED TOTAL FAILED CLIENTS BACKENDS", "shop/cart:http 0 0 0 2 2 0 0"),
+        ("3", 80, "PER S MINUTE MIN FAILED", "shop/web-1/app shop/cart:http 0 0 0"),
+        ("3", 100, "PER S MINUTE MIN FAILED TOTAL FAILED", "shop/web-1/app shop/cart:http 0 0 0 2 2"),
+    ] {
+        press(&mut controls, &view, keys);
+        let seen = lines(&screen(Some(&view), &controls, None, width));
+        let words = |line: &String| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words(&seen[3]).ends_with(head) && words(&seen[4]) == row, "{}", seen.join("\n"));
+    }
+}
+
+#[test]
+fn at_80_by_24_reasons_are_whole_and_names_have_both_ends() {
+    let mut answers = answers();
+    let [one, two, three, _] = answers.endpoints[0].endpoints.as_mut_slice() else {
+        panic!("other endpoints")
+    };
+    one.pod = Some("shop/cart-with-a-long-name-7d9f8b6c5d-x2x4z".into());
+    two.standing = "last resort: terminating".into();
+    three.standing = "remote, policy is Local".into();
+    answers.status.problems = vec!["one thing after another is wrong here, ".repeat(4) + "and so on"];
+    let seen = lines(&screen(Some(&View::new(&answers)), &Controls::default(), None, 80)).join("\n");
+    for words in ["remote, policy is Local ", "last resort: terminating ", "-x2x4z", "and so on"] {
+        assert!(seen.contains(words), "{words:?} is missing:\n{seen}");
     }
 }
 
@@ -451,7 +490,7 @@ fn plain_text_has_100_characters_a_line_at_most() {
     let mut answers = answers();
     answers.usage.clients[0].client = pod(&"long-".repeat(30));
     answers.usage.clients[0].service = service(&"very-".repeat(30));
-    answers.status.problems = vec!["something is wrong".into()];
+    answers.status.problems = vec!["something is wrong".into(), "on and on ".repeat(20)];
     let text = picture::text(&View::new(&answers));
     let longest = text.lines().map(|line| line.chars().count()).max();
     assert!(longest <= Some(100), "{text}");

@@ -68,8 +68,8 @@ pub(crate) struct Busy {
     pub(crate) target: Target,
     #[serde(flatten)]
     pub(crate) figures: Figures,
-    /// Of the last minute: connections that failed.
-    pub(crate) failed_minute: u64,
+    #[serde(flatten)]
+    pub(crate) failed: Failed,
     /// How many clients it has had in the last minute.
     pub(crate) clients: usize,
     /// Its backends, the most used first. Where endpoints are known, also those that get nothing.
@@ -84,6 +84,17 @@ pub(crate) struct Busy {
 pub(crate) struct Figures {
     pub(crate) per_second: f64,
     pub(crate) minute: u64,
+    pub(crate) total: u64,
+}
+
+/// Connections that failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Failed {
+    /// Of the last minute.
+    #[serde(rename = "failedMinute")]
+    pub(crate) minute: u64,
+    /// Of all that is counted.
+    #[serde(rename = "failedTotal")]
     pub(crate) total: u64,
 }
 
@@ -137,7 +148,8 @@ pub(crate) struct ClientRow {
     pub(crate) target: Target,
     #[serde(flatten)]
     pub(crate) figures: Figures,
-    pub(crate) failed_minute: u64,
+    #[serde(flatten)]
+    pub(crate) failed: Failed,
 }
 
 /// A policy.
@@ -176,7 +188,7 @@ impl MapRow {
 #[derive(Clone, Copy, Default)]
 struct Sum {
     count: Count,
-    failed_minute: u64,
+    failed: Failed,
 }
 
 impl Sum {
@@ -190,7 +202,11 @@ impl Sum {
     fn add_of(&mut self, verdict: &str, count: Count) {
         self.add(count);
         if is_failure(verdict) {
-            self.failed_minute = self.failed_minute.saturating_add(count.minute);
+            let Failed { minute, total } = self.failed;
+            self.failed = Failed {
+                minute: minute.saturating_add(count.minute),
+                total: total.saturating_add(count.total),
+            };
         }
     }
 }
@@ -267,7 +283,7 @@ fn services(usage: &Usage, endpoints: &[PortEndpoints]) -> Vec<Busy> {
         .into_iter()
         .map(|(target, sum)| Busy {
             figures: figures(sum.count, seconds),
-            failed_minute: sum.failed_minute,
+            failed: sum.failed,
             clients: clients.get(&target).map_or(0, BTreeSet::len),
             backends: backends.remove(&target).unwrap_or_default(),
             failures: failures.remove(&target).unwrap_or_default(),
@@ -393,7 +409,7 @@ fn clients(usage: &Usage) -> Vec<ClientRow> {
         client,
         target,
         figures: figures(sum.count, usage.seconds),
-        failed_minute: sum.failed_minute,
+        failed: sum.failed,
     };
     let mut rows: Vec<ClientRow> = sums.into_iter().map(row).collect();
     busiest(&mut rows, |row| row.figures, |row| (row.client.clone(), row.target.clone()));

@@ -278,13 +278,13 @@ fn r5_each_standing_says_something_else_and_whether_it_is_selected() {
     use Standing::*;
     let table = [
         (Selected, true, "selected"),
-        (LastResort, true, "selected: terminating, but nothing is ready"),
+        (LastResort, true, "last resort: terminating"),
         (NotReady, false, "not ready"),
-        (NotServing, false, "terminating and no longer serving"),
-        (Terminating, false, "terminating, and others are ready"),
-        (OtherNode, false, "hints keep it for other nodes"),
-        (OtherZone, false, "hints keep it for other zones"),
-        (NotLocal, false, "not on this node, and the traffic policy is Local"),
+        (NotServing, false, "terminating, not serving"),
+        (Terminating, false, "terminating, not needed"),
+        (OtherNode, false, "hinted for other nodes"),
+        (OtherZone, false, "hinted for other zones"),
+        (NotLocal, false, "remote, policy is Local"),
     ];
     for (standing, selected, text) in table {
         assert_eq!((standing.is_selected(), standing.to_string().as_str()), (selected, text));
