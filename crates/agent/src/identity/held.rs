@@ -11,8 +11,9 @@ use observe::event::Decision;
 
 /// How long one is held: kubelets tell of a new container within a second or two.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// How many are held; the oldest goes as it is when there are more.
-const MOST: usize = 4096;
+/// How many are held: all that the kernel's buffer has when an agent starts, which has not heard of any pod yet. The oldest goes as
+/// it is when there are more.
+const MOST: usize = 8192;
 /// Clients that nobody told of in time, remembered so that they are not waited for again.
 const HOPELESS: usize = 4096;
 
