@@ -413,5 +413,9 @@ fn what_a_service_got_that_is_gone_is_not_its_successors() {
     assert_eq!(now(), BTreeMap::from([("old".into(), 50)]));
     dial("10.96.0.2:53", 3);
     assert_eq!(now(), BTreeMap::from([("old".into(), 50), ("new".into(), 3)]));
+    let events = host.balancing(&["events", "-o", "json"]).unwrap();
+    let lines = events.succeeds().lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of_old: Vec<Value> = lines.filter(|line| line["original"]["ip"] == VIP).collect();
+    assert!(!of_old.is_empty() && of_old.iter().all(|line| line["service"]["name"] == "old"), "{of_old:?}");
     agent.kill().unwrap();
 }
