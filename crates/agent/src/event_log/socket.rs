@@ -93,8 +93,8 @@ async fn serve(socket: Socket, lines: WeakSender<Arc<str>>, node: String, mut en
                 match (accepted, lines.upgrade()) {
                     (Ok((stream, _)), Some(lines)) => {
                         let Ok(permit) = permits.clone().try_acquire_owned() else {
-                            turn_away(&stream, &node);
                             socket.standing.turned_away(READERS);
+                            turn_away(&stream, &node);
                             continue;
                         };
                         let name = socket.standing.get().name;
