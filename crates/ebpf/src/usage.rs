@@ -34,7 +34,11 @@ fn who(ctx: &SockAddrContext, settings: &Settings) -> u64 {
         }
     }
     // SAFETY: a helper without arguments.
-    of_cgroup(if maps::features() & feature::CGROUP != 0 { unsafe { bpf_get_current_cgroup_id() } } else { 0 })
+    of_cgroup(if maps::features() & feature::CGROUP != 0 {
+        unsafe { bpf_get_current_cgroup_id() }
+    } else {
+        0
+    })
 }
 
 #[inline(always)]
