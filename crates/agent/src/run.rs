@@ -106,7 +106,7 @@ pub async fn run(
             biased;
             () = &mut stop => {
                 tracing::info!("stopping; programs and tables stay in force");
-                agent.end_events();
+                agent.end_events(&mut inputs.events);
                 return Ok(());
             }
             Some(error) = agent.fatal() => return Err(error),

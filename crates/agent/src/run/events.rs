@@ -21,6 +21,9 @@ use crate::{
 /// How long events are read in one go, so that tables don't wait for them.
 const EVENTS_AT_ONCE: Duration = Duration::from_millis(10);
 
+/// How long they are read when the agent ends.
+const EVENTS_AT_END: Duration = Duration::from_secs(1);
+
 /// What the events of one go have in common.
 struct Shared {
     /// When it began, by each clock.
@@ -123,8 +126,11 @@ impl Agent {
         }
     }
 
-    /// Tells all that is known when the agent ends, and lets it be written.
-    pub(super) fn end_events(&mut self) {
+    /// Tells all that is known when the agent ends, and lets it be written. What is in the ring by then the next agent would find,
+    /// but there may be none for long.
+    pub(super) fn end_events(&mut self, ring: &mut Events) {
+        let begun = Instant::now();
+        while self.read_events(ring) == Found::Part && begun.elapsed() < EVENTS_AT_END {}
         for decision in self.holding.rest() {
             self.log.add(decision);
         }
