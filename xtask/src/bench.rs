@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{
     run::{as_root, capture, cargo, workspace},
-    setup,
+    setup, test,
 };
 
 /// What to measure.
@@ -203,12 +203,7 @@ fn add_flags(command: &mut Command, flags: &[(bool, &str)]) {
 /// client slower, and so the ratios smaller, but the programs are the same.
 fn build(package: &str, program: &str, quick: bool) -> Result<PathBuf> {
     let release = ["build", "--release", "--package", package, "--bins"];
-    let what: &[&str] = if quick {
-        // As `cargo xtask test` does: of this package alone, dependencies would be built again with fewer features.
-        &["build", "--workspace", "--bins", "--tests"]
-    } else {
-        &release
-    };
+    let what: &[&str] = if quick { test::BUILD } else { &release };
     let printed = capture(cargo().args(what).arg("--message-format=json-render-diagnostics"))?;
     let messages = printed.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let is_program = |message: &serde_json::Value| {

@@ -22,6 +22,11 @@ use crate::{
     setup,
 };
 
+/// What cargo is asked for; by all who want what it builds, since with other packages or features it is built again. What is not
+/// compiled in by default is tested with the rest.
+pub(crate) const BUILD: &[&str] =
+    &["build", "--workspace", "--bins", "--tests", "--features", "balancing-cli/otel"];
+
 /// Which tests to run.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
@@ -137,12 +142,10 @@ fn build_next_layout() -> Result<PathBuf> {
 /// Builds all programs and tests; returns the test binaries in a stable order, and the program `balancing`.
 fn build(pure: bool) -> Result<(Vec<TestBinary>, Option<PathBuf>)> {
     let mut build = cargo();
-    build.args(["build", "--workspace", "--bins", "--tests", "--message-format=json-render-diagnostics"]);
+    build.args(BUILD).arg("--message-format=json-render-diagnostics");
     if pure {
         build.args(["--exclude", "balancing-tests"]);
     }
-    // What is not compiled in by default is tested with the rest.
-    build.args(["--features", "balancing-cli/otel"]);
     let printed = capture(&mut build).context("the tests do not build")?;
     let mut binaries = Vec::new();
     let mut program = None;
