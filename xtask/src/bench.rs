@@ -48,7 +48,7 @@ enum Part {
     Kube(Kube),
     /// The controller: 500 policies that select 50,000 pods, and pods that change all the time (four minutes)
     Controller(Controller),
-    /// What it costs to see what connections do: events, metrics, who uses what, at 10,000 services (two minutes)
+    /// What it costs to see what connections do: events, metrics, who uses what, at 10,000 services (three minutes)
     Observe(Observe),
     /// The same on one CPU and on all at once; fails if it costs more there
     Cores(Scale),

@@ -54,12 +54,11 @@ impl Shared {
 impl Agent {
     /// Reads what there is, for as long as others can wait.
     pub(super) fn read_events(&mut self, ring: &mut Events) -> Found {
-        let begun = Instant::now();
         let (mut found, mut last) = (Found::Nothing, 0);
         let mut shared = Shared::begin(self.clock);
         self.clock = Some(shared.clock);
         loop {
-            if begun.elapsed() >= EVENTS_AT_ONCE {
+            if shared.begun.elapsed() >= EVENTS_AT_ONCE {
                 found = Found::Part;
                 break;
             }

@@ -154,15 +154,14 @@ impl Agent {
         if uids.is_empty() {
             return;
         }
+        self.reading.look_due = Some(Instant::now() + LOOK);
         let by_netns = if self.cgroups.root().pods().keys().any(|uid| uids.contains(uid)) {
             0
         } else if !container::pods_in_v1().is_disjoint(&uids) {
             1
         } else {
-            self.reading.look_due = Some(Instant::now() + LOOK);
             return;
         };
-        self.reading.look_due = None;
         let store = self.reconciler.store();
         let chosen = store.settings().and_then(|settings| {
             if settings.usage_by_netns != by_netns {
@@ -172,7 +171,10 @@ impl Agent {
             Ok(())
         });
         match chosen {
-            Ok(()) => drop(self.failures.remove(COUNTING)),
+            Ok(()) => {
+                self.reading.look_due = None;
+                self.failures.remove(COUNTING);
+            }
             Err(error) => self.failed(COUNTING, &error),
         }
     }

@@ -4,6 +4,7 @@ extern crate std;
 
 use super::*;
 use crate::{Caller, source};
+use abi::Address;
 use core::sync::atomic::{
     AtomicBool, AtomicUsize,
     Ordering::{Relaxed, SeqCst},
